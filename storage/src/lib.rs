@@ -1,0 +1,6 @@
+//! Sans-IO storage for stream processing: what a shard wants from its disk, as values.
+//!
+//! Nothing here opens a file. Bytes leave as [`io::FileOp`] and come back as [`io::FileDone`]; a
+//! host (a real one, or a simulated disk) carries them out.
+
+pub mod io;
