@@ -1,1 +1,13 @@
-//! Placeholder.
+//! Stateful, event-time stream processing on pinned cores that share nothing.
+//!
+//! A job is a graph of operators built with the [`prelude`]; a shard
+//! is one pinned thread and everything it owns.
+
+pub mod data;
+pub mod error;
+pub mod limits;
+pub mod operator;
+pub mod prelude;
+pub mod state;
+
+pub use error::{Error, Result};

@@ -1,0 +1,65 @@
+//! What a channel carries, in order: batches, and the control elements between them.
+
+use std::any::Any;
+use std::fmt;
+
+use crate::data::frame::Frame;
+use crate::data::record::Record;
+use crate::data::row::Row;
+
+/// Numbers the checkpoints of a job, upwards from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CheckpointId(pub u64);
+
+/// One thing in a channel.
+#[derive(Debug)]
+pub enum Element {
+    /// Rows.
+    Batch(Batch),
+    /// No row at or before this event time (ms) is still expected in this channel.
+    Watermark(i64),
+    /// Ends one epoch and begins the next.
+    Barrier(CheckpointId),
+    /// The channel expects nothing for now and does not hold the combined watermark back. Any
+    /// later batch or watermark ends this.
+    Idle,
+    /// Nothing follows.
+    EndOfStream,
+}
+
+/// Rows that move together: owned within a shard, archived between shards.
+pub enum Batch {
+    /// `Vec<Row<T>>` of the edge's record type.
+    Rows(Box<dyn Any>),
+    /// The same as bytes.
+    Frame(Frame),
+}
+
+impl Batch {
+    /// A batch of owned rows.
+    pub fn of_rows<T: 'static>(rows: Vec<Row<T>>) -> Self {
+        Self::Rows(Box::new(rows))
+    }
+
+    /// How many rows of type `T` it holds.
+    ///
+    /// # Panics
+    /// If it holds rows of another type.
+    pub fn row_count<T: Record>(&self) -> usize {
+        match self {
+            Self::Rows(rows) => {
+                rows.downcast_ref::<Vec<Row<T>>>().expect("the edge has one record type").len()
+            }
+            Self::Frame(frame) => frame.row_count() as usize,
+        }
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rows(_) => f.write_str("Rows"),
+            Self::Frame(frame) => frame.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What can go wrong, for whom, and what to do about it.
+//!
+//! Three kinds that are never mixed: a *bug* is an assertion and stops the node; the *environment*
+//! (files, sockets, the operating system) and the *user's input* are an [`Error`]. Messages are
+//! lower case without a full stop and name the object; `Display` does not print the source.
+
+use std::path::PathBuf;
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can stop a job.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The plan has mistakes; all of them are here.
+    #[error("the job cannot run:\n{}", bullets(problems))]
+    Plan {
+        /// One sentence per mistake, with names.
+        problems: Vec<String>,
+    },
+    /// The configuration has mistakes; all of them are here.
+    #[error("the configuration cannot be used:\n{}", bullets(problems))]
+    Config {
+        /// One sentence per mistake, with the setting's name.
+        problems: Vec<String>,
+    },
+    /// A record of the input cannot be read.
+    #[error("{place}: {reason}")]
+    Input {
+        /// File, line, column and field, as far as they are known: `a.csv:17:4, field amount`.
+        place: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A file or directory cannot be used.
+    #[error("operator {operator}: could not {action}")]
+    File {
+        /// Who wanted it.
+        operator: String,
+        /// What was being done, with the path.
+        action: String,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// A socket cannot be used.
+    #[error("operator {operator}: could not {action}")]
+    Socket {
+        /// Who wanted it.
+        operator: String,
+        /// What was being done, with the address.
+        action: String,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// A row is larger than a row may be.
+    #[error(
+        "operator {operator}: a row of more than {limit_bytes} bytes; make it smaller before it \
+         leaves the operator"
+    )]
+    RowTooLarge {
+        /// Who emitted it.
+        operator: String,
+        /// [`crate::limits::ROW_BYTES_MAX`].
+        limit_bytes: usize,
+    },
+    /// User code panicked.
+    #[error("operator {operator} panicked at {origin}: {message}")]
+    Panicked {
+        /// Whose code.
+        operator: String,
+        /// The record being processed, as its source names it.
+        origin: String,
+        /// The panic's message and place.
+        message: String,
+    },
+    /// Bytes that were written by this engine are damaged.
+    #[error("{what} is damaged at byte {offset}: {reason}")]
+    Corrupt {
+        /// Which bytes.
+        what: String,
+        /// Where.
+        offset: u64,
+        /// What was found, and what was expected.
+        reason: String,
+    },
+    /// The operating system refused something that the node needs.
+    #[error("could not {action}")]
+    System {
+        /// What was being done.
+        action: String,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// An invariant of the engine does not hold where an assertion could not say so.
+    #[error("operator {operator}: {what} (a bug in the engine)")]
+    Bug {
+        /// Where.
+        operator: String,
+        /// What happened.
+        what: String,
+    },
+    /// A configuration file cannot be read.
+    #[error("could not read the configuration {}", path.display())]
+    ConfigFile {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// What the caller can do about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Try the same again; the environment may have recovered.
+    Retry,
+    /// Go back to the last completed checkpoint.
+    Restore,
+    /// Change the job, the configuration or the input.
+    Fix,
+    /// Stop and report: nothing that this process does can be trusted.
+    Stop,
+}
+
+impl Error {
+    /// An invariant of the engine does not hold.
+    pub fn bug(operator: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Bug { operator: operator.into(), what: what.into() }
+    }
+
+    /// What to do. The remedy is part of the API; the message is not.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Plan { .. }
+            | Self::Config { .. }
+            | Self::ConfigFile { .. }
+            | Self::Input { .. }
+            | Self::RowTooLarge { .. }
+            | Self::Panicked { .. } => Remedy::Fix,
+            Self::File { .. } | Self::Socket { .. } | Self::System { .. } => Remedy::Retry,
+            Self::Corrupt { .. } => Remedy::Restore,
+            Self::Bug { .. } => Remedy::Stop,
+        }
+    }
+
+    /// This error and its sources on one line, for a log or a terminal.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+}
+
+fn bullets(problems: &[String]) -> String {
+    problems.iter().map(|problem| format!("  - {problem}")).collect::<Vec<_>>().join("\n")
+}

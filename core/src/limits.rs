@@ -1,0 +1,40 @@
+//! Hard limits: not settings. Their relations are checked before the program runs.
+
+/// Most key groups a job may have. Fixes the width of the prefix in every stored key.
+pub const KEY_GROUP_COUNT_MAX: u32 = 1 << 15;
+const _: () = assert!(KEY_GROUP_COUNT_MAX <= 1 << 16, "a key group is stored as a u16 prefix");
+
+/// Most shards of one node: every one of them owns at least one key group.
+pub const SHARD_COUNT_MAX: u32 = 1 << 10;
+const _: () = assert!(SHARD_COUNT_MAX <= KEY_GROUP_COUNT_MAX);
+
+/// Most records a task takes from one input before another input has its turn.
+///
+/// Long enough that the switch costs little (some 100 ns over 256 records), short enough that
+/// with 20-80 ns a record another input waits about [`INPUT_BUDGET_NS`].
+pub const INPUT_BUDGET_RECORDS: u32 = 256;
+
+/// How long a task should stay with one input.
+pub const INPUT_BUDGET_NS: u64 = 20_000;
+
+/// A turn longer than this is counted and logged as a stall. Five inputs' worth of budget.
+pub const TURN_STALL_NS: u64 = 5 * INPUT_BUDGET_NS;
+
+/// Records whose keys are looked up together, so that their cache misses overlap.
+pub const PREFETCH_GROUP: usize = 16;
+
+/// Size of the buffer that carries a frame from one shard to another.
+pub const FRAME_BYTES: usize = 32 << 10;
+
+/// Frames that a channel may have on their way or unread. One is filled while another travels; two
+/// more cover the receiver's turn.
+pub const CHANNEL_CREDIT_FRAMES: u32 = 4;
+const _: () = assert!(CHANNEL_CREDIT_FRAMES >= 2, "one to fill, one on its way");
+
+/// Largest archived row. A larger one is an error that names the operator.
+pub const ROW_BYTES_MAX: usize = 1 << 20;
+const _: () = assert!(FRAME_BYTES <= ROW_BYTES_MAX, "a frame carries at least one row");
+
+/// Longest text line or CSV record that a source accepts, bytes. Larger than a row may be, so that
+/// a projection may still make a row of it.
+pub const LINE_BYTES_MAX: usize = 16 << 20;

@@ -1,0 +1,458 @@
+//! Static composition of operators.
+//!
+//! [`Stage`] is one operator with its name and its watermark; [`Then`] is a chain followed by
+//! another. Rows go through both by plain calls. A watermark is *released* by a stage once the
+//! operator has finished what was due; only then does the next stage see it, so every operator may
+//! rely on having seen all results that its predecessors owed before that watermark.
+//!
+//! Invariant: the watermarks that a stage releases never decrease.
+
+use millstream_net::io::SocketDone;
+use millstream_storage::io::FileDone;
+
+use crate::data::row::{NO_EVENT_TIME, Row};
+use crate::error::Error;
+use crate::operator::env::{OperatorContext, TaskEnv};
+use crate::operator::{Operator, Output, Progress, SplitEvent};
+use crate::state::snapshot::{Snapshot, SnapshotReader, SnapshotWriter};
+
+/// One or more operators, fused. See [`Operator`] for what each call means; the calls here also
+/// carry results through the rest of the chain.
+pub trait Chain: 'static {
+    /// What the first operator takes.
+    type In: 'static;
+    /// What the last operator gives.
+    type Out: 'static;
+
+    /// Numbers the stages from `next` on and appends their names.
+    fn number(&mut self, names: &mut Vec<String>);
+
+    /// Opens the operators, from last to first.
+    ///
+    /// # Errors
+    /// The first operator's that cannot run.
+    fn open(&mut self, env: &TaskEnv) -> Result<(), Error>;
+
+    /// Touches the state of the rows to come.
+    fn prefetch(&mut self, hashes: &[u64]);
+
+    /// Takes one row through the chain.
+    fn on_row(&mut self, row: Row<Self::In>, env: &TaskEnv, out: &mut impl Output<Self::Out>);
+
+    /// Ends a batch; a watermark (ms) that leaves the chain's end, if one does.
+    fn on_batch_end(&mut self, env: &TaskEnv, out: &mut impl Output<Self::Out>) -> Option<i64>;
+
+    /// Raises event time; the watermark (ms) that leaves the chain's end, if one does already.
+    fn on_watermark(
+        &mut self,
+        watermark_ms: i64,
+        env: &TaskEnv,
+        out: &mut impl Output<Self::Out>,
+    ) -> Option<i64>;
+
+    /// Continues what ran out of budget; the watermark (ms) that leaves the chain's end, if one
+    /// does now.
+    fn resume(&mut self, env: &TaskEnv, out: &mut impl Output<Self::Out>) -> Option<i64>;
+
+    /// Whether [`Chain::resume`] has something to do.
+    fn is_pending(&self) -> bool;
+
+    /// The earliest processing time (ms since 1970) that an operator waits for.
+    fn next_time_ms(&self) -> Option<i64>;
+
+    /// Tells the operators that wait for it that processing time has come.
+    fn on_time(&mut self, env: &TaskEnv, out: &mut impl Output<Self::Out>) -> Progress;
+
+    /// Whether every operator can take a row.
+    fn is_ready(&self) -> bool;
+
+    /// Whether stage `stage_index` is one of this chain.
+    fn holds(&self, stage_index: u16) -> bool;
+
+    /// Brings an answer to stage `stage_index`.
+    fn on_file_done(
+        &mut self,
+        stage_index: u16,
+        done: FileDone,
+        env: &TaskEnv,
+        out: &mut impl Output<Self::Out>,
+    );
+
+    /// Brings an answer to stage `stage_index`.
+    fn on_socket_done(
+        &mut self,
+        stage_index: u16,
+        done: SocketDone,
+        env: &TaskEnv,
+        out: &mut impl Output<Self::Out>,
+    );
+
+    /// Tells all operators about a split of the task's source.
+    fn on_split(&mut self, event: SplitEvent, env: &TaskEnv);
+
+    /// Ends the operators, from first to last.
+    fn on_end(&mut self, env: &TaskEnv, out: &mut impl Output<Self::Out>) -> Progress;
+
+    /// Appends every operator's state to `snapshot`.
+    fn snapshot(&self, snapshot: &mut Snapshot);
+
+    /// Gives every operator its state back.
+    ///
+    /// # Errors
+    /// The first operator's that cannot read it.
+    fn restore(&mut self, snapshot: &Snapshot, env: &TaskEnv) -> Result<(), Error>;
+}
+
+/// One operator of a chain.
+#[derive(Debug, Clone)]
+pub struct Stage<O> {
+    operator: O,
+    name: String,
+    uid: String,
+    index: u16,
+    watermark_ms: i64,
+    /// The operator has not finished what is due at `watermark_ms`.
+    pending: bool,
+    ended: bool,
+}
+
+impl<O> Stage<O> {
+    /// `operator` under a name for people and a `uid` that its state is found under.
+    pub fn new(operator: O, name: impl Into<String>, uid: impl Into<String>) -> Self {
+        Self {
+            operator,
+            name: name.into(),
+            uid: uid.into(),
+            index: 0,
+            watermark_ms: NO_EVENT_TIME,
+            pending: false,
+            ended: false,
+        }
+    }
+
+    /// The operator.
+    pub fn operator(&self) -> &O {
+        &self.operator
+    }
+
+    /// Renames the operator.
+    pub fn set_name(&mut self, name: impl Into<String>) {
+        self.name = name.into();
+    }
+
+    /// Moves the operator's state under another uid.
+    pub fn set_uid(&mut self, uid: impl Into<String>) {
+        self.uid = uid.into();
+    }
+}
+
+/// Calls the operator with its context, noting which stage it was if it panics.
+macro_rules! call {
+    ($stage:ident, $env:ident, $ctx:ident => $call:expr) => {{
+        let $ctx = OperatorContext::new($env, &$stage.name, $stage.index, $stage.watermark_ms);
+        $ctx.run(|| $call)
+    }};
+}
+
+impl<O: Operator> Chain for Stage<O> {
+    type In = O::In;
+    type Out = O::Out;
+
+    fn number(&mut self, names: &mut Vec<String>) {
+        self.index = u16::try_from(names.len()).expect("a chain has fewer than 65,536 operators");
+        names.push(self.name.clone());
+    }
+
+    fn open(&mut self, env: &TaskEnv) -> Result<(), Error> {
+        call!(self, env, ctx => self.operator.open(&ctx))
+    }
+
+    #[inline]
+    fn prefetch(&mut self, hashes: &[u64]) {
+        self.operator.prefetch(hashes);
+    }
+
+    #[inline]
+    fn on_row(&mut self, row: Row<O::In>, env: &TaskEnv, out: &mut impl Output<O::Out>) {
+        call!(self, env, ctx => self.operator.on_row(row, &ctx, out));
+    }
+
+    fn on_batch_end(&mut self, env: &TaskEnv, out: &mut impl Output<O::Out>) -> Option<i64> {
+        let made = call!(self, env, ctx => self.operator.on_batch_end(&ctx, out))?;
+        self.on_watermark(made, env, out)
+    }
+
+    fn on_watermark(
+        &mut self,
+        watermark_ms: i64,
+        env: &TaskEnv,
+        out: &mut impl Output<O::Out>,
+    ) -> Option<i64> {
+        if watermark_ms <= self.watermark_ms {
+            return None;
+        }
+        self.watermark_ms = watermark_ms;
+        self.pending = true;
+        self.resume(env, out)
+    }
+
+    fn resume(&mut self, env: &TaskEnv, out: &mut impl Output<O::Out>) -> Option<i64> {
+        if !self.pending {
+            return None;
+        }
+        let watermark_ms = self.watermark_ms;
+        let progress = call!(self, env, ctx =>
+            self.operator.on_watermark(watermark_ms, &ctx, out));
+        self.pending = progress == Progress::Pending;
+        (!self.pending).then_some(watermark_ms)
+    }
+
+    fn is_pending(&self) -> bool {
+        self.pending
+    }
+
+    fn next_time_ms(&self) -> Option<i64> {
+        self.operator.next_time_ms()
+    }
+
+    fn on_time(&mut self, env: &TaskEnv, out: &mut impl Output<O::Out>) -> Progress {
+        let now_ms = env.processing_time_ms.get();
+        if self.operator.next_time_ms().is_none_or(|due_ms| now_ms < due_ms) {
+            return Progress::Done;
+        }
+        call!(self, env, ctx => self.operator.on_time(&ctx, out))
+    }
+
+    fn is_ready(&self) -> bool {
+        self.operator.is_ready()
+    }
+
+    fn on_file_done(
+        &mut self,
+        stage_index: u16,
+        done: FileDone,
+        env: &TaskEnv,
+        out: &mut impl Output<O::Out>,
+    ) {
+        assert_eq!(stage_index, self.index, "an answer for an operator that is not in this chain");
+        call!(self, env, ctx => self.operator.on_file_done(done, &ctx, out));
+    }
+
+    fn on_socket_done(
+        &mut self,
+        stage_index: u16,
+        done: SocketDone,
+        env: &TaskEnv,
+        out: &mut impl Output<O::Out>,
+    ) {
+        assert_eq!(stage_index, self.index, "an answer for an operator that is not in this chain");
+        call!(self, env, ctx => self.operator.on_socket_done(done, &ctx, out));
+    }
+
+    fn on_split(&mut self, event: SplitEvent, env: &TaskEnv) {
+        call!(self, env, ctx => self.operator.on_split(event, &ctx));
+    }
+
+    fn on_end(&mut self, env: &TaskEnv, out: &mut impl Output<O::Out>) -> Progress {
+        if !self.ended {
+            let progress = call!(self, env, ctx => self.operator.on_end(&ctx, out));
+            self.ended = progress == Progress::Done;
+        }
+        if self.ended { Progress::Done } else { Progress::Pending }
+    }
+
+    fn snapshot(&self, snapshot: &mut Snapshot) {
+        let mut writer = SnapshotWriter::new(snapshot, &self.uid);
+        writer.watermark_ms(self.watermark_ms);
+        self.operator.snapshot(&mut writer);
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot, env: &TaskEnv) -> Result<(), Error> {
+        let reader = SnapshotReader::new(snapshot, &self.uid);
+        self.watermark_ms = reader.watermark_ms()?;
+        call!(self, env, ctx => self.operator.restore(&reader, &ctx))
+    }
+
+    fn holds(&self, stage_index: u16) -> bool {
+        stage_index == self.index
+    }
+}
+
+/// `first`, and what it gives goes into `second`.
+#[derive(Debug, Clone)]
+pub struct Then<A, B> {
+    /// Takes the rows.
+    pub first: A,
+    /// Takes what `first` gives.
+    pub second: B,
+}
+
+/// The output of `first`: the rest of the chain.
+struct Link<'a, B, O> {
+    second: &'a mut B,
+    env: &'a TaskEnv,
+    out: &'a mut O,
+}
+
+impl<B: Chain, O: Output<B::Out>> Output<B::In> for Link<'_, B, O> {
+    #[inline]
+    fn emit(&mut self, row: Row<B::In>) {
+        self.second.on_row(row, self.env, self.out);
+    }
+
+    #[inline]
+    fn env(&self) -> &TaskEnv {
+        self.env
+    }
+}
+
+impl<A, B> Then<A, B>
+where
+    A: Chain,
+    B: Chain<In = A::Out>,
+{
+    /// Runs `first` with `second` behind it.
+    #[inline]
+    fn with_first<O: Output<B::Out>, R>(
+        &mut self,
+        env: &TaskEnv,
+        out: &mut O,
+        call: impl FnOnce(&mut A, &mut Link<'_, B, O>) -> R,
+    ) -> R {
+        call(&mut self.first, &mut Link { second: &mut self.second, env, out })
+    }
+}
+
+impl<A, B> Chain for Then<A, B>
+where
+    A: Chain,
+    B: Chain<In = A::Out>,
+{
+    type In = A::In;
+    type Out = B::Out;
+
+    fn number(&mut self, names: &mut Vec<String>) {
+        self.first.number(names);
+        self.second.number(names);
+    }
+
+    fn open(&mut self, env: &TaskEnv) -> Result<(), Error> {
+        self.second.open(env)?;
+        self.first.open(env)
+    }
+
+    #[inline]
+    fn prefetch(&mut self, hashes: &[u64]) {
+        self.first.prefetch(hashes);
+        self.second.prefetch(hashes);
+    }
+
+    #[inline]
+    fn on_row(&mut self, row: Row<A::In>, env: &TaskEnv, out: &mut impl Output<B::Out>) {
+        self.with_first(env, out, |first, link| first.on_row(row, env, link));
+    }
+
+    fn on_batch_end(&mut self, env: &TaskEnv, out: &mut impl Output<B::Out>) -> Option<i64> {
+        let released = self.with_first(env, out, |first, link| first.on_batch_end(env, link));
+        let passed = released.and_then(|w| self.second.on_watermark(w, env, out));
+        let made = self.second.on_batch_end(env, out);
+        made.or(passed)
+    }
+
+    fn on_watermark(
+        &mut self,
+        watermark_ms: i64,
+        env: &TaskEnv,
+        out: &mut impl Output<B::Out>,
+    ) -> Option<i64> {
+        let released =
+            self.with_first(env, out, |first, link| first.on_watermark(watermark_ms, env, link))?;
+        self.second.on_watermark(released, env, out)
+    }
+
+    fn resume(&mut self, env: &TaskEnv, out: &mut impl Output<B::Out>) -> Option<i64> {
+        let released = self.with_first(env, out, |first, link| first.resume(env, link));
+        match released {
+            Some(watermark_ms) => self.second.on_watermark(watermark_ms, env, out),
+            None => self.second.resume(env, out),
+        }
+    }
+
+    fn is_pending(&self) -> bool {
+        self.first.is_pending() || self.second.is_pending()
+    }
+
+    fn next_time_ms(&self) -> Option<i64> {
+        let (first, second) = (self.first.next_time_ms(), self.second.next_time_ms());
+        first.into_iter().chain(second).min()
+    }
+
+    fn on_time(&mut self, env: &TaskEnv, out: &mut impl Output<B::Out>) -> Progress {
+        let first = self.with_first(env, out, |first, link| first.on_time(env, link));
+        let second = self.second.on_time(env, out);
+        if first == Progress::Done { second } else { first }
+    }
+
+    #[inline]
+    fn is_ready(&self) -> bool {
+        self.first.is_ready() && self.second.is_ready()
+    }
+
+    fn on_file_done(
+        &mut self,
+        stage_index: u16,
+        done: FileDone,
+        env: &TaskEnv,
+        out: &mut impl Output<B::Out>,
+    ) {
+        if self.first.holds(stage_index) {
+            self.with_first(env, out, |first, link| {
+                first.on_file_done(stage_index, done, env, link);
+            });
+        } else {
+            self.second.on_file_done(stage_index, done, env, out);
+        }
+    }
+
+    fn on_socket_done(
+        &mut self,
+        stage_index: u16,
+        done: SocketDone,
+        env: &TaskEnv,
+        out: &mut impl Output<B::Out>,
+    ) {
+        if self.first.holds(stage_index) {
+            self.with_first(env, out, |first, link| {
+                first.on_socket_done(stage_index, done, env, link);
+            });
+        } else {
+            self.second.on_socket_done(stage_index, done, env, out);
+        }
+    }
+
+    fn on_split(&mut self, event: SplitEvent, env: &TaskEnv) {
+        self.first.on_split(event, env);
+        self.second.on_split(event, env);
+    }
+
+    fn on_end(&mut self, env: &TaskEnv, out: &mut impl Output<B::Out>) -> Progress {
+        match self.with_first(env, out, |first, link| first.on_end(env, link)) {
+            Progress::Done => self.second.on_end(env, out),
+            Progress::Pending => Progress::Pending,
+        }
+    }
+
+    fn snapshot(&self, snapshot: &mut Snapshot) {
+        self.first.snapshot(snapshot);
+        self.second.snapshot(snapshot);
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot, env: &TaskEnv) -> Result<(), Error> {
+        self.first.restore(snapshot, env)?;
+        self.second.restore(snapshot, env)
+    }
+
+    fn holds(&self, stage_index: u16) -> bool {
+        self.first.holds(stage_index) || self.second.holds(stage_index)
+    }
+}

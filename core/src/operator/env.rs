@@ -1,0 +1,287 @@
+//! What operators see of the world, and what they may ask of it.
+//!
+//! One [`TaskEnv`] per task. Its fields are cells because an operator and everything behind it in
+//! the chain hold it at the same time; a shard is one thread, so a cell costs what a field costs.
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+
+use millstream_net::io::SocketOp;
+use millstream_storage::io::{FileId, FileOp, OpId, OpenMode};
+
+use crate::data::key_group::KeyGroupCount;
+use crate::data::row::{NO_EVENT_TIME, Origin, Row};
+use crate::error::Error;
+use crate::operator::side_output::SideOutputs;
+
+/// The environment of one task.
+#[derive(Debug)]
+pub struct TaskEnv {
+    /// Which task of how many of the chain.
+    pub task: TaskPlace,
+    /// Processing time of this turn, ms since 1970.
+    pub processing_time_ms: Cell<i64>,
+    /// Event time of the row being processed.
+    event_time_ms: Cell<i64>,
+    /// Key hash of the row being processed.
+    hash64: Cell<u64>,
+    /// Source position of the row being processed.
+    origin: Cell<Origin>,
+    /// Units of work (about a record each) that may still be done in this turn.
+    budget: Cell<u32>,
+    /// First failure; stops the job.
+    failure: RefCell<Option<Error>>,
+    /// Stage whose user code is unwinding.
+    panicked_stage: Cell<Option<u16>>,
+    /// Asked of the world, taken by the shard after each call.
+    pub requests: RefCell<Requests>,
+    /// Rows for side outputs, taken by the task after each call.
+    pub side_outputs: RefCell<SideOutputs>,
+    /// Splits that must not be read for now, because they are too far ahead in event time.
+    pub paused_splits: RefCell<Vec<u32>>,
+    /// Smallest watermark of this source on all shards, for watermark alignment.
+    pub source_group_watermark_ms: Cell<i64>,
+    next_sequence: Cell<u32>,
+}
+
+/// Where a task stands in the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskPlace {
+    /// Number of the chain in the physical graph.
+    pub chain_index: u16,
+    /// Which of its tasks.
+    pub task_index: u32,
+    /// How many tasks it has.
+    pub parallelism: u32,
+    /// Key groups of the job.
+    pub key_group_count: KeyGroupCount,
+}
+
+/// What a task wants from the world.
+#[derive(Debug, Default)]
+pub struct Requests {
+    /// For the disk.
+    pub files: Vec<FileOp>,
+    /// For the network.
+    pub sockets: Vec<SocketOp>,
+    /// For standard output, in order; whole lines.
+    pub stdout: Vec<u8>,
+}
+
+impl TaskEnv {
+    /// The environment of a task that has not begun.
+    pub fn new(task: TaskPlace) -> Self {
+        Self {
+            task,
+            processing_time_ms: Cell::new(0),
+            event_time_ms: Cell::new(NO_EVENT_TIME),
+            hash64: Cell::new(0),
+            origin: Cell::new(Origin::NONE),
+            budget: Cell::new(u32::MAX),
+            failure: RefCell::default(),
+            panicked_stage: Cell::new(None),
+            requests: RefCell::default(),
+            side_outputs: RefCell::default(),
+            paused_splits: RefCell::default(),
+            source_group_watermark_ms: Cell::new(i64::MAX),
+            next_sequence: Cell::new(0),
+        }
+    }
+
+    /// `value` as a row caused by the row being processed.
+    pub fn row<T>(&self, value: T) -> Row<T> {
+        Row {
+            hash64: self.hash64.get(),
+            event_time_ms: self.event_time_ms.get(),
+            origin: self.origin.get(),
+            value,
+        }
+    }
+
+    /// From now on `row` is the row being processed.
+    #[inline]
+    pub fn enter_row<T>(&self, row: &Row<T>) {
+        self.hash64.set(row.hash64);
+        self.event_time_ms.set(row.event_time_ms);
+        self.origin.set(row.origin);
+    }
+
+    /// From now on what is processed was not caused by one row: a timer, a window.
+    #[inline]
+    pub fn enter_time(&self, event_time_ms: i64, hash64: u64) {
+        self.hash64.set(hash64);
+        self.event_time_ms.set(event_time_ms);
+        self.origin.set(Origin::NONE);
+    }
+
+    /// Source position of the row being processed.
+    pub fn origin(&self) -> Origin {
+        self.origin.get()
+    }
+
+    /// Event time (ms) of the row being processed.
+    pub fn event_time_ms(&self) -> i64 {
+        self.event_time_ms.get()
+    }
+
+    /// Key hash of the row being processed.
+    pub fn hash64(&self) -> u64 {
+        self.hash64.get()
+    }
+
+    /// Sets how much work may be done before the task must answer.
+    pub fn set_budget(&self, units: u32) {
+        self.budget.set(units);
+    }
+
+    /// What is left of the budget.
+    pub fn budget(&self) -> u32 {
+        self.budget.get()
+    }
+
+    /// Takes one unit of the budget; `false` if there is none.
+    #[inline]
+    pub fn spend(&self) -> bool {
+        let left = self.budget.get();
+        self.budget.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    /// Takes the first failure, if there was one.
+    pub fn take_failure(&self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    /// Whether something failed; nothing more should be processed.
+    pub fn has_failed(&self) -> bool {
+        self.failure.borrow().is_some()
+    }
+
+    /// Records a failure; only the first counts.
+    pub fn fail(&self, error: Error) {
+        self.failure.borrow_mut().get_or_insert(error);
+    }
+
+    /// Which stage's user code panicked, after an unwinding.
+    pub fn panicked_stage(&self) -> Option<u16> {
+        self.panicked_stage.get()
+    }
+}
+
+/// What one operator sees: the task's environment, and itself.
+#[derive(Debug, Clone, Copy)]
+pub struct OperatorContext<'a> {
+    env: &'a TaskEnv,
+    name: &'a str,
+    stage_index: u16,
+    watermark_ms: i64,
+}
+
+impl<'a> OperatorContext<'a> {
+    /// The context of the operator `name`, `stage_index`th of its chain.
+    pub fn new(env: &'a TaskEnv, name: &'a str, stage_index: u16, watermark_ms: i64) -> Self {
+        Self { env, name, stage_index, watermark_ms }
+    }
+
+    /// The task's environment.
+    pub fn env(&self) -> &'a TaskEnv {
+        self.env
+    }
+
+    /// The operator's name in the plan.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// No row at or before this event time (ms) is still expected; [`NO_EVENT_TIME`] at first.
+    pub fn watermark_ms(&self) -> i64 {
+        self.watermark_ms
+    }
+
+    /// Processing time of this turn, ms since 1970.
+    pub fn processing_time_ms(&self) -> i64 {
+        self.env.processing_time_ms.get()
+    }
+
+    /// Stops the job with `error`.
+    pub fn fail(&self, error: Error) {
+        self.env.fail(error);
+    }
+
+    /// Runs user code: if it panics, the host learns which operator it was. Costs nothing while
+    /// it does not.
+    #[inline]
+    pub fn run<R>(&self, user_code: impl FnOnce() -> R) -> R {
+        let mark = MarkOnUnwind(self);
+        let result = user_code();
+        std::mem::forget(mark);
+        result
+    }
+
+    /// Asks for a file to be opened; its id, and the operation that will be answered.
+    pub fn open_file(&self, path: PathBuf, mode: OpenMode) -> (FileId, OpId) {
+        let op = self.next_op();
+        let file = FileId(op.0);
+        self.request_file(FileOp::Open { op, file, path, mode });
+        (file, op)
+    }
+
+    /// Asks for a file operation; `make` is given the number that its answer will carry.
+    pub fn file(&self, make: impl FnOnce(OpId) -> FileOp) -> OpId {
+        let op = self.next_op();
+        self.request_file(make(op));
+        op
+    }
+
+    /// Asks for a socket operation. Ids of sockets are made by [`OperatorContext::next_id`].
+    pub fn socket(&self, op: SocketOp) {
+        self.env.requests.borrow_mut().sockets.push(op);
+    }
+
+    /// Writes one line to standard output, in order with all others of this task.
+    pub fn print_line(&self, line: &[u8]) {
+        let stdout = &mut self.env.requests.borrow_mut().stdout;
+        stdout.extend_from_slice(line);
+        stdout.push(b'\n');
+    }
+
+    /// An id that no other operator of this shard uses; answers to operations on it find their way
+    /// back to this operator.
+    ///
+    /// ```text
+    /// 62          48 47           32 31                  0
+    /// │ chain index │ stage index    │ sequence           │
+    /// ```
+    pub fn next_id(&self) -> u64 {
+        let sequence = self.env.next_sequence.get();
+        self.env.next_sequence.set(sequence.wrapping_add(1));
+        u64::from(self.env.task.chain_index) << 48
+            | u64::from(self.stage_index) << 32
+            | u64::from(sequence)
+    }
+
+    fn next_op(&self) -> OpId {
+        OpId(self.next_id())
+    }
+
+    fn request_file(&self, op: FileOp) {
+        self.env.requests.borrow_mut().files.push(op);
+    }
+}
+
+/// Which chain and stage an id made by [`OperatorContext::next_id`] belongs to.
+pub fn owner_of(id: u64) -> (u16, u16) {
+    ((id >> 48) as u16 & 0x7fff, (id >> 32) as u16)
+}
+
+/// Notes the stage when it is dropped by unwinding; it is forgotten otherwise.
+struct MarkOnUnwind<'a, 'b>(&'a OperatorContext<'b>);
+
+impl Drop for MarkOnUnwind<'_, '_> {
+    fn drop(&mut self) {
+        let slot = &self.0.env.panicked_stage;
+        if slot.get().is_none() {
+            slot.set(Some(self.0.stage_index));
+        }
+    }
+}

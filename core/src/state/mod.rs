@@ -1,0 +1,3 @@
+//! Keyed and operator state.
+
+pub mod snapshot;

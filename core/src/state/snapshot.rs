@@ -1,0 +1,154 @@
+//! One task's state as bytes, for tests of restore now and for checkpoints later.
+//!
+//! ```text
+//! operator uid ──► watermark
+//!              ├─► operator state:  name                ──► bytes
+//!              └─► keyed state:     state name ──► stored key ──► archived value
+//! ```
+//!
+//! Stored keys have the layout of [`millstream_storage::key`]: they begin with the key group, so a
+//! task that owns other key groups than the writer takes just its own part. Everything is in
+//! ordered maps: equal states give equal snapshots, byte for byte.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use millstream_storage::key::StoredKey;
+
+use crate::data::record::Record;
+use crate::data::row::NO_EVENT_TIME;
+use crate::error::Error;
+
+/// The state of one task's operators, or of several tasks' after [`Snapshot::merge`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    operators: BTreeMap<String, OperatorSnapshot>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct OperatorSnapshot {
+    watermark_ms: Option<i64>,
+    operator_state: BTreeMap<String, Vec<u8>>,
+    keyed_state: BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>,
+}
+
+impl Snapshot {
+    /// Joins the snapshots of two tasks of the same chain. Watermarks combine by minimum; names of
+    /// operator state must differ between tasks (a split belongs to one task).
+    pub fn merge(&mut self, other: Self) {
+        for (uid, theirs) in other.operators {
+            let ours = self.operators.entry(uid).or_default();
+            ours.watermark_ms = ours.watermark_ms.into_iter().chain(theirs.watermark_ms).min();
+            ours.operator_state.extend(theirs.operator_state);
+            for (state, entries) in theirs.keyed_state {
+                ours.keyed_state.entry(state).or_default().extend(entries);
+            }
+        }
+    }
+
+    /// How many keyed entries it holds, over all operators.
+    pub fn keyed_entry_count(&self) -> usize {
+        self.operators.values().flat_map(|op| op.keyed_state.values()).map(BTreeMap::len).sum()
+    }
+}
+
+/// Where one operator writes its state.
+#[derive(Debug)]
+pub struct SnapshotWriter<'a> {
+    operator: &'a mut OperatorSnapshot,
+}
+
+impl<'a> SnapshotWriter<'a> {
+    /// Writes the state of operator `uid`.
+    pub fn new(snapshot: &'a mut Snapshot, uid: &str) -> Self {
+        Self { operator: snapshot.operators.entry(uid.to_string()).or_default() }
+    }
+
+    /// Notes how far event time had come.
+    pub fn watermark_ms(&mut self, watermark_ms: i64) {
+        self.operator.watermark_ms = Some(watermark_ms);
+    }
+
+    /// Writes a piece of state that belongs to no key, under a name unique among all tasks of the
+    /// operator (`split/payments.csv`).
+    pub fn operator_state<V: Record>(&mut self, name: &str, value: &V) {
+        self.operator.operator_state.insert(name.to_string(), value.archive().to_vec());
+    }
+
+    /// Writes one entry of keyed state.
+    pub fn keyed_state<V: Record>(&mut self, state: &str, key: &StoredKey<'_>, value: &V) {
+        let entries = self.operator.keyed_state.entry(state.to_string()).or_default();
+        entries.insert(key.encode(), value.archive().to_vec());
+    }
+}
+
+/// Where one operator finds its state.
+#[derive(Debug)]
+pub struct SnapshotReader<'a> {
+    uid: &'a str,
+    operator: Option<&'a OperatorSnapshot>,
+}
+
+impl<'a> SnapshotReader<'a> {
+    /// Reads the state of operator `uid`; an operator without any finds nothing.
+    pub fn new(snapshot: &'a Snapshot, uid: &'a str) -> Self {
+        Self { uid, operator: snapshot.operators.get(uid) }
+    }
+
+    /// How far event time had come.
+    ///
+    /// # Errors
+    /// None today; damaged snapshots once they come from disk.
+    pub fn watermark_ms(&self) -> Result<i64, Error> {
+        Ok(self.operator.and_then(|op| op.watermark_ms).unwrap_or(NO_EVENT_TIME))
+    }
+
+    /// All operator state whose name begins with `prefix`, by name.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if a value is not the archive of a `V`.
+    pub fn operator_state<V: Record>(&self, prefix: &str) -> Result<Vec<(&'a str, V)>, Error> {
+        let Some(operator) = self.operator else { return Ok(Vec::new()) };
+        let entries = operator.operator_state.range(prefix.to_string()..);
+        entries
+            .take_while(|(name, _)| name.starts_with(prefix))
+            .map(|(name, bytes)| Ok((name.as_str(), self.value(name, bytes)?)))
+            .collect()
+    }
+
+    /// The entries of keyed state `state` in the given key groups, in stored order.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if a stored key is malformed or a value is not the archive of a `V`.
+    pub fn keyed_state<V: Record>(
+        &self,
+        state: &str,
+        key_groups: Range<u32>,
+    ) -> Result<Vec<(StoredKey<'a>, V)>, Error> {
+        let Some(entries) = self.operator.and_then(|op| op.keyed_state.get(state)) else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        for (key, bytes) in entries {
+            let key = StoredKey::decode(key).ok_or_else(|| Error::Corrupt {
+                what: format!("state {state} of operator {}", self.uid),
+                offset: 0,
+                reason: "a stored key is too short for its fields".to_string(),
+            })?;
+            if key_groups.contains(&u32::from(key.key_group)) {
+                found.push((key, self.value(state, bytes)?));
+            }
+        }
+        Ok(found)
+    }
+
+    fn value<V: Record>(&self, name: &str, bytes: &[u8]) -> Result<V, Error> {
+        let mut aligned: rkyv::util::AlignedVec = rkyv::util::AlignedVec::new();
+        aligned.extend_from_slice(bytes);
+        V::view(&aligned).map(V::unarchive).map_err(|reason| Error::Corrupt {
+            what: format!("state {name} of operator {}", self.uid),
+            offset: 0,
+            reason: reason.to_string(),
+        })
+    }
+}
