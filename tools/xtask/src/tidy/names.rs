@@ -1,0 +1,76 @@
+//! Rule `type-name`: words that name no idea are not part of a type's name.
+//!
+//! `CheckpointManager` says that checkpoints are managed and leaves open how. `Context` is for what
+//! an operator is handed: `OperatorContext`, `WindowContext`.
+
+use crate::finding::Finding;
+use crate::house::House;
+use crate::source::Kind;
+
+const BANNED: [&str; 10] =
+    ["Manager", "Handler", "Helper", "Helpers", "Util", "Utils", "Impl", "Base", "Data", "Info"];
+
+/// Modules whose types may end in `Context`: the operator's own and what users see of it.
+const CONTEXT_FOLDERS: [&str; 3] = ["core/src/operator", "core/src/api", "core/src/prelude"];
+
+/// Finds types with empty names.
+pub(super) fn type_names(house: &House) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for source in house.production_sources() {
+        let may_be_context = CONTEXT_FOLDERS.iter().any(|folder| source.path.starts_with(folder));
+        for pair in source.production_code().flat_map(|code| code.windows(2)) {
+            let [keyword, name] = [source.text_of(pair[0]), source.text_of(pair[1])];
+            let is_type = matches!(keyword, "struct" | "enum" | "trait" | "union" | "type");
+            if !is_type || pair[1].kind != Kind::Ident {
+                continue;
+            }
+            let word = words(name).find(|word| match *word {
+                "Context" => !(may_be_context && name.ends_with(word) && name != *word),
+                word => BANNED.contains(&word),
+            });
+            if let Some(word) = word {
+                let message = format!("`{name}`: `{word}` names no idea; say what it is or does");
+                findings.push(Finding::fail("type-name", &source.path, pair[1].line, message));
+            }
+        }
+    }
+    findings
+}
+
+/// The words of a name in camel case.
+fn words(name: &str) -> impl Iterator<Item = &str> {
+    let starts = name.match_indices(char::is_uppercase).map(|(at, _)| at);
+    let ends = starts.clone().skip(1).chain([name.len()]);
+    starts.zip(ends).map(|(start, end)| &name[start..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check;
+    use super::*;
+
+    #[test]
+    fn empty_words_are_found() {
+        for word in BANNED {
+            let text = format!("\npub(crate) struct Checkpoint{word}<T> {{}}\n");
+            check(type_names, &[("a.rs", &text)], &[&format!("a.rs:2 `Checkpoint{word}`")]);
+        }
+        check(type_names, &[("a.rs", "trait BaseTask {}\nenum Info {}\n")], &["a.rs:1", "a.rs:2"]);
+    }
+
+    #[test]
+    fn longer_words_are_their_own() {
+        let text = "struct Metadata; struct Database; enum Informed {} fn make_data() {}";
+        check(type_names, &[("a.rs", text)], &[]);
+    }
+
+    #[test]
+    fn contexts_belong_to_operators() {
+        let text = "pub struct OperatorContext;";
+        check(type_names, &[("core/src/operator/mod.rs", text)], &[]);
+        check(type_names, &[("core/src/task/mod.rs", text)], &["core/src/task/mod.rs:1"]);
+        let text = "pub struct Context; pub struct ContextMap;";
+        let path = "core/src/operator/mod.rs";
+        check(type_names, &[(path, text)], &[&format!("{path}:1"), &format!("{path}:1")]);
+    }
+}
