@@ -5,6 +5,7 @@
 
 pub mod data;
 pub mod error;
+pub mod graph;
 pub mod limits;
 pub mod operator;
 pub mod prelude;

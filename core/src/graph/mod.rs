@@ -1,0 +1,8 @@
+//! The plan of a job, as pure data.
+//!
+//! Nothing here runs anything: the plan handed to tasks is numbers and names, so that it can be
+//! checked, printed and simulated without an engine.
+
+pub mod plan;
+
+pub use plan::{ChannelId, ChannelPlan, InputPlan, OutputPlan, Partitioner, TaskPlan};

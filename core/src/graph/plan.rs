@@ -1,0 +1,101 @@
+//! What one task is told about its place in the job.
+//!
+//! ```text
+//!            inputs[0].channels        outputs[0].channels (tag none: the main output)
+//!  task 0 ──ChannelId 4──►┐           ┌──ChannelId 9───► task 0 of the next chain
+//!  task 1 ──ChannelId 6──►├── task ──►┤
+//!                         │           └──ChannelId 10──► task 1 of the next chain
+//!                         │           outputs[1].channels (tag "late")
+//! ```
+//!
+//! Every channel has exactly one writer and one reader, and both ends call it by the same
+//! [`ChannelId`]. Task `i` of every chain runs on shard `i`, so a channel between tasks of one index
+//! never leaves its shard.
+
+use std::fmt;
+
+use crate::data::key_group::KeyGroupCount;
+
+/// One channel of the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelId(pub u32);
+
+/// One task: one parallel instance of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskPlan {
+    /// Number of the chain in the physical graph; upstream chains have smaller numbers.
+    pub chain_index: u16,
+    /// Names of the fused operators, joined by ` -> `.
+    pub name: String,
+    /// Which task of the chain, and the shard that it runs on.
+    pub task_index: u32,
+    /// How many tasks the chain has.
+    pub parallelism: u32,
+    /// Key groups of the job.
+    pub key_group_count: KeyGroupCount,
+    /// Number of the source, if the chain begins with one.
+    pub source_index: Option<u32>,
+    /// What it reads: none for a source, two for a chain that begins with two connected streams.
+    pub inputs: Vec<InputPlan>,
+    /// Where its rows go: one for every consumer of the main output, one for every consumer of a
+    /// side output. None for a chain that ends in a sink.
+    pub outputs: Vec<OutputPlan>,
+}
+
+/// One logical input of a task. Streams that are united feed one input.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InputPlan {
+    /// One for every task that may send here.
+    pub channels: Vec<ChannelPlan>,
+}
+
+/// One output of a task to one consuming chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputPlan {
+    /// The side output that it carries; `None` is the main output.
+    pub tag: Option<&'static str>,
+    /// How a row picks its channel.
+    pub partitioner: Partitioner,
+    /// In order of the receiving tasks: one for [`Partitioner::Forward`] and
+    /// [`Partitioner::Global`], otherwise one for every task of the consuming chain.
+    pub channels: Vec<ChannelPlan>,
+}
+
+/// One end of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelPlan {
+    /// What both ends call it.
+    pub channel: ChannelId,
+    /// The shard of the other end; the task's own if the channel is local.
+    pub peer_shard: u32,
+}
+
+/// How a row picks one of an output's channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Partitioner {
+    /// To the task of the same index. Both chains have the same parallelism.
+    Forward,
+    /// `hash64` → key group → the task that owns it.
+    Hash,
+    /// To each task in turn.
+    Rebalance,
+    /// To all tasks.
+    Broadcast,
+    /// To task 0.
+    Global,
+    /// To task `hash64 % parallelism`; an operator before it has set `hash64`.
+    Direct,
+}
+
+impl fmt::Display for Partitioner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Forward => "forward",
+            Self::Hash => "hash",
+            Self::Rebalance => "rebalance",
+            Self::Broadcast => "broadcast",
+            Self::Global => "global",
+            Self::Direct => "custom",
+        })
+    }
+}
