@@ -3,6 +3,8 @@
 //! Nothing here runs anything: the plan handed to tasks is numbers and names, so that it can be
 //! checked, printed and simulated without an engine.
 
+pub mod facts;
 pub mod plan;
 
+pub use facts::{Facts, SideOutputFact, SideOutputFacts};
 pub use plan::{ChannelId, ChannelPlan, InputPlan, OutputPlan, Partitioner, TaskPlan};

@@ -22,6 +22,7 @@ pub mod stateless;
 
 use crate::data::row::{Origin, Row};
 use crate::error::Error;
+use crate::graph::Facts;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
@@ -71,6 +72,11 @@ pub trait Operator: 'static {
     type In: 'static;
     /// What goes out.
     type Out: 'static;
+
+    /// What the plan must know about it; asked once, of the prototype.
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
 
     /// Prepares the operator, on the shard that will run it.
     ///

@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::data::row::Row;
+use crate::graph::SideOutputFact;
 use crate::operator::env::OperatorContext;
 
 /// Names a side output and the type of its records.
@@ -27,6 +28,11 @@ impl<T> OutputTag<T> {
     /// Its name in the plan.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The tag as the plan sees it.
+    pub fn fact(&self) -> SideOutputFact {
+        SideOutputFact { tag: self.name, record: std::any::type_name::<T>() }
     }
 }
 

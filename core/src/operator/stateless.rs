@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use crate::data::key::Key;
 use crate::data::row::Row;
+use crate::graph::Facts;
 use crate::operator::{Operator, OperatorContext, Output};
 
 /// Generates an operator that holds one closure.
@@ -39,6 +40,10 @@ impl<T: 'static, U: 'static, F: FnMut(T) -> U + 'static> Operator for Map<T, U, 
     type In = T;
     type Out = U;
 
+    fn facts(&self) -> Facts {
+        Facts::stateless()
+    }
+
     #[inline]
     fn on_row(&mut self, row: Row<T>, _ctx: &OperatorContext<'_>, out: &mut impl Output<U>) {
         out.emit(row.map(&mut self.f));
@@ -53,6 +58,10 @@ closure_operator! {
 impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator for Filter<T, F> {
     type In = T;
     type Out = T;
+
+    fn facts(&self) -> Facts {
+        Facts::stateless()
+    }
 
     #[inline]
     fn on_row(&mut self, row: Row<T>, _ctx: &OperatorContext<'_>, out: &mut impl Output<T>) {
@@ -76,6 +85,10 @@ where
     type In = T;
     type Out = I::Item;
 
+    fn facts(&self) -> Facts {
+        Facts::stateless()
+    }
+
     #[inline]
     fn on_row(&mut self, row: Row<T>, _ctx: &OperatorContext<'_>, out: &mut impl Output<I::Item>) {
         let Row { hash64, event_time_ms, origin, value } = row;
@@ -93,6 +106,10 @@ closure_operator! {
 impl<T: 'static, K: Key, F: FnMut(&T) -> K + 'static> Operator for KeyBy<T, K, F> {
     type In = T;
     type Out = T;
+
+    fn facts(&self) -> Facts {
+        Facts::stateless()
+    }
 
     #[inline]
     fn on_row(&mut self, mut row: Row<T>, _ctx: &OperatorContext<'_>, out: &mut impl Output<T>) {
