@@ -41,6 +41,13 @@ pub struct TaskEnv {
     pub paused_splits: RefCell<Vec<u32>>,
     /// Smallest watermark of this source on all shards, for watermark alignment.
     pub source_group_watermark_ms: Cell<i64>,
+    /// Rows that came after their time and were dropped or put aside.
+    pub late_records: Cell<u64>,
+    /// Records that could not be read and went to the dead-letter output.
+    pub dead_letters: Cell<u64>,
+    /// Every split of the task's source is idle: set by the operator that makes watermarks, read
+    /// at the end of a batch.
+    pub is_idle: Cell<bool>,
     next_sequence: Cell<u32>,
 }
 
@@ -66,6 +73,20 @@ pub struct Requests {
     pub sockets: Vec<SocketOp>,
     /// For standard output, in order; whole lines.
     pub stdout: Vec<u8>,
+    /// What people call the splits that a source has begun to read.
+    pub split_names: Vec<SplitName>,
+}
+
+/// What people call a split, so that an error far downstream can name the record that caused it:
+/// `payments.csv, byte 1234`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitName {
+    /// Its number within the source.
+    pub split: u32,
+    /// A file, an address, `generator`.
+    pub name: String,
+    /// What its positions count: `byte` or `record`.
+    pub unit: &'static str,
 }
 
 impl TaskEnv {
@@ -84,6 +105,9 @@ impl TaskEnv {
             side_outputs: RefCell::default(),
             paused_splits: RefCell::default(),
             source_group_watermark_ms: Cell::new(i64::MAX),
+            late_records: Cell::new(0),
+            dead_letters: Cell::new(0),
+            is_idle: Cell::new(false),
             next_sequence: Cell::new(0),
         }
     }
