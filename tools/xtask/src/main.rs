@@ -6,6 +6,8 @@
 //! layers  which module and package may use which            layers/
 //! docs    rustdoc without warnings, links in documents      docs.rs
 //! test    every package's tests                             suites.rs
+//! sim     the simulator with many seeds                     suites.rs
+//! loom    the models of the lock-free code alone            suites.rs
 //! ci      all of it, in order                               ci.rs
 //! ```
 //!
@@ -59,6 +61,17 @@ enum Task {
     Docs,
     /// Run every package's tests.
     Test,
+    /// Run whole jobs in the simulator, under many seeds.
+    Sim {
+        /// How many seeds.
+        #[arg(long, default_value_t = suites::SEED_COUNT)]
+        seeds: u32,
+        /// Optimise; worth the build from some ten thousand seeds on.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Run the models of the lock-free code under every interleaving.
+    Loom,
     /// Run everything that must pass before a change lands.
     Ci,
 }
@@ -85,6 +98,8 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Layers => layers::run(&House::load(&root)?),
         Task::Docs => docs::run(&House::load(&root)?),
         Task::Test => suites::all(&mut Tally::default()),
+        Task::Sim { seeds, release } => suites::simulation(*seeds, *release, &mut Tally::default()),
+        Task::Loom => suites::loom(&mut Tally::default()),
         Task::Ci => ci::run(&root),
     }
 }

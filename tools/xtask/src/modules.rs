@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use crate::manifest::Package;
-use crate::repo::Repo;
+use crate::repo::{Repo, join, parent};
 use crate::source::{Kind, Source, matches_at};
 
 /// The place of one file in its crate.
@@ -70,7 +70,7 @@ fn visit(
     }
     for child in children(source) {
         let in_folder = match &child.file {
-            Some(file) => vec![format!("{}/{file}", parent(path))],
+            Some(file) => join(parent(path), file).into_iter().collect(),
             None => {
                 let stem = format!("{folder}/{}", child.path.join("/"));
                 vec![format!("{stem}.rs"), format!("{stem}/mod.rs")]
@@ -144,11 +144,6 @@ fn path_attribute(source: &Source, at: usize) -> Option<String> {
     Some(source.text_of(code[attribute + 3]).trim_matches('"').to_owned())
 }
 
-/// The folder of `path`.
-pub(crate) fn parent(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(folder, _)| folder)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,19 +193,21 @@ mod tests {
                 MANIFEST,
                 (
                     "core/src/lib.rs",
-                    "#[cfg(test)] mod tests; mod x { mod y; } #[path = \"z/w.rs\"] mod w;",
+                    "#[cfg(test)] mod tests; mod x { mod y; } #[path = \"../z/w.rs\"] mod w;",
                 ),
                 ("core/src/tests.rs", "mod deep;"),
                 ("core/src/tests/deep.rs", ""),
                 ("core/src/x/y.rs", ""),
-                ("core/src/z/w.rs", ""),
+                ("core/z/w.rs", "mod v;"),
+                ("core/z/v.rs", ""),
             ],
             &[
                 "core/src/lib.rs = ",
                 "core/src/tests.rs = tests test",
                 "core/src/tests/deep.rs = tests::deep test",
                 "core/src/x/y.rs = x::y",
-                "core/src/z/w.rs = w",
+                "core/z/v.rs = w::v",
+                "core/z/w.rs = w",
             ],
         );
     }

@@ -11,8 +11,7 @@
 
 use crate::finding::Finding;
 use crate::house::House;
-use crate::modules::parent;
-use crate::repo::has_extension;
+use crate::repo::{has_extension, join, parent};
 use crate::source::Kind;
 
 /// Folders whose files a document may name in code type.
@@ -42,7 +41,7 @@ fn link_problem(house: &House, path: &str, name: &str, target: &str) -> Option<&
         return None;
     }
     let (file, heading) = target.split_once('#').unwrap_or((target, ""));
-    let file = if file.is_empty() { path.to_owned() } else { resolve(parent(path), file)? };
+    let file = if file.is_empty() { path.to_owned() } else { join(parent(path), file)? };
     if !house.repo.has(&file) {
         return Some("does not exist");
     }
@@ -88,19 +87,6 @@ fn code_spans(line: &str) -> impl Iterator<Item = &str> {
 fn is_path(span: &str) -> bool {
     let is_plain = span.chars().all(|c| c.is_alphanumeric() || "._-/".contains(c));
     is_plain && NAMED_FOLDERS.iter().any(|folder| span.starts_with(folder))
-}
-
-/// `target` seen from `folder`, without `.` and `..`; `None` if it leaves the repository.
-fn resolve(folder: &str, target: &str) -> Option<String> {
-    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()?),
-            part => parts.push(part),
-        }
-    }
-    Some(parts.join("/"))
 }
 
 /// The anchors of a document's headings: lower case, punctuation dropped, spaces as hyphens.
