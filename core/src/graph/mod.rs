@@ -4,7 +4,11 @@
 //! checked, printed and simulated without an engine.
 
 pub mod facts;
+pub mod logical;
+pub mod physical;
 pub mod plan;
 
 pub use facts::{Facts, SideOutputFact, SideOutputFacts};
+pub use logical::{ChainEnd, ChainId, Edge, LogicalGraph, Node, NodeId, NodeKind};
+pub use physical::{PhysicalChain, PhysicalEdge, PhysicalGraph};
 pub use plan::{ChannelId, ChannelPlan, InputPlan, OutputPlan, Partitioner, TaskPlan};
