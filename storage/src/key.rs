@@ -1,8 +1,11 @@
 //! The stored key: one byte string that orders all state of a shard.
 //!
 //! ```text
-//! │ key group │ state id │ window bucket │ hash64 │ key length │ key │ namespace length │ namespace │ map key │
-//! │  2 bytes  │ 2 bytes  │    8 bytes    │ 8 bytes│   4 bytes  │     │      4 bytes     │           │  rest   │
+//! │ key group │ state id │ window bucket │ hash64  │
+//! │  2 bytes  │ 2 bytes  │    8 bytes    │ 8 bytes │
+//!
+//!       │ key length │ key │ namespace length │ namespace │ map key │
+//!       │   4 bytes  │     │      4 bytes     │           │  rest   │
 //! ```
 //!
 //! All numbers big endian; the window bucket is a signed time with its sign bit flipped, so that

@@ -1,8 +1,8 @@
 //! Sans-IO storage for stream processing: what a shard wants from its disk, as values.
 //!
 //! Nothing here opens a file. Bytes leave as [`io::FileOp`] and come back as [`io::FileDone`]; a
-//! host (a real one, or a simulated disk) carries them out. [`arena`] holds the memory that frames and
-//! blocks are built in.
+//! host (a real one, or a simulated disk) carries them out. [`arena`] holds the memory that frames
+//! and blocks are built in.
 
 pub mod arena;
 pub mod io;

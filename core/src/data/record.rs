@@ -45,6 +45,7 @@ pub trait Record: Archive + Clone + Send + Sized + 'static {
     ///
     /// # Errors
     /// [`Overflow`] if it does not fit; `out` then holds a part of it.
+    #[expect(clippy::ptr_arg, reason = "the archive of a `Vec` is read back as one")]
     fn archive_rows(rows: &Vec<Row<Self>>, out: &mut [u8]) -> Result<usize, Overflow>;
 
     /// The value that `view` shows.

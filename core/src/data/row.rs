@@ -127,10 +127,10 @@ mod tests {
 
     #[test]
     fn origin_keeps_its_parts() {
-        let origin = Origin::new(5, 262_143, 1_234_567_890_123 & ((1 << 40) - 1));
+        let origin = Origin::new(5, 262_143, 135_056_262_347);
         assert_eq!(origin.source(), 5);
         assert_eq!(origin.split(), 262_143);
-        assert_eq!(origin.position(), Some(1_234_567_890_123 & ((1 << 40) - 1)));
+        assert_eq!(origin.position(), Some(135_056_262_347));
     }
 
     #[test]

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Every channel has exactly one writer and one reader, and both ends call it by the same
-//! [`ChannelId`]. Task `i` of every chain runs on shard `i`, so a channel between tasks of one index
-//! never leaves its shard.
+//! [`ChannelId`]. Task `i` of every chain runs on shard `i`, so a channel between tasks of one
+//! index never leaves its shard.
 
 use std::fmt;
 

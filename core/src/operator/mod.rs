@@ -5,9 +5,9 @@
 //!      ─watermark────► a stage holds it until its own timers up to it have fired, then hands it on
 //! ```
 //!
-//! An [`Operator`] turns rows into rows. A [`Chain`] is one or more operators composed *statically*:
-//! `Then<Stage<A>, Stage<B>>` is a type of its own, so the whole chain of one record is ordinary
-//! inlined code with no virtual call. Types are erased once, at the edge of the task.
+//! An [`Operator`] turns rows into rows. A [`Chain`] is one or more operators composed
+//! *statically*: `Then<Stage<A>, Stage<B>>` is a type of its own, so the whole chain of one record is
+//! ordinary inlined code with no virtual call. Types are erased once, at the edge of the task.
 //!
 //! Everything is a function of its arguments: operators see the world through [`OperatorContext`]
 //! and are tested with a context and a vector.

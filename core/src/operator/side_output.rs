@@ -106,7 +106,7 @@ impl OperatorContext<'_> {
 
 /// A raw record that could not be read, and why.
 #[derive(
-    Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize, serde::Serialize,
+    Debug, Clone, PartialEq, Eq, serde::Serialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
 )]
 pub struct DeadLetter {
     /// File, line, column and field, as far as they are known.

@@ -69,6 +69,7 @@ fn heap_buffers_are_aligned_and_rounded_up() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "buffers cross threads in the host")]
 fn a_buffer_outlives_its_slab() {
     let mut slab = Slab::new(4096, 2);
     let mut buffer = slab.take().expect("two may be taken");
