@@ -21,6 +21,8 @@ pub struct TaskEnv {
     pub task: TaskPlace,
     /// Processing time of this turn, ms since 1970.
     pub processing_time_ms: Cell<i64>,
+    /// Time of this turn, ns since the host's start: for pacing and for measuring latency.
+    pub now_ns: Cell<u64>,
     /// Event time of the row being processed.
     event_time_ms: Cell<i64>,
     /// Key hash of the row being processed.
@@ -95,6 +97,7 @@ impl TaskEnv {
         Self {
             task,
             processing_time_ms: Cell::new(0),
+            now_ns: Cell::new(0),
             event_time_ms: Cell::new(NO_EVENT_TIME),
             hash64: Cell::new(0),
             origin: Cell::new(Origin::NONE),
@@ -225,6 +228,17 @@ impl<'a> OperatorContext<'a> {
     /// Processing time of this turn, ms since 1970.
     pub fn processing_time_ms(&self) -> i64 {
         self.env.processing_time_ms.get()
+    }
+
+    /// Time of this turn, ns since the host's start.
+    pub fn now_ns(&self) -> u64 {
+        self.env.now_ns.get()
+    }
+
+    /// Tells the world what split `split` of this source is called and what its positions count.
+    pub fn name_split(&self, split: u32, name: impl Into<String>, unit: &'static str) {
+        let name = SplitName { split, name: name.into(), unit };
+        self.env.requests.borrow_mut().split_names.push(name);
     }
 
     /// Stops the job with `error`.

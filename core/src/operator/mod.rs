@@ -17,6 +17,7 @@
 pub mod chain;
 pub mod env;
 pub mod side_output;
+pub mod sink;
 pub mod source;
 pub mod stateless;
 
@@ -29,6 +30,7 @@ use millstream_storage::io::FileDone;
 
 pub use chain::{Chain, Stage, Then};
 pub use env::{OperatorContext, TaskEnv};
+pub use sink::{Nothing, Sink};
 
 /// Whether a piece of work is finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

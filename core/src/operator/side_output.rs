@@ -102,6 +102,14 @@ impl OperatorContext<'_> {
             None => false,
         }
     }
+
+    /// Puts a record that could not be read into a side output, and counts it whether somebody
+    /// reads that output or not.
+    pub fn dead_letter(&self, tag: OutputTag<DeadLetter>, letter: DeadLetter) {
+        let count = &self.env().dead_letters;
+        count.set(count.get() + 1);
+        self.side_output_row(tag, Row::from(letter));
+    }
 }
 
 /// A raw record that could not be read, and why.

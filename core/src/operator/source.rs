@@ -9,6 +9,7 @@ use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
 
 use crate::error::Error;
+use crate::graph::SideOutputFact;
 use crate::operator::SplitEvent;
 use crate::operator::env::OperatorContext;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
@@ -28,6 +29,11 @@ pub trait Source: Clone + Send + 'static {
 
     /// What it reads, for `explain`: `files payments/*.jsonl (JSON Lines)`.
     fn describe(&self) -> String;
+
+    /// The side outputs that it may write: its dead letters.
+    fn side_outputs(&self) -> Vec<SideOutputFact> {
+        Vec::new()
+    }
 
     /// Whether it ends by itself.
     fn is_bounded(&self) -> bool;
