@@ -7,8 +7,10 @@ pub mod facts;
 pub mod logical;
 pub mod physical;
 pub mod plan;
+pub mod validate;
 
 pub use facts::{Facts, SideOutputFact, SideOutputFacts};
 pub use logical::{ChainEnd, ChainId, Edge, LogicalGraph, Node, NodeId, NodeKind};
 pub use physical::{PhysicalChain, PhysicalEdge, PhysicalGraph};
 pub use plan::{ChannelId, ChannelPlan, InputPlan, OutputPlan, Partitioner, TaskPlan};
+pub use validate::{Findings, validate};

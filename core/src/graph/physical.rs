@@ -99,7 +99,7 @@ impl PhysicalGraph {
                 channel_count: channel_count as u32,
             });
             next_channel += channel_count;
-            assert!(next_channel <= u64::from(u32::MAX), "a channel's number is a u32");
+            assert!(u32::try_from(next_channel).is_ok(), "refused by the plan");
         }
         Self { job_name: logical.name.clone(), shard_count, key_group_count, chains, edges }
     }
