@@ -1,1 +1,1 @@
-//! Integration tests.
+//! Integration tests: one binary, one module per subject.

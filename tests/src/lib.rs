@@ -1,1 +1,1 @@
-//! Placeholder.
+//! What the integration tests share: oracles, workloads and checks.

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! The builder fuses while it builds, so which operators make a chain is decided here and nowhere
-//! else: an edge exists exactly where a user asked for an exchange, a second consumer, a side output
-//! or a second input.
+//! else: an edge exists exactly where a user asked for an exchange, a second consumer, a side
+//! output or a second input.
 //!
 //! Invariant: an edge leads from a chain to a chain that was begun later, so numbers are a
 //! topological order.

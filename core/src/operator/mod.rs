@@ -6,8 +6,8 @@
 //! ```
 //!
 //! An [`Operator`] turns rows into rows. A [`Chain`] is one or more operators composed
-//! *statically*: `Then<Stage<A>, Stage<B>>` is a type of its own, so the whole chain of one record is
-//! ordinary inlined code with no virtual call. Types are erased once, at the edge of the task.
+//! *statically*: `Then<Stage<A>, Stage<B>>` is a type of its own, so the whole chain of one record
+//! is ordinary inlined code with no virtual call. Types are erased once, at the edge of the task.
 //!
 //! Everything is a function of its arguments: operators see the world through [`OperatorContext`]
 //! and are tested with a context and a vector.

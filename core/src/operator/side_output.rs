@@ -113,9 +113,8 @@ impl OperatorContext<'_> {
 }
 
 /// A raw record that could not be read, and why.
-#[derive(
-    Debug, Clone, PartialEq, Eq, serde::Serialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct DeadLetter {
     /// File, line, column and field, as far as they are known.
     pub place: String,

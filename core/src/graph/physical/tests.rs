@@ -1,3 +1,5 @@
+//! Which tasks and channels come of which graph.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
