@@ -5,10 +5,14 @@
 
 pub mod data;
 pub mod error;
+pub mod exchange;
 pub mod graph;
 pub mod limits;
 pub mod operator;
 pub mod prelude;
+pub mod shard;
 pub mod state;
+pub mod task;
+pub mod time;
 
 pub use error::{Error, Result};

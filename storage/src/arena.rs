@@ -97,7 +97,7 @@ impl Slab {
     pub fn put(&mut self, mut buffer: Buffer) {
         assert!(
             self.chunks
-                .get(buffer.chunk_index)
+                .get(buffer.chunk_index as usize)
                 .is_some_and(|chunk| Arc::ptr_eq(chunk, &buffer.chunk)),
             "the buffer belongs to another slab"
         );
@@ -147,7 +147,7 @@ impl Slab {
         let offset = self.carved_in_chunk_count * self.buffer_bytes;
         self.carved_in_chunk_count += 1;
         self.carved_count += 1;
-        Buffer::carve(chunk, chunk_index, offset, self.buffer_bytes)
+        Buffer::carve(chunk, chunk_index as u32, offset, self.buffer_bytes)
     }
 }
 
@@ -157,16 +157,18 @@ impl Slab {
 /// is for shutdown: the memory is freed once its slab and all its neighbours are gone.
 pub struct Buffer {
     start: NonNull<u8>,
-    capacity: usize,
-    len: usize,
     /// Keeps the bytes mapped.
     chunk: Arc<Chunk>,
+    capacity: u32,
+    len: u32,
     /// Which of the slab's chunks; [`HEAP`] for a buffer of its own.
-    chunk_index: usize,
+    chunk_index: u32,
 }
 
+const _: () = assert!(size_of::<Buffer>() <= 32, "a buffer and its header fit a cache line");
+
 /// The `chunk_index` of a buffer that is no slab's.
-const HEAP: usize = usize::MAX;
+const HEAP: u32 = u32::MAX;
 
 impl Buffer {
     /// A buffer outside every slab, for what is larger than a slab's buffers. Its capacity is
@@ -179,22 +181,23 @@ impl Buffer {
 
     /// The caller passes every `offset..offset + capacity` of a chunk at most once, without
     /// overlaps: that makes the result the owner of the range.
-    fn carve(chunk: Arc<Chunk>, chunk_index: usize, offset: usize, capacity: usize) -> Self {
+    fn carve(chunk: Arc<Chunk>, chunk_index: u32, offset: usize, capacity: usize) -> Self {
         assert!(offset + capacity <= chunk.bytes());
         // SAFETY: `offset` is within the chunk's one allocation.
         let start = unsafe { chunk.start().add(offset) };
         assert!((start.as_ptr() as usize).is_multiple_of(BUFFER_ALIGNMENT_BYTES));
-        Self { start, capacity, len: 0, chunk, chunk_index }
+        let capacity = u32::try_from(capacity).expect("a buffer is smaller than 4 GiB");
+        Self { start, chunk, capacity, len: 0, chunk_index }
     }
 
     /// Bytes that fit.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.capacity as usize
     }
 
     /// Bytes in use.
     pub fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// True while no byte is in use.
@@ -204,7 +207,7 @@ impl Buffer {
 
     /// Bytes that still fit.
     pub fn spare_bytes(&self) -> usize {
-        self.capacity - self.len
+        (self.capacity - self.len) as usize
     }
 
     /// True for a buffer made by [`Buffer::heap`]: no slab wants it back.
@@ -223,8 +226,8 @@ impl Buffer {
     /// # Panics
     /// If `len` is beyond the capacity.
     pub fn set_len(&mut self, len: usize) {
-        assert!(len <= self.capacity, "{len} bytes do not fit into {}", self.capacity);
-        self.len = len;
+        assert!(len <= self.capacity(), "{len} bytes do not fit into {}", self.capacity);
+        self.len = len as u32;
     }
 
     /// Appends `bytes`.
@@ -233,32 +236,32 @@ impl Buffer {
     /// If they do not fit; see [`Buffer::spare_bytes`].
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         self.spare_mut()[..bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
+        self.len += bytes.len() as u32;
     }
 
     /// The bytes in use.
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: this handle owns the range, all of it is initialised, and `&self` keeps every
         // writer (they need `&mut self`) away for the lifetime of the slice.
-        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len()) }
     }
 
     /// The bytes in use, to be changed.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        let len = self.len;
+        let len = self.len();
         &mut self.whole_mut()[..len]
     }
 
     /// The bytes after those in use, to be written before [`Buffer::set_len`].
     pub fn spare_mut(&mut self) -> &mut [u8] {
-        let len = self.len;
+        let len = self.len();
         &mut self.whole_mut()[len..]
     }
 
     fn whole_mut(&mut self) -> &mut [u8] {
         // SAFETY: this handle owns the range, all of it is initialised, and `&mut self` excludes
         // every other slice of it for the lifetime of this one.
-        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.capacity) }
+        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.capacity()) }
     }
 }
 

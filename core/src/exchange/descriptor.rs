@@ -1,0 +1,52 @@
+//! What one shard sends another: 64 bytes that own, at most, one buffer.
+
+use millstream_storage::arena::Buffer;
+
+use crate::data::element::CheckpointId;
+use crate::data::frame::Frame;
+use crate::graph::plan::ChannelId;
+
+/// One slot of the ring between two shards.
+#[derive(Debug)]
+pub enum Descriptor {
+    /// Rows; the sender used a credit.
+    Frame {
+        /// Where it belongs.
+        channel: ChannelId,
+        /// The rows, in a buffer of the sender's slab.
+        frame: Frame,
+    },
+    /// A buffer comes back to the shard whose slab it is from, and the credit with it.
+    Credit {
+        /// The channel that it was used on.
+        channel: ChannelId,
+        /// The buffer.
+        buffer: Buffer,
+    },
+    /// See [`crate::data::element::Element::Watermark`].
+    Watermark {
+        /// Where it belongs.
+        channel: ChannelId,
+        /// Event time, ms.
+        watermark_ms: i64,
+    },
+    /// See [`crate::data::element::Element::Barrier`].
+    Barrier {
+        /// Where it belongs.
+        channel: ChannelId,
+        /// The checkpoint that it cuts.
+        checkpoint: CheckpointId,
+    },
+    /// See [`crate::data::element::Element::Idle`].
+    Idle {
+        /// Where it belongs.
+        channel: ChannelId,
+    },
+    /// See [`crate::data::element::Element::EndOfStream`].
+    EndOfStream {
+        /// Where it belongs.
+        channel: ChannelId,
+    },
+}
+
+const _: () = assert!(size_of::<Descriptor>() <= 64, "a descriptor is one cache line");

@@ -1,0 +1,101 @@
+//! Everything that can happen to a shard, and everything it can ask of the world.
+//!
+//! Two closed sets: whatever can ever wake the program is one `match`.
+
+use millstream_net::io::{SocketDone, SocketOp};
+use millstream_storage::io::{FileDone, FileOp};
+
+use crate::data::element::CheckpointId;
+use crate::error::Error;
+use crate::exchange::descriptor::Descriptor;
+use crate::operator::env::SplitName;
+use crate::shard::metrics::ShardStatus;
+use crate::state::snapshot::Snapshot;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The disk answered.
+    File(FileDone),
+    /// Something happened on a socket.
+    Socket(SocketDone),
+    /// Another shard sent something.
+    Peer {
+        /// Which shard.
+        from: u32,
+        /// What.
+        descriptor: Descriptor,
+    },
+    /// The node wants something.
+    Command(Command),
+}
+
+/// Something the node wants of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// End the sources, process what is under way, end.
+    Drain,
+    /// Cut a checkpoint: sources send its barrier.
+    Trigger(CheckpointId),
+    /// Say how you stand: answered by [`Report::Status`].
+    Status,
+}
+
+/// Something that is wanted.
+#[derive(Debug)]
+pub enum Effect {
+    /// Of the disk.
+    File(FileOp),
+    /// Of the network.
+    Socket(SocketOp),
+    /// Of the terminal: whole lines.
+    Stdout(Vec<u8>),
+    /// Of another shard.
+    Send {
+        /// Which shard.
+        to: u32,
+        /// What it is told.
+        descriptor: Descriptor,
+    },
+    /// Of the node: to be told.
+    Report(Box<Report>),
+}
+
+impl Effect {
+    pub(crate) fn report(report: Report) -> Self {
+        Self::Report(Box::new(report))
+    }
+}
+
+/// Something a shard tells its node.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "reports are rare, and boxed where they travel")]
+pub enum Report {
+    /// All tasks have ended; nothing more will be asked. Sent once.
+    Finished,
+    /// The job must stop. Sent once; the shard does nothing afterwards.
+    Failed(Error),
+    /// A turn took longer than it may.
+    Stalled {
+        /// How long, nanoseconds.
+        turn_ns: u64,
+    },
+    /// A source has begun to read a split.
+    SplitNamed {
+        /// The source's number.
+        source: u32,
+        /// The split's number and name.
+        split: SplitName,
+    },
+    /// A task's part of a checkpoint.
+    Snapshot {
+        /// Which checkpoint.
+        checkpoint: CheckpointId,
+        /// Number of the task's chain.
+        chain_index: u16,
+        /// Its state.
+        snapshot: Snapshot,
+    },
+    /// The answer to [`Command::Status`].
+    Status(ShardStatus),
+}

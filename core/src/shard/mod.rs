@@ -1,0 +1,408 @@
+//! A shard is a value: one pinned core's part of the job, and [`Shard::turn`] is the engine.
+//!
+//! ```text
+//! events ──►┌──────────────────────────────────────────────┐──► effects
+//!           │ deliver: elements, credits, answers, commands │
+//!           │ every task with something to do, upstream     │
+//!           │ first: one turn of a bounded number of rows   │
+//!           │ local elements go straight to the next task   │
+//!           └──────────────────────────────────────────────┘
+//! ```
+//!
+//! It takes what happened, changes its own state and appends what it wants from the world. It never
+//! blocks, reads a clock, or sees a file descriptor; the production host (`runtime/`) and the
+//! simulator (`sim/`) drive the very same type.
+//!
+//! Budget: a task takes at most `row_limit` rows from one input before others have their turn. The
+//! limit begins at [`INPUT_BUDGET_RECORDS`] and is halved while turns take longer than they should
+//! (slow user code), down to one row.
+
+pub mod event;
+pub mod metrics;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_storage::arena::Slab;
+
+use crate::data::element::{Batch, Element};
+use crate::data::row::Origin;
+use crate::error::Error;
+use crate::exchange::channel::{Outbox, Returned};
+use crate::exchange::descriptor::Descriptor;
+use crate::graph::plan::ChannelId;
+use crate::limits::{
+    CHANNEL_CREDIT_FRAMES, FRAME_BYTES, INPUT_BUDGET_NS, INPUT_BUDGET_RECORDS, TURN_STALL_NS,
+};
+use crate::operator::env::owner_of;
+use crate::shard::event::{Command, Effect, Event, Report};
+use crate::shard::metrics::{ShardStatus, TaskReport, TurnMetrics};
+use crate::state::snapshot::Snapshot;
+use crate::task::{Activity, Task, TaskMail};
+
+/// One core's part of a job.
+pub struct Shard {
+    index: u32,
+    start_ms: i64,
+    tasks: Vec<Scheduled>,
+    routes: Routes,
+    mail: TaskMail,
+    metrics: TurnMetrics,
+    row_limit: u32,
+    now: Duration,
+    was_busy: bool,
+    /// Task that has its turn.
+    running: Option<usize>,
+    is_over: bool,
+}
+
+/// Which task an event is for.
+#[derive(Default)]
+struct Routes {
+    /// Who reads a channel: task and slot.
+    readers: BTreeMap<ChannelId, (usize, usize)>,
+    /// Who writes a channel.
+    writers: BTreeMap<ChannelId, usize>,
+    /// Who is of a chain.
+    chains: BTreeMap<u16, usize>,
+}
+
+struct Scheduled {
+    task: Box<dyn Task>,
+    activity: Activity,
+    /// Something was delivered since its last turn.
+    is_woken: bool,
+    blocked_since: Option<Duration>,
+    blocked: Duration,
+}
+
+/// What a shard will do if nothing happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Another turn would do something now.
+    Busy,
+    /// Nothing before this instant, counted as `now` is.
+    At(Duration),
+    /// Nothing until something happens.
+    Wait,
+    /// Nothing ever again: it has finished or failed.
+    Over,
+}
+
+impl Shard {
+    /// Shard `index` with its tasks, in the order of their chains (upstream first). Processing time
+    /// is `start_ms` (ms since 1970) plus `now`.
+    pub fn new(index: u32, start_ms: i64, tasks: Vec<Box<dyn Task>>) -> Self {
+        let (routes, remote_count) = Routes::new(index, &tasks);
+        // A credit stands for a buffer: with one for each, a sender never lacks one.
+        let buffer_count_max = (remote_count * CHANNEL_CREDIT_FRAMES as usize).max(1);
+        let slab = Slab::new(FRAME_BYTES, buffer_count_max);
+        let outbox = Outbox { local: Vec::new(), remote: Vec::new(), slab };
+        let scheduled = |task| Scheduled {
+            task,
+            activity: Activity::Busy,
+            is_woken: true,
+            blocked_since: None,
+            blocked: Duration::ZERO,
+        };
+        Self {
+            index,
+            start_ms,
+            tasks: tasks.into_iter().map(scheduled).collect(),
+            routes,
+            mail: TaskMail { outbox, returns: Vec::new(), snapshots: Vec::new() },
+            metrics: TurnMetrics::default(),
+            row_limit: INPUT_BUDGET_RECORDS,
+            now: Duration::ZERO,
+            was_busy: false,
+            running: None,
+            is_over: false,
+        }
+    }
+
+    /// Prepares all operators, and gives those of the chains in `snapshots` their state back.
+    ///
+    /// # Errors
+    /// The first operator's that cannot run.
+    pub fn open(&mut self, snapshots: &BTreeMap<u16, Snapshot>) -> Result<(), Error> {
+        for number in (0..self.tasks.len()).rev() {
+            self.running = Some(number);
+            let task = &mut self.tasks[number].task;
+            task.env().processing_time_ms.set(self.start_ms);
+            task.open()?;
+            if let Some(snapshot) = snapshots.get(&task.plan().chain_index) {
+                task.restore(snapshot)?;
+            }
+        }
+        self.running = None;
+        Ok(())
+    }
+
+    /// Handles `events` (and empties it), gives every task with something to do one turn, and
+    /// appends what is wanted to `effects`. `now` counts from the host's start and never decreases.
+    pub fn turn(&mut self, now: Duration, events: &mut Vec<Event>, effects: &mut Vec<Effect>) {
+        self.account(now, effects);
+        if self.is_over {
+            events.clear();
+            return;
+        }
+        self.was_busy = !events.is_empty();
+        for event in events.drain(..) {
+            self.deliver(event, effects);
+        }
+        for number in 0..self.tasks.len() {
+            if self.is_due(number) && !self.is_over {
+                self.was_busy = true;
+                self.run(number, effects);
+            }
+        }
+        let mut activities = self.tasks.iter().map(|scheduled| scheduled.activity);
+        if !self.is_over && activities.all(|activity| activity == Activity::Finished) {
+            self.is_over = true;
+            effects.push(Effect::report(Report::Finished));
+        }
+    }
+
+    /// What will happen without another event.
+    pub fn next(&self) -> Next {
+        if self.is_over {
+            return Next::Over;
+        }
+        let mut earliest_ms: Option<i64> = None;
+        for scheduled in &self.tasks {
+            match scheduled.activity {
+                _ if scheduled.is_woken => return Next::Busy,
+                Activity::Busy => return Next::Busy,
+                Activity::Idle(Some(due_ms)) => {
+                    earliest_ms = Some(earliest_ms.map_or(due_ms, |earliest| earliest.min(due_ms)));
+                }
+                Activity::Blocked | Activity::Idle(None) | Activity::Finished => {}
+            }
+        }
+        match earliest_ms {
+            None => Next::Wait,
+            Some(due_ms) => {
+                let after_start_ms = due_ms.saturating_sub(self.start_ms).max(0);
+                Next::At(Duration::from_millis(after_start_ms.unsigned_abs()))
+            }
+        }
+    }
+
+    /// Which operator was running, and on which record: for the host, after a panic.
+    pub fn running(&self) -> Option<(String, Origin)> {
+        let task = &self.tasks[self.running?].task;
+        let env = task.env();
+        let stage = env.panicked_stage().map(usize::from);
+        let name = stage.and_then(|stage| task.operator_names().get(stage));
+        Some((name.unwrap_or(&task.plan().name).clone(), env.origin()))
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> ShardStatus {
+        let report = |scheduled: &Scheduled| {
+            let plan = scheduled.task.plan();
+            let blocking = scheduled
+                .blocked_since
+                .map_or(Duration::ZERO, |since| self.now.saturating_sub(since));
+            TaskReport {
+                chain_index: plan.chain_index,
+                task_index: plan.task_index,
+                name: plan.name.clone(),
+                status: scheduled.task.status(),
+                backpressured_ms: (scheduled.blocked + blocking).as_millis() as u64,
+            }
+        };
+        ShardStatus {
+            shard: self.index,
+            turns: self.metrics.clone(),
+            tasks: self.tasks.iter().map(report).collect(),
+            frame_bytes: self.mail.outbox.slab.allocated_bytes() as u64,
+            frames_outstanding: self.mail.outbox.slab.outstanding() as u64,
+        }
+    }
+
+    /// Measures the turn before this one, and adapts the row limit.
+    fn account(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        assert!(self.now <= now, "time went back");
+        let took = now.saturating_sub(self.now);
+        self.now = now;
+        if !self.was_busy {
+            self.metrics.idle_turns += 1;
+            return;
+        }
+        self.metrics.on_turn(took);
+        let took_ns = took.as_nanos() as u64;
+        if TURN_STALL_NS < took_ns {
+            self.metrics.stalls += 1;
+            self.row_limit = (self.row_limit / 2).max(1);
+            effects.push(Effect::report(Report::Stalled { turn_ns: took_ns }));
+        } else if took_ns < INPUT_BUDGET_NS {
+            self.row_limit = (self.row_limit * 2).min(INPUT_BUDGET_RECORDS);
+        }
+    }
+
+    fn processing_time_ms(&self) -> i64 {
+        self.start_ms + self.now.as_millis() as i64
+    }
+
+    fn is_due(&self, number: usize) -> bool {
+        let scheduled = &self.tasks[number];
+        match scheduled.activity {
+            _ if scheduled.is_woken => true,
+            Activity::Busy => true,
+            Activity::Idle(Some(due_ms)) => due_ms <= self.processing_time_ms(),
+            Activity::Blocked | Activity::Idle(None) | Activity::Finished => false,
+        }
+    }
+
+    fn run(&mut self, number: usize, effects: &mut Vec<Effect>) {
+        let now_ms = self.processing_time_ms();
+        let scheduled = &mut self.tasks[number];
+        scheduled.is_woken = false;
+        let env = scheduled.task.env();
+        env.processing_time_ms.set(now_ms);
+        env.now_ns.set(self.now.as_nanos() as u64);
+        self.running = Some(number);
+        scheduled.activity = scheduled.task.turn(self.row_limit, &mut self.mail);
+        self.running = None;
+        match (scheduled.activity, scheduled.blocked_since) {
+            (Activity::Blocked, None) => scheduled.blocked_since = Some(self.now),
+            (Activity::Blocked, Some(_)) | (_, None) => {}
+            (_, Some(since)) => {
+                scheduled.blocked += self.now.saturating_sub(since);
+                scheduled.blocked_since = None;
+            }
+        }
+        self.carry_mail(effects);
+        self.carry_requests(number, effects);
+    }
+
+    /// Brings what a task sent to the other tasks of this shard, or to `effects`.
+    fn carry_mail(&mut self, effects: &mut Vec<Effect>) {
+        let mut local = std::mem::take(&mut self.mail.outbox.local);
+        for (channel, element) in local.drain(..) {
+            self.deliver_element(channel, element);
+        }
+        self.mail.outbox.local = local;
+        let mut returns = std::mem::take(&mut self.mail.returns);
+        for (plan, returned) in returns.drain(..) {
+            match returned {
+                Returned::Buffer(buffer) => {
+                    let descriptor = Descriptor::Credit { channel: plan.channel, buffer };
+                    effects.push(Effect::Send { to: plan.peer_shard, descriptor });
+                }
+                Returned::Rows(_) => self.deliver_returned(plan.channel, returned),
+            }
+        }
+        self.mail.returns = returns;
+        let remote = self.mail.outbox.remote.drain(..);
+        effects.extend(remote.map(|(to, descriptor)| Effect::Send { to, descriptor }));
+    }
+
+    /// Brings what a task wants of the world to `effects`.
+    fn carry_requests(&mut self, number: usize, effects: &mut Vec<Effect>) {
+        let task = &self.tasks[number].task;
+        let plan = task.plan();
+        for (checkpoint, snapshot) in self.mail.snapshots.drain(..) {
+            let chain_index = plan.chain_index;
+            let report = Report::Snapshot { checkpoint, chain_index, snapshot };
+            effects.push(Effect::report(report));
+        }
+        let mut requests = task.env().requests.borrow_mut();
+        effects.extend(requests.files.drain(..).map(Effect::File));
+        effects.extend(requests.sockets.drain(..).map(Effect::Socket));
+        if !requests.stdout.is_empty() {
+            effects.push(Effect::Stdout(std::mem::take(&mut requests.stdout)));
+        }
+        let source = plan.source_index.unwrap_or_default();
+        let named = requests.split_names.drain(..);
+        effects.extend(named.map(|split| Effect::report(Report::SplitNamed { source, split })));
+        drop(requests);
+        if let Some(error) = task.env().take_failure() {
+            self.is_over = true;
+            effects.push(Effect::report(Report::Failed(error)));
+        }
+    }
+
+    fn deliver(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Peer { descriptor, .. } => self.deliver_descriptor(descriptor),
+            Event::File(done) => {
+                let (chain, stage) = owner_of(done.op.0);
+                self.wake(self.routes.chains[&chain]).on_file_done(stage, done);
+            }
+            Event::Socket(done) => {
+                let (chain, stage) = owner_of(done.owner().0);
+                self.wake(self.routes.chains[&chain]).on_socket_done(stage, done);
+            }
+            Event::Command(Command::Drain) => {
+                (0..self.tasks.len()).for_each(|number| self.wake(number).drain());
+            }
+            Event::Command(Command::Trigger(checkpoint)) => {
+                (0..self.tasks.len()).for_each(|number| self.wake(number).trigger(checkpoint));
+            }
+            Event::Command(Command::Status) => {
+                effects.push(Effect::report(Report::Status(self.status())));
+            }
+        }
+    }
+
+    fn deliver_descriptor(&mut self, descriptor: Descriptor) {
+        match descriptor {
+            Descriptor::Frame { channel, frame } => {
+                self.deliver_element(channel, Element::Batch(Batch::Frame(frame)));
+            }
+            Descriptor::Watermark { channel, watermark_ms } => {
+                self.deliver_element(channel, Element::Watermark(watermark_ms));
+            }
+            Descriptor::Barrier { channel, checkpoint } => {
+                self.deliver_element(channel, Element::Barrier(checkpoint));
+            }
+            Descriptor::Idle { channel } => self.deliver_element(channel, Element::Idle),
+            Descriptor::EndOfStream { channel } => {
+                self.deliver_element(channel, Element::EndOfStream);
+            }
+            Descriptor::Credit { channel, buffer } => {
+                self.deliver_returned(channel, Returned::Buffer(buffer));
+            }
+        }
+    }
+
+    fn deliver_element(&mut self, channel: ChannelId, element: Element) {
+        let (number, slot) = self.routes.readers[&channel];
+        self.wake(number).on_element(slot, element);
+    }
+
+    fn deliver_returned(&mut self, channel: ChannelId, returned: Returned) {
+        let scheduled = &mut self.tasks[self.routes.writers[&channel]];
+        scheduled.is_woken = true;
+        scheduled.task.on_returned(channel, returned, &mut self.mail.outbox);
+    }
+
+    fn wake(&mut self, number: usize) -> &mut dyn Task {
+        let scheduled = &mut self.tasks[number];
+        scheduled.is_woken = true;
+        &mut *scheduled.task
+    }
+}
+
+impl Routes {
+    /// The routes of `tasks`, and how many of their output channels lead to other shards than
+    /// `own_shard`.
+    fn new(own_shard: u32, tasks: &[Box<dyn Task>]) -> (Self, usize) {
+        let mut routes = Self::default();
+        let mut remote_count = 0;
+        for (number, task) in tasks.iter().enumerate() {
+            let plan = task.plan();
+            routes.chains.insert(plan.chain_index, number);
+            let inputs = plan.inputs.iter().flat_map(|input| &input.channels);
+            let readers = inputs.enumerate().map(|(slot, c)| (c.channel, (number, slot)));
+            routes.readers.extend(readers);
+            for channel in plan.outputs.iter().flat_map(|output| &output.channels) {
+                routes.writers.insert(channel.channel, number);
+                remote_count += usize::from(channel.peer_shard != own_shard);
+            }
+        }
+        (routes, remote_count)
+    }
+}

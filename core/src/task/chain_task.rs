@@ -1,0 +1,327 @@
+//! The one task there is: a feed, a chain, an end.
+//!
+//! ```text
+//! Running ──feed ended──► Closing ──final watermark handled, operators ended──► Flushing ──► Finished
+//! ```
+//!
+//! A turn: finish what ran out of budget, fire what processing time makes due, feed a round of
+//! inputs, end the batch, send what credits allow. A task with a full output or a lagging sink
+//! does not touch its inputs; their containers stay unreturned, and so the pressure travels on.
+
+use millstream_net::io::SocketDone;
+use millstream_storage::io::FileDone;
+
+use crate::data::element::{CheckpointId, Element};
+use crate::data::row::{MAX_WATERMARK, NO_EVENT_TIME};
+use crate::error::Error;
+use crate::exchange::channel::{Control, Outbox, Returned};
+use crate::graph::plan::{ChannelId, TaskPlan};
+use crate::operator::env::TaskPlace;
+use crate::operator::{Chain, Progress, TaskEnv};
+use crate::state::snapshot::Snapshot;
+use crate::task::end::{ChainEnd, End, SideEnd};
+use crate::task::feed::{Fed, Feed, SOURCE_STAGE};
+use crate::task::{Activity, Task, TaskMail, TaskStatus};
+
+/// See the module.
+pub struct ChainTask<F, C, E> {
+    plan: TaskPlan,
+    env: TaskEnv,
+    feed: F,
+    chain: C,
+    end: E,
+    sides: Vec<Box<dyn SideEnd>>,
+    names: Vec<String>,
+    phase: Phase,
+    watermark_ms: i64,
+    is_idle: bool,
+    /// Answers that came since the last turn.
+    files: Vec<(u16, FileDone)>,
+    sockets: Vec<(u16, SocketDone)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Running,
+    /// The final watermark has been given to the chain.
+    Closing,
+    /// The operators have ended; the last elements wait for credits.
+    Flushing,
+    Finished,
+}
+
+impl<F, C, E> ChainTask<F, C, E>
+where
+    F: Feed,
+    C: Chain<In = F::Out>,
+    E: End<C::Out>,
+{
+    /// The task of `plan`. `sides` builds the ends of its side outputs.
+    pub fn new(
+        plan: TaskPlan,
+        feed: F,
+        mut chain: C,
+        end: E,
+        sides: impl FnOnce(&TaskPlan, &TaskEnv) -> Vec<Box<dyn SideEnd>>,
+    ) -> Self {
+        let env = TaskEnv::new(TaskPlace {
+            chain_index: plan.chain_index,
+            task_index: plan.task_index,
+            parallelism: plan.parallelism,
+            key_group_count: plan.key_group_count,
+        });
+        let mut names = Vec::new();
+        chain.number(&mut names);
+        let sides = sides(&plan, &env);
+        Self {
+            plan,
+            env,
+            feed,
+            chain,
+            end,
+            sides,
+            names,
+            phase: Phase::Running,
+            watermark_ms: NO_EVENT_TIME,
+            is_idle: false,
+            files: Vec::new(),
+            sockets: Vec::new(),
+        }
+    }
+
+    fn is_writable(&self) -> bool {
+        !self.end.is_full() && !self.sides.iter().any(|side| side.is_full())
+    }
+
+    fn control(&mut self, control: Control) {
+        for side in &mut self.sides {
+            side.drain(&self.env);
+            side.control(control);
+        }
+        self.end.control(control);
+    }
+
+    /// A watermark has left the chain.
+    fn release(&mut self, released: Option<i64>) {
+        if let Some(watermark_ms) = released
+            && self.watermark_ms < watermark_ms
+        {
+            self.watermark_ms = watermark_ms;
+            self.control(Control::Watermark(watermark_ms));
+        }
+    }
+
+    fn deliver_answers(&mut self) {
+        let mut end = ChainEnd { end: &mut self.end, env: &self.env };
+        for (stage_index, done) in self.files.drain(..) {
+            match stage_index {
+                SOURCE_STAGE => self.feed.on_file_done(done, &self.env),
+                _ => self.chain.on_file_done(stage_index, done, &self.env, &mut end),
+            }
+        }
+        for (stage_index, done) in self.sockets.drain(..) {
+            match stage_index {
+                SOURCE_STAGE => self.feed.on_socket_done(done, &self.env),
+                _ => self.chain.on_socket_done(stage_index, done, &self.env, &mut end),
+            }
+        }
+    }
+
+    /// Finishes what an earlier turn left, and what processing time makes due.
+    fn catch_up(&mut self, row_limit: u32) -> Progress {
+        self.env.set_budget(row_limit);
+        if self.chain.is_pending() {
+            let mut end = ChainEnd { end: &mut self.end, env: &self.env };
+            let released = self.chain.resume(&self.env, &mut end);
+            self.release(released);
+        }
+        self.env.set_budget(row_limit);
+        let mut end = ChainEnd { end: &mut self.end, env: &self.env };
+        self.chain.on_time(&self.env, &mut end)
+    }
+
+    /// One round: every input gives at most one piece of rows.
+    fn feed_round(&mut self, row_limit: u32, mail: &mut TaskMail) {
+        for _ in 0..2 * self.feed.input_count() {
+            if !self.is_writable() || !self.chain.is_ready() || self.env.has_failed() {
+                return;
+            }
+            self.env.set_budget(row_limit);
+            let mut end = ChainEnd { end: &mut self.end, env: &self.env };
+            let fed = self.feed.feed(&mut self.chain, &self.env, &mut end, &mut mail.returns);
+            match fed {
+                Fed::Nothing => return,
+                Fed::Some => {}
+                Fed::Watermark(watermark_ms) => self.raise(watermark_ms),
+                Fed::Idle => self.control(Control::Idle),
+                Fed::Barrier(checkpoint) => self.cut(checkpoint, mail),
+                Fed::End => {
+                    self.phase = Phase::Closing;
+                    self.raise(MAX_WATERMARK);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn raise(&mut self, watermark_ms: i64) {
+        let mut end = ChainEnd { end: &mut self.end, env: &self.env };
+        let released = self.chain.on_watermark(watermark_ms, &self.env, &mut end);
+        self.release(released);
+    }
+
+    /// The epoch ends here: everything before is in the snapshot, everything after is not.
+    fn cut(&mut self, checkpoint: CheckpointId, mail: &mut TaskMail) {
+        let mut snapshot = Snapshot::default();
+        self.feed.snapshot(&mut snapshot);
+        self.chain.snapshot(&mut snapshot);
+        mail.snapshots.push((checkpoint, snapshot));
+        self.control(Control::Barrier(checkpoint));
+    }
+
+    fn end_batch(&mut self) {
+        let mut end = ChainEnd { end: &mut self.end, env: &self.env };
+        let released = self.chain.on_batch_end(&self.env, &mut end);
+        self.release(released);
+        if self.env.is_idle.get() != self.is_idle {
+            self.is_idle = self.env.is_idle.get();
+            if self.is_idle {
+                self.control(Control::Idle);
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if self.phase == Phase::Closing && !self.chain.is_pending() && self.is_writable() {
+            let mut end = ChainEnd { end: &mut self.end, env: &self.env };
+            if self.chain.on_end(&self.env, &mut end) == Progress::Done {
+                self.phase = Phase::Flushing;
+                self.control(Control::EndOfStream);
+            }
+        }
+    }
+
+    fn flush(&mut self, mail: &mut TaskMail) {
+        for side in &mut self.sides {
+            side.drain(&self.env);
+            if let Err(error) = side.flush(&self.plan.name, &mut mail.outbox) {
+                self.env.fail(error);
+            }
+        }
+        if let Err(error) = self.end.flush(&self.plan.name, &mut mail.outbox) {
+            self.env.fail(error);
+        }
+        let is_empty = self.end.is_empty() && self.sides.iter().all(|side| side.is_empty());
+        if self.phase == Phase::Flushing && is_empty {
+            self.phase = Phase::Finished;
+        }
+    }
+
+    fn activity(&self, time: Progress) -> Activity {
+        let now_ms = self.env.processing_time_ms.get();
+        match self.phase {
+            Phase::Finished => return Activity::Finished,
+            // The last elements wait for credits, or a sink for its files.
+            Phase::Flushing | Phase::Closing if !self.chain.is_pending() => {
+                return Activity::Idle(self.chain.next_time_ms());
+            }
+            _ => {}
+        }
+        let has_input = self.feed.is_ready(now_ms);
+        if !self.is_writable() || !self.chain.is_ready() {
+            return if has_input { Activity::Blocked } else { Activity::Idle(None) };
+        }
+        if has_input || self.chain.is_pending() || time == Progress::Pending {
+            return Activity::Busy;
+        }
+        Activity::Idle(self.feed.next_time_ms().into_iter().chain(self.chain.next_time_ms()).min())
+    }
+}
+
+impl<F, C, E> Task for ChainTask<F, C, E>
+where
+    F: Feed,
+    C: Chain<In = F::Out>,
+    E: End<C::Out>,
+{
+    fn plan(&self) -> &TaskPlan {
+        &self.plan
+    }
+
+    fn env(&self) -> &TaskEnv {
+        &self.env
+    }
+
+    fn operator_names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn open(&mut self) -> Result<(), Error> {
+        self.chain.open(&self.env)?;
+        self.feed.open(&self.plan.name, &self.env)
+    }
+
+    fn on_element(&mut self, slot: usize, element: Element) {
+        self.feed.on_element(slot, element);
+    }
+
+    fn on_returned(&mut self, channel: ChannelId, returned: Returned, outbox: &mut Outbox) {
+        let mut result = self.end.on_returned(channel, returned, outbox);
+        for side in &mut self.sides {
+            match result {
+                Ok(()) => return,
+                Err(returned) => result = side.on_returned(channel, returned, outbox),
+            }
+        }
+        assert!(result.is_ok(), "channel {channel:?} is not an output of {}", self.plan.name);
+    }
+
+    fn on_file_done(&mut self, stage_index: u16, done: FileDone) {
+        self.files.push((stage_index, done));
+    }
+
+    fn on_socket_done(&mut self, stage_index: u16, done: SocketDone) {
+        self.sockets.push((stage_index, done));
+    }
+
+    fn drain(&mut self) {
+        self.feed.drain();
+    }
+
+    fn trigger(&mut self, checkpoint: CheckpointId) {
+        self.feed.trigger(checkpoint);
+    }
+
+    fn turn(&mut self, row_limit: u32, mail: &mut TaskMail) -> Activity {
+        self.deliver_answers();
+        let mut time = Progress::Done;
+        if self.phase < Phase::Flushing && self.is_writable() {
+            time = self.catch_up(row_limit);
+        }
+        if self.phase == Phase::Running {
+            self.feed_round(row_limit, mail);
+            self.end_batch();
+        }
+        self.close();
+        self.flush(mail);
+        self.activity(time)
+    }
+
+    fn status(&self) -> TaskStatus {
+        let side_rows: u64 = self.sides.iter().map(|side| side.row_count()).sum();
+        TaskStatus {
+            records_in: self.feed.row_count(),
+            records_out: self.end.row_count() + side_rows,
+            late_records: self.env.late_records.get(),
+            dead_letters: self.env.dead_letters.get(),
+            watermark_ms: self.watermark_ms.max(self.feed.watermark_ms()),
+            queued_elements: self.feed.queued_count(),
+            is_finished: self.phase == Phase::Finished,
+        }
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
+        self.chain.restore(snapshot, &self.env)?;
+        self.feed.restore(snapshot, &self.env)
+    }
+}

@@ -1,0 +1,272 @@
+//! Batches as they are taken: opened once, then read row by row.
+//!
+//! A batch from the own shard is a vector and gives its rows away; one from another shard is a
+//! frame and is read in place. [`Decoder`] says what rows an input's batches become:
+//!
+//! | decoder | input | rows |
+//! |---|---|---|
+//! | [`Single`] | `T` | `T` |
+//! | [`Pair`] | `A`, `B` | `Either<A, B>` |
+//! | [`View`] | `T` | whatever a closure makes of `&Archived<T>`, without an owned `T` |
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+
+use millstream_storage::arena::Buffer;
+use rkyv::Archived;
+
+use crate::data::either::Either;
+use crate::data::element::Batch;
+use crate::data::frame::Frame;
+use crate::data::record::Record;
+use crate::data::row::Row;
+use crate::exchange::channel::Returned;
+use crate::limits::{FRAME_BYTES, PREFETCH_GROUP};
+
+/// How the batches of a task's inputs become rows of its chain.
+pub trait Decoder: 'static {
+    /// What the chain takes.
+    type Out: 'static;
+    /// A batch being read.
+    type Open: OpenBatch<Self::Out> + 'static;
+
+    /// Opens a batch of logical input `input`.
+    fn open(&mut self, input: usize, batch: Batch) -> Self::Open;
+
+    /// The next row; `None` at the end of the batch.
+    fn next(&mut self, open: &mut Self::Open) -> Option<Row<Self::Out>>;
+}
+
+/// A batch of which some rows have been read.
+pub trait OpenBatch<T> {
+    /// Writes the key hashes of the next rows to `hashes`; answers how many.
+    fn peek_hashes(&self, hashes: &mut [u64; PREFETCH_GROUP]) -> usize;
+
+    /// The emptied container; called at the end of the batch.
+    fn close(self) -> Returned;
+}
+
+/// A batch of one record type.
+pub enum OpenRows<T> {
+    /// Owned rows.
+    Rows(VecDeque<Row<T>>),
+    /// Archived rows, and how many have been read.
+    Frame(Frame, usize),
+}
+
+impl<T: Record> OpenRows<T> {
+    fn new(batch: Batch) -> Self {
+        match batch {
+            Batch::Rows(rows) => {
+                let rows = rows.downcast::<Vec<Row<T>>>().expect("an edge has one record type");
+                Self::Rows((*rows).into())
+            }
+            Batch::Frame(frame) => Self::Frame(frame, 0),
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<Row<T>> {
+        match self {
+            Self::Rows(rows) => rows.pop_front(),
+            Self::Frame(frame, read) => {
+                let row = frame.rows::<T>().get(*read)?;
+                *read += 1;
+                Some(row.to_row())
+            }
+        }
+    }
+
+    fn peek(&self, hashes: &mut [u64; PREFETCH_GROUP]) -> usize {
+        let mut count = 0;
+        let mut put = |hash| {
+            hashes[count] = hash;
+            count += 1;
+        };
+        match self {
+            Self::Rows(rows) => {
+                rows.iter().take(PREFETCH_GROUP).for_each(|row| put(row.hash64));
+            }
+            Self::Frame(frame, read) => {
+                let rows = frame.rows::<T>().iter().skip(*read).take(PREFETCH_GROUP);
+                rows.for_each(|row| put(row.hash64.to_native()));
+            }
+        }
+        count
+    }
+
+    fn into_returned(self) -> Returned {
+        match self {
+            Self::Rows(rows) => {
+                assert!(rows.is_empty(), "a batch was given back before it was read");
+                Returned::Rows(Box::new(Vec::from(rows)))
+            }
+            Self::Frame(frame, _) => Returned::Buffer(frame.into_buffer()),
+        }
+    }
+}
+
+impl<T: Record> OpenBatch<T> for OpenRows<T> {
+    fn peek_hashes(&self, hashes: &mut [u64; PREFETCH_GROUP]) -> usize {
+        self.peek(hashes)
+    }
+
+    fn close(self) -> Returned {
+        self.into_returned()
+    }
+}
+
+/// One logical input: rows are what they are.
+pub struct Single<T>(PhantomData<fn() -> T>);
+
+impl<T> Default for Single<T> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: Record> Decoder for Single<T> {
+    type Out = T;
+    type Open = OpenRows<T>;
+
+    fn open(&mut self, _input: usize, batch: Batch) -> OpenRows<T> {
+        OpenRows::new(batch)
+    }
+
+    #[inline]
+    fn next(&mut self, open: &mut OpenRows<T>) -> Option<Row<T>> {
+        open.next()
+    }
+}
+
+/// Two logical inputs: rows of the first are left, rows of the second right.
+pub struct Pair<A, B>(PhantomData<fn() -> (A, B)>);
+
+impl<A, B> Default for Pair<A, B> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<A: Record, B: Record> Decoder for Pair<A, B> {
+    type Out = Either<A, B>;
+    type Open = Either<OpenRows<A>, OpenRows<B>>;
+
+    fn open(&mut self, input: usize, batch: Batch) -> Self::Open {
+        match input {
+            0 => Either::Left(OpenRows::new(batch)),
+            _ => Either::Right(OpenRows::new(batch)),
+        }
+    }
+
+    #[inline]
+    fn next(&mut self, open: &mut Self::Open) -> Option<Row<Either<A, B>>> {
+        match open {
+            Either::Left(open) => open.next().map(|row| row.map(Either::Left)),
+            Either::Right(open) => open.next().map(|row| row.map(Either::Right)),
+        }
+    }
+}
+
+impl<A: Record, B: Record> OpenBatch<Either<A, B>> for Either<OpenRows<A>, OpenRows<B>> {
+    fn peek_hashes(&self, hashes: &mut [u64; PREFETCH_GROUP]) -> usize {
+        match self {
+            Self::Left(open) => open.peek(hashes),
+            Self::Right(open) => open.peek(hashes),
+        }
+    }
+
+    fn close(self) -> Returned {
+        match self {
+            Self::Left(open) => open.into_returned(),
+            Self::Right(open) => open.into_returned(),
+        }
+    }
+}
+
+/// One logical input, read in place: a closure sees `&Archived<T>` and gives a record, or nothing.
+/// Owned batches (from the own shard) are archived first.
+pub struct View<T, U, F> {
+    f: F,
+    types: PhantomData<fn(T) -> U>,
+}
+
+impl<T: Record, U, F: FnMut(&Archived<T>) -> Option<U>> View<T, U, F> {
+    /// Reads with `f`.
+    pub fn new(f: F) -> Self {
+        Self { f, types: PhantomData }
+    }
+}
+
+/// A batch read in place.
+pub struct OpenView<T> {
+    frame: Frame,
+    read: usize,
+    /// The vector of an owned batch, emptied; a frame from elsewhere gives back its own buffer.
+    rows: Option<Vec<Row<T>>>,
+}
+
+impl<T, U, F> Decoder for View<T, U, F>
+where
+    T: Record,
+    U: 'static,
+    F: FnMut(&Archived<T>) -> Option<U> + 'static,
+{
+    type Out = U;
+    type Open = OpenView<T>;
+
+    fn open(&mut self, _input: usize, batch: Batch) -> OpenView<T> {
+        match batch {
+            Batch::Frame(frame) => OpenView { frame, read: 0, rows: None },
+            Batch::Rows(rows) => {
+                let mut rows =
+                    *rows.downcast::<Vec<Row<T>>>().expect("an edge has one record type");
+                let frame = encode_owned(&rows);
+                rows.clear();
+                OpenView { frame, read: 0, rows: Some(rows) }
+            }
+        }
+    }
+
+    #[inline]
+    fn next(&mut self, open: &mut OpenView<T>) -> Option<Row<U>> {
+        let rows = &open.frame.rows::<T>()[open.read..];
+        for row in rows {
+            open.read += 1;
+            if let Some(value) = (self.f)(&row.value) {
+                let (hash64, event_time_ms) =
+                    (row.hash64.to_native(), row.event_time_ms.to_native());
+                return Some(Row { hash64, event_time_ms, origin: row.origin.into(), value });
+            }
+        }
+        None
+    }
+}
+
+impl<T: Record, U> OpenBatch<U> for OpenView<T> {
+    fn peek_hashes(&self, hashes: &mut [u64; PREFETCH_GROUP]) -> usize {
+        let rows = &self.frame.rows::<T>()[self.read..];
+        let count = rows.len().min(PREFETCH_GROUP);
+        for (hash, row) in hashes.iter_mut().zip(&rows[..count]) {
+            *hash = row.hash64.to_native();
+        }
+        count
+    }
+
+    fn close(self) -> Returned {
+        match self.rows {
+            Some(rows) => Returned::Rows(Box::new(rows)),
+            None => Returned::Buffer(self.frame.into_buffer()),
+        }
+    }
+}
+
+fn encode_owned<T: Record>(rows: &Vec<Row<T>>) -> Frame {
+    let mut capacity = FRAME_BYTES;
+    loop {
+        match Frame::encode(rows, Buffer::heap(capacity)) {
+            Ok(frame) => return frame,
+            Err(_) => capacity *= 2,
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Where a chain's rows go: the end of a task's main output, and its side outputs.
+
+use crate::data::record::Record;
+use crate::data::row::Row;
+use crate::error::Error;
+use crate::exchange::channel::{Control, Outbox, Returned};
+use crate::exchange::outputs::Outputs;
+use crate::graph::plan::{ChannelId, TaskPlan};
+use crate::operator::side_output::OutputTag;
+use crate::operator::{Nothing, Output, TaskEnv};
+
+/// The end of one output.
+pub trait End<T>: 'static {
+    /// Takes a row.
+    fn push(&mut self, row: Row<T>);
+    /// Whether nothing more should be pushed.
+    fn is_full(&self) -> bool;
+    /// Appends a control element to every channel.
+    fn control(&mut self, control: Control);
+    /// Sends what credits allow.
+    ///
+    /// # Errors
+    /// [`Error::RowTooLarge`] for `operator`.
+    fn flush(&mut self, operator: &str, outbox: &mut Outbox) -> Result<(), Error>;
+    /// A container came back.
+    ///
+    /// # Errors
+    /// `returned`, if `channel` is not one of this end's.
+    fn on_returned(
+        &mut self,
+        channel: ChannelId,
+        returned: Returned,
+        outbox: &mut Outbox,
+    ) -> Result<(), Returned>;
+    /// Whether everything has left.
+    fn is_empty(&self) -> bool;
+    /// Rows taken so far.
+    fn row_count(&self) -> u64;
+}
+
+impl<T: Record> End<T> for Outputs<T> {
+    #[inline]
+    fn push(&mut self, row: Row<T>) {
+        Self::push(self, row);
+    }
+    #[inline]
+    fn is_full(&self) -> bool {
+        Self::is_full(self)
+    }
+    fn control(&mut self, control: Control) {
+        Self::control(self, control);
+    }
+    fn flush(&mut self, operator: &str, outbox: &mut Outbox) -> Result<(), Error> {
+        Self::flush(self, operator, outbox)
+    }
+    fn on_returned(
+        &mut self,
+        channel: ChannelId,
+        returned: Returned,
+        outbox: &mut Outbox,
+    ) -> Result<(), Returned> {
+        Self::on_returned(self, channel, returned, outbox)
+    }
+    fn is_empty(&self) -> bool {
+        Self::is_empty(self)
+    }
+    fn row_count(&self) -> u64 {
+        Self::row_count(self)
+    }
+}
+
+/// The end of a chain that ends in a sink.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoOutput;
+
+impl End<Nothing> for NoOutput {
+    fn push(&mut self, row: Row<Nothing>) {
+        match row.value {}
+    }
+    fn is_full(&self) -> bool {
+        false
+    }
+    fn control(&mut self, _control: Control) {}
+    fn flush(&mut self, _operator: &str, _outbox: &mut Outbox) -> Result<(), Error> {
+        Ok(())
+    }
+    fn on_returned(
+        &mut self,
+        _channel: ChannelId,
+        returned: Returned,
+        _outbox: &mut Outbox,
+    ) -> Result<(), Returned> {
+        Err(returned)
+    }
+    fn is_empty(&self) -> bool {
+        true
+    }
+    fn row_count(&self) -> u64 {
+        0
+    }
+}
+
+/// An end as the chain before it sees it.
+pub struct ChainEnd<'a, E> {
+    /// Where rows go.
+    pub end: &'a mut E,
+    /// The task's environment; its budget ends when the end is full.
+    pub env: &'a TaskEnv,
+}
+
+impl<T, E: End<T>> Output<T> for ChainEnd<'_, E> {
+    #[inline]
+    fn emit(&mut self, row: Row<T>) {
+        self.end.push(row);
+        if self.end.is_full() {
+            self.env.set_budget(0);
+        }
+    }
+
+    #[inline]
+    fn env(&self) -> &TaskEnv {
+        self.env
+    }
+}
+
+/// A side output with its consumers; erased, because a task has any number of them.
+pub trait SideEnd {
+    /// Takes the rows that operators have put aside.
+    fn drain(&mut self, env: &TaskEnv);
+    /// See [`End::is_full`].
+    fn is_full(&self) -> bool;
+    /// See [`End::control`].
+    fn control(&mut self, control: Control);
+    /// See [`End::flush`].
+    ///
+    /// # Errors
+    /// [`Error::RowTooLarge`] for `operator`.
+    fn flush(&mut self, operator: &str, outbox: &mut Outbox) -> Result<(), Error>;
+    /// See [`End::on_returned`].
+    ///
+    /// # Errors
+    /// `returned`, if `channel` is not one of this end's.
+    fn on_returned(
+        &mut self,
+        channel: ChannelId,
+        returned: Returned,
+        outbox: &mut Outbox,
+    ) -> Result<(), Returned>;
+    /// See [`End::is_empty`].
+    fn is_empty(&self) -> bool;
+    /// See [`End::row_count`].
+    fn row_count(&self) -> u64;
+}
+
+/// The side output of one tag.
+pub struct TaggedEnd<T> {
+    tag: OutputTag<T>,
+    outputs: Outputs<T>,
+}
+
+/// The consumers of side output `tag` in `plan`; tells `env` that somebody reads it.
+pub fn side_end<T: Record>(plan: &TaskPlan, tag: OutputTag<T>, env: &TaskEnv) -> Box<dyn SideEnd> {
+    env.side_outputs.borrow_mut().register(tag);
+    let plans = plan.outputs.iter().filter(|output| output.tag == Some(tag.name()));
+    let outputs = Outputs::new(plans, plan.task_index, plan.key_group_count);
+    Box::new(TaggedEnd { tag, outputs })
+}
+
+impl<T: Record> SideEnd for TaggedEnd<T> {
+    fn drain(&mut self, env: &TaskEnv) {
+        if let Some(rows) = env.side_outputs.borrow_mut().rows(self.tag) {
+            rows.drain(..).for_each(|row| self.outputs.push(row));
+        }
+    }
+    fn is_full(&self) -> bool {
+        self.outputs.is_full()
+    }
+    fn control(&mut self, control: Control) {
+        self.outputs.control(control);
+    }
+    fn flush(&mut self, operator: &str, outbox: &mut Outbox) -> Result<(), Error> {
+        self.outputs.flush(operator, outbox)
+    }
+    fn on_returned(
+        &mut self,
+        channel: ChannelId,
+        returned: Returned,
+        outbox: &mut Outbox,
+    ) -> Result<(), Returned> {
+        self.outputs.on_returned(channel, returned, outbox)
+    }
+    fn is_empty(&self) -> bool {
+        self.outputs.is_empty()
+    }
+    fn row_count(&self) -> u64 {
+        self.outputs.row_count()
+    }
+}

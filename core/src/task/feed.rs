@@ -1,0 +1,97 @@
+//! Where a chain's rows come from.
+
+use millstream_net::io::SocketDone;
+use millstream_storage::io::FileDone;
+
+use crate::data::element::{CheckpointId, Element};
+use crate::error::Error;
+use crate::exchange::channel::Returned;
+use crate::graph::plan::ChannelPlan;
+use crate::operator::{Chain, Output, TaskEnv};
+use crate::state::snapshot::Snapshot;
+
+/// Something that came with the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Fed {
+    /// Nothing is there now.
+    Nothing,
+    /// Some rows were taken, or an element that needs nothing further.
+    Some,
+    /// The combined watermark (ms) rose.
+    Watermark(i64),
+    /// No input expects anything for now.
+    Idle,
+    /// The barrier has arrived on every input: cut here.
+    Barrier(CheckpointId),
+    /// Nothing follows on any input.
+    End,
+}
+
+/// The inputs of a task: channels, or a source.
+pub trait Feed: 'static {
+    /// The rows that go into the chain.
+    type Out: 'static;
+
+    /// Prepares the feed; `name` is the chain's first operator.
+    ///
+    /// # Errors
+    /// A source's that cannot be read.
+    fn open(&mut self, name: &str, env: &TaskEnv) -> Result<(), Error>;
+
+    /// Feeds one piece: rows as far as the budget goes, or one control element. Emptied containers
+    /// go into `returns`.
+    fn feed<C: Chain<In = Self::Out>>(
+        &mut self,
+        chain: &mut C,
+        env: &TaskEnv,
+        out: &mut impl Output<C::Out>,
+        returns: &mut Vec<(ChannelPlan, Returned)>,
+    ) -> Fed;
+
+    /// How many pieces make a round in which every input has its turn.
+    fn input_count(&self) -> usize;
+
+    /// Whether [`Feed::feed`] would give something at `now_ms`.
+    fn is_ready(&self, now_ms: i64) -> bool;
+
+    /// The processing time (ms) at which [`Feed::feed`] will give something by itself.
+    fn next_time_ms(&self) -> Option<i64>;
+
+    /// An element arrived.
+    fn on_element(&mut self, slot: usize, element: Element);
+
+    /// An answer for the source.
+    fn on_file_done(&mut self, done: FileDone, env: &TaskEnv);
+
+    /// News for the source.
+    fn on_socket_done(&mut self, done: SocketDone, env: &TaskEnv);
+
+    /// A source ends now.
+    fn drain(&mut self);
+
+    /// A source sends a barrier next.
+    fn trigger(&mut self, checkpoint: CheckpointId);
+
+    /// Rows taken so far.
+    fn row_count(&self) -> u64;
+
+    /// Elements that arrived and were not taken.
+    fn queued_count(&self) -> u64;
+
+    /// The combined watermark (ms).
+    fn watermark_ms(&self) -> i64;
+
+    /// Appends a source's positions to `snapshot`.
+    fn snapshot(&self, snapshot: &mut Snapshot);
+
+    /// Gives a source its positions back.
+    ///
+    /// # Errors
+    /// The source's that cannot read them.
+    fn restore(&mut self, snapshot: &Snapshot, env: &TaskEnv) -> Result<(), Error>;
+}
+
+/// The stage index under which a source asks its file and socket operations: no operator of a chain
+/// has it.
+pub const SOURCE_STAGE: u16 = u16::MAX;

@@ -1,0 +1,123 @@
+//! A task: one parallel instance of a chain, with its inputs and outputs.
+//!
+//! ```text
+//! channels ──► Feed (ChannelFeed or SourceFeed) ──row──► Chain ──row──► End (Outputs or NoOutput)
+//!               one element at a time, fair              static          main output, side outputs
+//! ```
+//!
+//! The shard sees a task as a [`Task`]: types are erased here, and a virtual call moves a batch.
+//! Inside, everything is static.
+//!
+//! Not here: when a task's turn comes (`shard/`), what its operators do (`operator/`).
+
+pub mod align;
+pub mod chain_task;
+pub mod channel_feed;
+pub mod decode;
+pub mod end;
+pub mod feed;
+pub mod source_feed;
+
+use millstream_net::io::SocketDone;
+use millstream_storage::io::FileDone;
+
+use crate::data::element::{CheckpointId, Element};
+use crate::error::Error;
+use crate::exchange::channel::{Outbox, Returned};
+use crate::graph::plan::{ChannelId, ChannelPlan, TaskPlan};
+use crate::operator::TaskEnv;
+use crate::state::snapshot::Snapshot;
+
+pub use chain_task::ChainTask;
+
+/// A task as its shard drives it.
+pub trait Task {
+    /// Its place in the job.
+    fn plan(&self) -> &TaskPlan;
+
+    /// What its operators see and ask.
+    fn env(&self) -> &TaskEnv;
+
+    /// Names of its operators, first to last.
+    fn operator_names(&self) -> &[String];
+
+    /// Prepares the operators.
+    ///
+    /// # Errors
+    /// The first operator's that cannot run.
+    fn open(&mut self) -> Result<(), Error>;
+
+    /// An element arrived in input channel `slot`: the channels of the plan's inputs, counted
+    /// through.
+    fn on_element(&mut self, slot: usize, element: Element);
+
+    /// An output channel's receiver gave a container back.
+    fn on_returned(&mut self, channel: ChannelId, returned: Returned, outbox: &mut Outbox);
+
+    /// An answer for the operator at `stage_index`.
+    fn on_file_done(&mut self, stage_index: u16, done: FileDone);
+
+    /// News for the operator at `stage_index`.
+    fn on_socket_done(&mut self, stage_index: u16, done: SocketDone);
+
+    /// A source ends as if its input had; other tasks go on until their inputs end.
+    fn drain(&mut self);
+
+    /// A source sends the barrier of `checkpoint` as soon as it can.
+    fn trigger(&mut self, checkpoint: CheckpointId);
+
+    /// Works for one turn: pieces of at most `row_limit` rows from each input that has any.
+    fn turn(&mut self, row_limit: u32, mail: &mut TaskMail) -> Activity;
+
+    /// How it stands.
+    fn status(&self) -> TaskStatus;
+
+    /// Gives every operator its state back, after `open` and before the first turn.
+    ///
+    /// # Errors
+    /// The first operator's that cannot read it.
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<(), Error>;
+}
+
+/// What leaves a task in a turn.
+#[derive(Debug)]
+pub struct TaskMail {
+    /// Elements for other tasks.
+    pub outbox: Outbox,
+    /// Emptied containers for the senders.
+    pub returns: Vec<(ChannelPlan, Returned)>,
+    /// Snapshots whose barrier has passed.
+    pub snapshots: Vec<(CheckpointId, Snapshot)>,
+}
+
+/// What a task will do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// It has more to do at once.
+    Busy,
+    /// It has input, but an output is full or a sink lags.
+    Blocked,
+    /// Nothing until something arrives, or until this processing time (ms since 1970).
+    Idle(Option<i64>),
+    /// Nothing ever again.
+    Finished,
+}
+
+/// How a task stands, for metrics and for people.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TaskStatus {
+    /// Rows taken.
+    pub records_in: u64,
+    /// Rows given, on all outputs.
+    pub records_out: u64,
+    /// Rows that came after their time and were dropped or put aside.
+    pub late_records: u64,
+    /// Records that could not be read and went to the dead-letter output.
+    pub dead_letters: u64,
+    /// Combined watermark of its inputs (ms); of its splits, for a source.
+    pub watermark_ms: i64,
+    /// Elements that arrived and were not taken yet.
+    pub queued_elements: u64,
+    /// Whether it has ended.
+    pub is_finished: bool,
+}

@@ -1,0 +1,195 @@
+//! A source as the input of a task.
+//!
+//! The reader is polled while there is budget; rows go straight into the chain. A barrier goes
+//! between two polls: everything before it has been handed on, and the positions in the snapshot
+//! are those of the next records.
+
+use millstream_net::io::SocketDone;
+use millstream_storage::io::FileDone;
+
+use crate::data::element::{CheckpointId, Element};
+use crate::data::row::{Origin, Row};
+use crate::error::Error;
+use crate::exchange::channel::Returned;
+use crate::graph::plan::ChannelPlan;
+use crate::operator::source::{Source, SourceOutput, SourceReader, SourceStatus};
+use crate::operator::{Chain, OperatorContext, Output, SplitEvent, TaskEnv};
+use crate::state::snapshot::{Snapshot, SnapshotReader, SnapshotWriter};
+use crate::task::feed::{Fed, Feed, SOURCE_STAGE};
+
+/// One task's reader of source `S`.
+pub struct SourceFeed<S: Source> {
+    source: S,
+    name: String,
+    uid: String,
+    source_index: u32,
+    reader: Option<S::Reader>,
+    status: SourceStatus,
+    /// Something arrived since the reader said it was waiting.
+    is_woken: bool,
+    triggered: Option<CheckpointId>,
+    has_ended: bool,
+    row_count: u64,
+}
+
+impl<S: Source> SourceFeed<S> {
+    /// The reader of `source`, number `source_index` of the job, under a name for people and a
+    /// `uid` that its positions are found under.
+    pub fn new(
+        source: S,
+        name: impl Into<String>,
+        uid: impl Into<String>,
+        source_index: u32,
+    ) -> Self {
+        Self {
+            source,
+            name: name.into(),
+            uid: uid.into(),
+            source_index,
+            reader: None,
+            status: SourceStatus::Ready,
+            is_woken: false,
+            triggered: None,
+            has_ended: false,
+            row_count: 0,
+        }
+    }
+
+    fn context<'a>(name: &'a str, env: &'a TaskEnv) -> OperatorContext<'a> {
+        OperatorContext::new(env, name, SOURCE_STAGE, crate::data::row::NO_EVENT_TIME)
+    }
+}
+
+/// Where the reader's rows go: into the chain.
+struct IntoChain<'a, C, O> {
+    chain: &'a mut C,
+    env: &'a TaskEnv,
+    out: &'a mut O,
+    source_index: u32,
+    row_count: u64,
+}
+
+impl<C: Chain, O: Output<C::Out>> SourceOutput<C::In> for IntoChain<'_, C, O> {
+    #[inline]
+    fn emit(&mut self, split: u32, position: u64, event_time_ms: i64, value: C::In) {
+        let row = Row::new(value, event_time_ms, Origin::new(self.source_index, split, position));
+        self.row_count += 1;
+        self.env.enter_row(&row);
+        self.chain.on_row(row, self.env, self.out);
+    }
+
+    fn on_split(&mut self, event: SplitEvent) {
+        self.chain.on_split(event, self.env);
+    }
+}
+
+impl<S: Source> Feed for SourceFeed<S> {
+    type Out = S::Out;
+
+    fn open(&mut self, _name: &str, env: &TaskEnv) -> Result<(), Error> {
+        let ctx = Self::context(&self.name, env);
+        self.reader = Some(ctx.run(|| self.source.open(&ctx))?);
+        Ok(())
+    }
+
+    fn feed<C: Chain<In = S::Out>>(
+        &mut self,
+        chain: &mut C,
+        env: &TaskEnv,
+        out: &mut impl Output<C::Out>,
+        _returns: &mut Vec<(ChannelPlan, Returned)>,
+    ) -> Fed {
+        if let Some(checkpoint) = self.triggered.take() {
+            return Fed::Barrier(checkpoint);
+        }
+        if self.has_ended {
+            return Fed::End;
+        }
+        let ctx = Self::context(&self.name, env);
+        let reader = self.reader.as_mut().expect("opened before it is fed");
+        let source_index = self.source_index;
+        let mut into = IntoChain { chain, env, out, source_index, row_count: 0 };
+        self.is_woken = false;
+        self.status = ctx.run(|| reader.poll(&ctx, &mut into));
+        self.row_count += into.row_count;
+        match self.status {
+            SourceStatus::Ended => {
+                self.has_ended = true;
+                Fed::Some
+            }
+            _ if into.row_count == 0 => Fed::Nothing,
+            _ => Fed::Some,
+        }
+    }
+
+    fn input_count(&self) -> usize {
+        1
+    }
+
+    fn is_ready(&self, now_ms: i64) -> bool {
+        if self.has_ended || self.is_woken || self.triggered.is_some() {
+            return true;
+        }
+        match self.status {
+            SourceStatus::Ready | SourceStatus::Ended => true,
+            SourceStatus::Waiting(due_ms) => due_ms.is_some_and(|due_ms| due_ms <= now_ms),
+        }
+    }
+
+    fn next_time_ms(&self) -> Option<i64> {
+        match self.status {
+            SourceStatus::Waiting(due_ms) => due_ms,
+            _ => None,
+        }
+    }
+
+    fn on_element(&mut self, _slot: usize, element: Element) {
+        panic!("a source has no input channel, and {element:?} arrived");
+    }
+
+    fn on_file_done(&mut self, done: FileDone, env: &TaskEnv) {
+        self.is_woken = true;
+        let ctx = Self::context(&self.name, env);
+        let reader = self.reader.as_mut().expect("opened before it asked for anything");
+        ctx.run(|| reader.on_file_done(done, &ctx));
+    }
+
+    fn on_socket_done(&mut self, done: SocketDone, env: &TaskEnv) {
+        self.is_woken = true;
+        let ctx = Self::context(&self.name, env);
+        let reader = self.reader.as_mut().expect("opened before it asked for anything");
+        ctx.run(|| reader.on_socket_done(done, &ctx));
+    }
+
+    fn drain(&mut self) {
+        self.has_ended = true;
+    }
+
+    fn trigger(&mut self, checkpoint: CheckpointId) {
+        self.triggered = Some(checkpoint);
+    }
+
+    fn row_count(&self) -> u64 {
+        self.row_count
+    }
+
+    fn queued_count(&self) -> u64 {
+        0
+    }
+
+    fn watermark_ms(&self) -> i64 {
+        crate::data::row::NO_EVENT_TIME
+    }
+
+    fn snapshot(&self, snapshot: &mut Snapshot) {
+        if let Some(reader) = &self.reader {
+            reader.snapshot(&mut SnapshotWriter::new(snapshot, &self.uid));
+        }
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot, env: &TaskEnv) -> Result<(), Error> {
+        let ctx = Self::context(&self.name, env);
+        let reader = self.reader.as_mut().expect("opened before it is restored");
+        reader.restore(&SnapshotReader::new(snapshot, &self.uid), &ctx)
+    }
+}

@@ -1,0 +1,3 @@
+//! Event time: how far it has come, and what waits for it.
+
+pub mod watermark;
