@@ -5,14 +5,19 @@
 //! [text](docs/a.md#the-shard-turn)       and has this heading
 //! [`Shard::turn`](core/src/shard/mod.rs) and its code names `turn`
 //! `core/src/shard/`                      a path in code type exists too
+//! `Shard::turn`                          and so does every part of such a name, somewhere
 //! ```
 //!
+//! The change log may name what is gone.
+//!
 //! Links to other hosts are not followed: the check must not depend on the network.
+
+use std::collections::BTreeSet;
 
 use crate::finding::Finding;
 use crate::house::House;
 use crate::repo::{has_extension, join, parent};
-use crate::source::Kind;
+use crate::source::{Kind, Source};
 
 /// Folders whose files a document may name in code type.
 const NAMED_FOLDERS: [&str; 7] =
@@ -20,19 +25,35 @@ const NAMED_FOLDERS: [&str; 7] =
 
 /// Finds links into nowhere.
 pub(crate) fn links(house: &House) -> Vec<Finding> {
+    let idents: BTreeSet<&str> = house.sources().flat_map(idents).collect();
     let mut findings = Vec::new();
-    for (path, text) in house.repo.texts_of("md") {
+    for (path, text) in house.repo.texts_of("md").filter(|(path, _)| *path != "CHANGELOG.md") {
         for (line, text) in prose(text) {
             let problems = links_of(text).filter_map(|(name, target)| {
                 let problem = link_problem(house, path, name, target)?;
                 Some(format!("`{target}` {problem}"))
             });
             let paths = code_spans(text).filter(|span| is_path(span) && !house.repo.has(span));
-            let problems = problems.chain(paths.map(|span| format!("`{span}` does not exist")));
+            let names = code_spans(text).filter(|span| is_dangling(span, &idents));
+            let gone = paths.chain(names).map(|span| format!("`{span}` does not exist"));
+            let problems = problems.chain(gone);
             findings.extend(problems.map(|message| Finding::fail("link", path, line, message)));
         }
     }
     findings
+}
+
+/// Every identifier in the code of `source`.
+fn idents(source: &Source) -> impl Iterator<Item = &str> {
+    let idents = source.code().iter().filter(|token| token.kind == Kind::Ident);
+    idents.map(|token| source.text_of(*token))
+}
+
+/// Whether `span` is a name such as `Shard::turn` of which no code has some part.
+fn is_dangling(span: &str, idents: &BTreeSet<&str>) -> bool {
+    let name = span.trim_end_matches("()");
+    let is_name = name.chars().all(|c| c.is_alphanumeric() || "_:".contains(c));
+    is_name && name.contains("::") && name.split("::").any(|part| !idents.contains(part))
 }
 
 /// What is wrong with a link from the document at `path`, if anything.
@@ -53,8 +74,7 @@ fn link_problem(house: &House, path: &str, name: &str, target: &str) -> Option<&
     let source = house.repo.sources.get(&file)?;
     let item = name.strip_prefix('`')?.strip_suffix('`')?.trim_end_matches("()");
     let item = item.rsplit("::").next()?;
-    let is_named = item.contains(['.', '/'])
-        || source.code().iter().any(|t| t.kind == Kind::Ident && source.text_of(*t) == item);
+    let is_named = item.contains(['.', '/']) || idents(source).any(|ident| ident == item);
     (!is_named).then_some("does not name it")
 }
 
@@ -108,7 +128,7 @@ mod tests {
         let files = [
             ("docs/a.md", document.as_str()),
             ("docs/b.md", "# One heading\n"),
-            ("core/src/lib.rs", "pub fn turn() {} // ghost\n"),
+            ("core/src/lib.rs", "struct Shard; fn turn() {} // ghost\n"),
         ];
         check(links, &files, expected);
     }
@@ -135,6 +155,12 @@ mod tests {
     fn paths_in_code_type_are_checked() {
         check_line("`core/src/lib.rs`, `core/src/`, `core/src/*.rs`, `a/b.rs`", &[]);
         check_line("`core/src/gone.rs`", &["docs/a.md:2 `core/src/gone.rs` does not exist"]);
+    }
+
+    #[test]
+    fn names_in_code_type_are_checked() {
+        check_line("`Shard::turn()` `turn::Shard` `ghost` `a: b::c`", &[]);
+        check_line("`Shard::ghost`", &["docs/a.md:2 `Shard::ghost` does not exist"]);
     }
 
     #[test]
