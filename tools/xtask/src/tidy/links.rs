@@ -148,7 +148,7 @@ mod tests {
         check_line("[`Shard::turn`](../core/src/lib.rs) [`turn()`](../core/src/lib.rs)", &[]);
         check_line("[`core/src/lib.rs`](../core/src/lib.rs)", &[]);
         let expected = "docs/a.md:2 `../core/src/lib.rs` does not name it";
-        check_line("[`Shard::ghost`](../core/src/lib.rs)", &[expected]);
+        check_line("[`ghost`](../core/src/lib.rs)", &[expected]);
     }
 
     #[test]
