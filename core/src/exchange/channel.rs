@@ -4,8 +4,8 @@
 //! push ──► open rows ──seal──► queue: batch, watermark, batch, … ──send (1 credit per batch)──►
 //! ```
 //!
-//! Rows collect in `open` until somebody flushes (at the end of every turn) or a batch is full; so a
-//! batch is as large as what arrived while the channel was busy, and one row does not wait.
+//! Rows collect in `open` until somebody flushes (at the end of every turn) or a batch is full; so
+//! a batch is as large as what arrived while the channel was busy, and one row does not wait.
 //!
 //! Invariants: elements leave in the order in which they came; `credits + batches on their way`
 //! is constant; a channel is *full*, and its task stops, while a sealed batch waits for a credit.

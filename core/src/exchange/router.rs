@@ -33,7 +33,8 @@ impl Router {
     /// The router of `partitioner` for `channel_count` channels.
     ///
     /// # Panics
-    /// If the plan is inconsistent: no channel, several for a forward edge, or more than key groups.
+    /// If the plan is inconsistent: no channel, several for a forward edge, or more than there are
+    /// key groups.
     pub fn new(partitioner: Partitioner, channel_count: usize, count: KeyGroupCount) -> Self {
         assert!(0 < channel_count, "an output without channels");
         match partitioner {

@@ -1,7 +1,8 @@
 //! The one task there is: a feed, a chain, an end.
 //!
 //! ```text
-//! Running ──feed ended──► Closing ──final watermark handled, operators ended──► Flushing ──► Finished
+//! Running ──feed ended──► Closing ──final watermark handled──► Flushing ──► Finished
+//!                                   and operators ended
 //! ```
 //!
 //! A turn: finish what ran out of budget, fire what processing time makes due, feed a round of

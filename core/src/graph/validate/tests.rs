@@ -1,3 +1,5 @@
+//! What each mistake in a job is told as.
+
 use super::*;
 use crate::graph::facts::Facts;
 use crate::graph::logical::ChainId;
@@ -173,9 +175,8 @@ fn a_name_used_twice() {
     };
     check(
         &twice(None),
-        &[
-            "2 operators are named \"enrich\": give all but one another name, or a uid with .uid(..)",
-        ],
+        &["2 operators are named \"enrich\": give all but one another name, \
+              or a uid with .uid(..)"],
     );
     check(&twice(Some("first")), &[]);
 }
