@@ -61,6 +61,37 @@ impl KeyGroupCount {
         let start = |index: u32| (index * self.0).div_ceil(parallelism);
         start(task_index)..start(task_index + 1)
     }
+
+    /// The hashes whose key group is in `key_groups`.
+    ///
+    /// # Panics
+    /// If the range is empty or goes beyond the last key group.
+    pub fn hashes(self, key_groups: Range<u32>) -> HashRange {
+        assert!(key_groups.start < key_groups.end && key_groups.end <= self.0, "{key_groups:?}");
+        let first = |group: u32| (u128::from(group) << 64).div_ceil(u128::from(self.0));
+        let end = first(key_groups.end);
+        HashRange { first: first(key_groups.start) as u64, last: (end - 1) as u64 }
+    }
+}
+
+/// A contiguous, never empty range of hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashRange {
+    /// The smallest.
+    pub first: u64,
+    /// The largest; it belongs to the range.
+    pub last: u64,
+}
+
+impl HashRange {
+    /// Every hash there is.
+    pub const ALL: Self = Self { first: 0, last: u64::MAX };
+
+    /// Whether `hash64` is one of them.
+    #[inline]
+    pub fn contains(self, hash64: u64) -> bool {
+        self.first <= hash64 && hash64 <= self.last
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +132,25 @@ mod tests {
             prop_assert_eq!(next, count);
             let sizes = ranges.iter().map(|r| r.end - r.start);
             prop_assert!(sizes.clone().max().unwrap_or(0) - sizes.min().unwrap_or(0) <= 1);
+        }
+
+        /// A range of key groups is exactly a range of hashes.
+        #[test]
+        fn key_groups_are_hash_ranges(
+            count in 1_u32..=4096, start in 0_u32..4096, len in 1_u32..64, hash in any::<u64>(),
+        ) {
+            prop_assume!(start < count);
+            let groups = KeyGroupCount::new(count).expect("in range");
+            let range = start..(start + len).min(count);
+            let hashes = groups.hashes(range.clone());
+            for hash in [hash, hashes.first, hashes.last] {
+                let inside = range.contains(&u32::from(groups.of(hash).0));
+                prop_assert_eq!(hashes.contains(hash), inside);
+            }
+            prop_assert!(hashes.contains(hashes.first) && hashes.contains(hashes.last));
+            prop_assert!(hashes.first == 0 || !hashes.contains(hashes.first - 1));
+            prop_assert_eq!(u32::from(groups.of(hashes.first).0), range.start);
+            prop_assert_eq!(u32::from(groups.of(hashes.last).0), range.end - 1);
         }
 
         /// Doubling the count splits groups; it never moves a key to another task's range of

@@ -12,3 +12,4 @@ pub mod key;
 pub mod key_group;
 pub mod record;
 pub mod row;
+pub mod slot;

@@ -4,12 +4,13 @@
 //! the chain hold it at the same time; a shard is one thread, so a cell costs what a field costs.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use millstream_net::io::SocketOp;
 use millstream_storage::io::{FileId, FileOp, OpId, OpenMode};
 
-use crate::data::key_group::KeyGroupCount;
+use crate::data::key_group::{HashRange, KeyGroupCount};
 use crate::data::row::{NO_EVENT_TIME, Origin, Row};
 use crate::error::Error;
 use crate::operator::side_output::SideOutputs;
@@ -64,6 +65,18 @@ pub struct TaskPlace {
     pub parallelism: u32,
     /// Key groups of the job.
     pub key_group_count: KeyGroupCount,
+}
+
+impl TaskPlace {
+    /// The key groups that the task owns.
+    pub fn key_groups(&self) -> Range<u32> {
+        self.key_group_count.range(self.task_index, self.parallelism)
+    }
+
+    /// The key hashes that the task owns.
+    pub fn hashes(&self) -> HashRange {
+        self.key_group_count.hashes(self.key_groups())
+    }
 }
 
 /// What a task wants from the world.

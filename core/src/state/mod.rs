@@ -1,3 +1,4 @@
 //! Keyed and operator state.
 
 pub mod snapshot;
+pub mod table;

@@ -1,0 +1,297 @@
+//! [`KeyTable`]: what a task keeps per key, in memory.
+//!
+//! ```text
+//! hash64 ──index──► slot ──► chunk of 4,096 slots: [ hash64, key, value ] [ … ] …
+//! ```
+//!
+//! Lookups never hash: the row brings its hash along. Equality always compares the whole key.
+//! Iteration is in the order of hashes, which is the order of key groups and of stored keys too,
+//! and does not depend on what was inserted when: a table and its restored copy iterate alike. (Keys
+//! with equal 64-bit hashes are ordered by slot.)
+//!
+//! Growth never moves a slot and never touches a key; its bound is stated in `table/index.rs`.
+//! A [`Slot`] stays valid, and the same, until its key is removed.
+
+mod index;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::hint::black_box;
+use std::mem;
+
+use crate::data::key_group::HashRange;
+use crate::data::slot::Slot;
+use crate::limits::PREFETCH_GROUP;
+use index::Index;
+
+const CHUNK_BITS: u32 = 12;
+const CHUNK_LEN: usize = 1 << CHUNK_BITS;
+
+/// A map from keys to values for the keys of one task.
+///
+/// ```
+/// use millstream::data::key::Key;
+/// use millstream::data::key_group::HashRange;
+/// use millstream::state::table::KeyTable;
+///
+/// let mut counts = KeyTable::new(HashRange::ALL);
+/// for word in ["to", "be", "or", "not", "to", "be"] {
+///     let word = word.to_string();
+///     *counts.get_or_insert_with(word.hash64(), word, || 0) += 1;
+/// }
+/// let to = "to".to_string();
+/// assert_eq!(counts.get(to.hash64(), &to), Some(&2));
+/// assert_eq!(counts.len(), 4);
+/// ```
+#[derive(Clone)]
+pub struct KeyTable<K, V> {
+    index: Index,
+    /// All full but the last.
+    chunks: Vec<Vec<Option<Filled<K, V>>>>,
+    free: Vec<Slot>,
+    len: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Filled<K, V> {
+    hash64: u64,
+    key: K,
+    value: V,
+}
+
+impl<K, V> KeyTable<K, V> {
+    /// An empty table for the keys whose hashes are in `hashes`
+    /// ([`TaskPlace::hashes`](crate::operator::env::TaskPlace::hashes)).
+    pub fn new(hashes: HashRange) -> Self {
+        Self { index: Index::new(hashes), chunks: Vec::new(), free: Vec::new(), len: 0 }
+    }
+
+    /// How many keys it holds.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Forgets all keys and gives their memory back.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.index.hashes());
+    }
+
+    /// The key at `slot`.
+    ///
+    /// # Panics
+    /// If no key has this slot, as do the other methods that take one.
+    #[inline]
+    pub fn key(&self, slot: Slot) -> &K {
+        &self.filled(slot).key
+    }
+
+    /// The hash of the key at `slot`.
+    #[inline]
+    pub fn hash64(&self, slot: Slot) -> u64 {
+        self.filled(slot).hash64
+    }
+
+    /// The value at `slot`.
+    #[inline]
+    pub fn value(&self, slot: Slot) -> &V {
+        &self.filled(slot).value
+    }
+
+    /// The value at `slot`.
+    #[inline]
+    pub fn value_mut(&mut self, slot: Slot) -> &mut V {
+        let chunk = &mut self.chunks[(slot.0 >> CHUNK_BITS) as usize];
+        let filled = chunk[slot.0 as usize & (CHUNK_LEN - 1)].as_mut();
+        &mut filled.expect("a slot is used only while its key is there").value
+    }
+
+    /// Removes the key at `slot`; the slot will be another key's.
+    pub fn remove_slot(&mut self, slot: Slot) -> (K, V) {
+        let chunk = &mut self.chunks[(slot.0 >> CHUNK_BITS) as usize];
+        let filled = mem::take(&mut chunk[slot.0 as usize & (CHUNK_LEN - 1)]);
+        let Filled { hash64, key, value } =
+            filled.expect("a slot is used only while its key is there");
+        self.index.remove(hash64, slot);
+        self.free.push(slot);
+        self.len -= 1;
+        (key, value)
+    }
+
+    /// The slots of all keys, in hash order.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.index.iter()
+    }
+
+    /// Hash, key and value of all keys, in hash order.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &K, &V)> {
+        self.index.iter().map(|slot| {
+            let filled = self.filled(slot);
+            (filled.hash64, &filled.key, &filled.value)
+        })
+    }
+
+    /// Brings the memory that the next lookups of `hashes` will read into the cache: loads that do
+    /// not depend on each other overlap, so a group of [`PREFETCH_GROUP`] waits for memory about
+    /// as long as one lookup does.
+    #[inline]
+    pub fn prefetch(&self, hashes: &[u64]) {
+        for group in hashes.chunks(PREFETCH_GROUP) {
+            black_box(self.prefetch_group(group));
+        }
+    }
+
+    /// [`KeyTable::prefetch`] for at most [`PREFETCH_GROUP`] hashes; answers the slots of the keys
+    /// as far as tags tell, for touching what else is kept per slot.
+    #[inline]
+    pub fn prefetch_group(&self, hashes: &[u64]) -> [Option<Slot>; PREFETCH_GROUP] {
+        let slots = self.index.guess::<PREFETCH_GROUP>(hashes);
+        let mut checksum = 0;
+        for slot in slots.iter().flatten() {
+            let chunk = &self.chunks[(slot.0 >> CHUNK_BITS) as usize];
+            if let Some(filled) = &chunk[slot.0 as usize & (CHUNK_LEN - 1)] {
+                checksum ^= filled.hash64;
+            }
+        }
+        black_box(checksum);
+        slots
+    }
+
+    #[inline]
+    fn filled(&self, slot: Slot) -> &Filled<K, V> {
+        let chunk = &self.chunks[(slot.0 >> CHUNK_BITS) as usize];
+        let filled = chunk[slot.0 as usize & (CHUNK_LEN - 1)].as_ref();
+        filled.expect("a slot is used only while its key is there")
+    }
+
+    /// Puts a key that is not there into a slot.
+    fn fill(&mut self, hash64: u64, key: K, value: V) -> Slot {
+        let filled = Some(Filled { hash64, key, value });
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                let chunk = &mut self.chunks[(slot.0 >> CHUNK_BITS) as usize];
+                chunk[slot.0 as usize & (CHUNK_LEN - 1)] = filled;
+                slot
+            }
+            None => self.append(filled),
+        };
+        self.len += 1;
+        let chunks = &self.chunks;
+        self.index.insert(hash64, slot, |slot| {
+            let chunk = &chunks[(slot.0 >> CHUNK_BITS) as usize];
+            let filled = chunk[slot.0 as usize & (CHUNK_LEN - 1)].as_ref();
+            filled.expect("the index names filled slots").hash64
+        });
+        slot
+    }
+
+    fn append(&mut self, filled: Option<Filled<K, V>>) -> Slot {
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK_LEN) {
+            // The first chunk grows as it is needed: many tables (one per window) stay small.
+            let capacity = if self.chunks.is_empty() { 0 } else { CHUNK_LEN };
+            self.chunks.push(Vec::with_capacity(capacity));
+        }
+        let chunk_index = self.chunks.len() - 1;
+        let chunk = &mut self.chunks[chunk_index];
+        let slot = chunk_index << CHUNK_BITS | chunk.len();
+        chunk.push(filled);
+        // One less than all numbers of 32 bits, because the index stores the slot plus one.
+        assert!(slot < u32::MAX as usize, "a task holds fewer than 2^32 keys");
+        Slot(slot as u32)
+    }
+}
+
+impl<K: Eq, V> KeyTable<K, V> {
+    /// The slot of `key`, whose hash is `hash64`.
+    #[inline]
+    pub fn find(&self, hash64: u64, key: &K) -> Option<Slot> {
+        self.index.find(hash64, |slot| {
+            let filled = self.filled(slot);
+            filled.hash64 == hash64 && filled.key == *key
+        })
+    }
+
+    /// The value of `key`, whose hash is `hash64`.
+    #[inline]
+    pub fn get(&self, hash64: u64, key: &K) -> Option<&V> {
+        self.find(hash64, key).map(|slot| self.value(slot))
+    }
+
+    /// The value of `key`, whose hash is `hash64`.
+    #[inline]
+    pub fn get_mut(&mut self, hash64: u64, key: &K) -> Option<&mut V> {
+        self.find(hash64, key).map(|slot| self.value_mut(slot))
+    }
+
+    /// The slot of `key`, whose hash is `hash64`; if it is not there it is put there with `value()`.
+    ///
+    /// # Panics
+    /// If a new key's hash is not in the table's range: the row took a wrong turn.
+    #[inline]
+    pub fn find_or_insert_with(&mut self, hash64: u64, key: K, value: impl FnOnce() -> V) -> Slot {
+        match self.find(hash64, &key) {
+            Some(slot) => slot,
+            None => self.fill(hash64, key, value()),
+        }
+    }
+
+    /// The value of `key`, whose hash is `hash64`; if it is not there it is put there with
+    /// `value()`.
+    ///
+    /// # Panics
+    /// As [`KeyTable::find_or_insert_with`].
+    #[inline]
+    pub fn get_or_insert_with(&mut self, hash64: u64, key: K, value: impl FnOnce() -> V) -> &mut V {
+        let slot = self.find_or_insert_with(hash64, key, value);
+        self.value_mut(slot)
+    }
+
+    /// Removes `key`, whose hash is `hash64`.
+    pub fn remove(&mut self, hash64: u64, key: &K) -> Option<V> {
+        self.find(hash64, key).map(|slot| self.remove_slot(slot).1)
+    }
+}
+
+impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for KeyTable<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter().map(|(_, key, value)| (key, value))).finish()
+    }
+}
+
+/// A walk over a [`KeyTable`] that may stop after any key and go on later: keys that stay in the
+/// table all the while are met exactly once, in hash order, whatever else is inserted or removed
+/// in between.
+///
+/// ```
+/// use millstream::data::key_group::HashRange;
+/// use millstream::state::table::{Cursor, KeyTable};
+///
+/// let mut table = KeyTable::new(HashRange::ALL);
+/// for i in 0..10_u64 {
+///     table.get_or_insert_with(i << 32, i, || ());
+/// }
+/// let mut cursor = Cursor::default();
+/// let first = cursor.next(&table).expect("ten keys");
+/// table.remove_slot(first);
+/// let rest: Vec<u64> =
+///     std::iter::from_fn(|| cursor.next(&table)).map(|slot| *table.key(slot)).collect();
+/// assert_eq!(rest, (1..10).collect::<Vec<_>>());
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cursor {
+    after: Option<(u64, Slot)>,
+}
+
+impl Cursor {
+    /// The next key's slot; `None` at the end, and again if asked again.
+    pub fn next<K, V>(&mut self, table: &KeyTable<K, V>) -> Option<Slot> {
+        let slot = table.index.next(self.after, |slot| table.hash64(slot))?;
+        self.after = Some((table.hash64(slot), slot));
+        Some(slot)
+    }
+}

@@ -1,0 +1,373 @@
+//! Where a key is: from its hash to its slot, eight bytes a key.
+//!
+//! ```text
+//! hash64 - first hash of the task, shifted up: 64 bits that are uniform over the task's keys
+//! │ directory bits │ home within the segment │ rest │          a monotone function of the hash,
+//! │◄───────────── tag, 32 bits ─────────────►│                so every order below is hash order
+//!
+//! directory [ 0 0 1 2 ]            segments split in two when full (extendible hashing)
+//!             │ │ │ └───► segment 2   ┌──────────────────────────────────────┐
+//!             └─┴─│─────► segment 0   │ 0 │ t0 s │ t1 s │ 0 │ t2 s │ … │ 0   │  sorted by tag,
+//!                 └─────► segment 1   └──────────────────────────────────────┘  gaps between
+//! ```
+//!
+//! A segment is an array probed linearly from the tag's home, kept in the order of (tag, hash,
+//! slot): where entries lie does not depend on the order in which they came, a search for an absent
+//! key ends early, and growing or splitting is one sequential copy that never looks at a key.
+//!
+//! Bound: an insertion moves at most the [`SEGMENT_CAPACITY_MAX`] × 8 bytes = 32 KiB of one segment
+//! (about 5 µs), and now and then the directory, 4 bytes for every 500 keys or more.
+//!
+//! Invariant: entries of a segment are ascending, none lies before its home, no gap lies between an
+//! entry and its home, and the last position is a gap.
+
+use crate::data::key_group::HashRange;
+use crate::data::slot::Slot;
+
+/// Positions of a segment before it splits instead of growing.
+const SEGMENT_CAPACITY_MAX: usize = 1 << 12;
+const SEGMENT_CAPACITY_MIN: usize = 1 << 3;
+
+/// From hash to slot.
+#[derive(Debug, Clone)]
+pub(super) struct Index {
+    hashes: HashRange,
+    /// Brings the task's range of hashes to (almost) all 64 bits.
+    shift: u32,
+    /// log2 of the directory's length.
+    depth: u32,
+    directory: Vec<u32>,
+    segments: Vec<Segment>,
+}
+
+impl Index {
+    pub(super) fn new(hashes: HashRange) -> Self {
+        let shift = (hashes.last - hashes.first).leading_zeros();
+        let segments = vec![Segment::new(0, SEGMENT_CAPACITY_MIN)];
+        Self { hashes, shift, depth: 0, directory: vec![0], segments }
+    }
+
+    pub(super) fn hashes(&self) -> HashRange {
+        self.hashes
+    }
+
+    /// The first slot under `hash64` that `is_it`.
+    #[inline]
+    pub(super) fn find(&self, hash64: u64, is_it: impl Fn(Slot) -> bool) -> Option<Slot> {
+        let (segment, tag) = self.segment(hash64);
+        let mut position = segment.home(tag);
+        loop {
+            let entry = Entry(segment.entries[position]);
+            // A gap is 0; one less makes it the largest number of all, so one comparison ends the
+            // search at a gap as at a larger tag.
+            if Entry::last(tag).0 <= entry.0.wrapping_sub(1) {
+                return None;
+            }
+            if entry.tag() == tag && is_it(entry.slot()) {
+                return Some(entry.slot());
+            }
+            position += 1;
+        }
+    }
+
+    /// Adds `slot`, whose key hashes to `hash64`.
+    ///
+    /// # Panics
+    /// If the hash is not one of the task's: the row took a wrong turn.
+    pub(super) fn insert(&mut self, hash64: u64, slot: Slot, hash_of: impl Fn(Slot) -> u64) {
+        assert!(self.hashes.contains(hash64), "hash {hash64:#x} is not of {:x?}", self.hashes);
+        while self.segment(hash64).0.is_full() {
+            self.make_room(hash64);
+        }
+        let (number, tag) = self.locate(hash64);
+        let segment = &mut self.segments[number];
+        let entry = Entry::new(tag, slot);
+        let mut position = segment.home(tag);
+        loop {
+            let other = Entry(segment.entries[position]);
+            let is_before = || {
+                other.tag() < tag
+                    || other.tag() == tag && (hash_of(other.slot()), other.slot()) < (hash64, slot)
+            };
+            if other.is_gap() || !is_before() {
+                break;
+            }
+            position += 1;
+        }
+        segment.insert_at(position, entry);
+    }
+
+    /// Takes `slot`, whose key hashes to `hash64`, away.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub(super) fn remove(&mut self, hash64: u64, slot: Slot) {
+        let (number, tag) = self.locate(hash64);
+        let segment = &mut self.segments[number];
+        let entry = Entry::new(tag, slot);
+        let mut position = segment.home(tag);
+        while segment.entries[position] != entry.0 {
+            assert!(segment.entries[position] != 0, "slot {slot:?} is not in the index");
+            position += 1;
+        }
+        segment.remove_at(position);
+    }
+
+    /// The smallest (hash, slot) greater than `after`, or the smallest of all.
+    pub(super) fn next(
+        &self,
+        after: Option<(u64, Slot)>,
+        hash_of: impl Fn(Slot) -> u64,
+    ) -> Option<Slot> {
+        let mut directory_index = 0;
+        if let Some((hash64, slot)) = after {
+            directory_index = self.directory_index(self.place(hash64));
+            let (segment, tag) = self.segment(hash64);
+            let greater = segment.slots_from(segment.home(tag)).find(|entry| {
+                tag < entry.tag()
+                    || tag == entry.tag() && (hash64, slot) < (hash_of(entry.slot()), entry.slot())
+            });
+            if let Some(entry) = greater {
+                return Some(entry.slot());
+            }
+            directory_index = self.next_segment(directory_index);
+        }
+        while directory_index < self.directory.len() {
+            let segment = &self.segments[self.directory[directory_index] as usize];
+            if let Some(entry) = segment.slots_from(0).next() {
+                return Some(entry.slot());
+            }
+            directory_index = self.next_segment(directory_index);
+        }
+        None
+    }
+
+    /// All slots, in the order of (hash, slot).
+    pub(super) fn iter(&self) -> impl Iterator<Item = Slot> {
+        let mut directory_index = 0;
+        let segments = std::iter::from_fn(move || {
+            let number = *self.directory.get(directory_index)?;
+            directory_index = self.next_segment(directory_index);
+            Some(&self.segments[number as usize])
+        });
+        segments.flat_map(|segment| segment.slots_from(0).map(Entry::slot))
+    }
+
+    /// Reads the positions where the keys of up to `N` hashes would be, all loads before any use,
+    /// and answers the slot found there. It may be another key's.
+    #[inline]
+    pub(super) fn guess<const N: usize>(&self, hashes: &[u64]) -> [Option<Slot>; N] {
+        let mut places = [(0, 0, 0); N];
+        for (place, hash64) in places.iter_mut().zip(hashes) {
+            let (number, tag) = self.locate(*hash64);
+            *place = (number, self.segments[number].home(tag), tag);
+        }
+        let mut entries = [0; N];
+        for (entry, (number, position, _)) in entries.iter_mut().zip(places).take(hashes.len()) {
+            *entry = self.segments[number].entries[position];
+        }
+        let mut slots = [None; N];
+        for i in 0..hashes.len().min(N) {
+            let (number, home, tag) = places[i];
+            let mut entry = Entry(entries[i]);
+            let mut position = home;
+            while !entry.is_gap() && entry.tag() < tag {
+                position += 1;
+                entry = Entry(self.segments[number].entries[position]);
+            }
+            slots[i] = (!entry.is_gap()).then(|| entry.slot());
+        }
+        slots
+    }
+
+    #[inline]
+    fn place(&self, hash64: u64) -> u64 {
+        hash64.wrapping_sub(self.hashes.first) << self.shift
+    }
+
+    #[inline]
+    fn directory_index(&self, place: u64) -> usize {
+        // In two steps, because a directory of one has depth 0 and 64 is too far to shift.
+        ((place >> 1) >> (63 - self.depth)) as usize
+    }
+
+    #[inline]
+    fn locate(&self, hash64: u64) -> (usize, u32) {
+        let place = self.place(hash64);
+        (self.directory[self.directory_index(place)] as usize, (place >> 32) as u32)
+    }
+
+    #[inline]
+    fn segment(&self, hash64: u64) -> (&Segment, u32) {
+        let (number, tag) = self.locate(hash64);
+        (&self.segments[number], tag)
+    }
+
+    /// The directory index at which the segment after this one begins.
+    fn next_segment(&self, directory_index: usize) -> usize {
+        let depth = self.segments[self.directory[directory_index] as usize].depth;
+        let span = 1 << (self.depth - depth);
+        (directory_index & !(span - 1)) + span
+    }
+
+    /// Makes the segment of `hash64` larger, or two of it.
+    #[cold]
+    fn make_room(&mut self, hash64: u64) {
+        let (number, _) = self.locate(hash64);
+        // Hashes are uniform, so segments fill together and the directory stays short. Should they
+        // not be, one segment grows beyond its bound rather than the directory without one.
+        let lopsided = 64 + 8 * self.segments.len() < self.directory.len() * 2;
+        let segment = &mut self.segments[number];
+        let doubles = segment.depth == self.depth;
+        if segment.capacity() < SEGMENT_CAPACITY_MAX || doubles && lopsided {
+            *segment = segment.resized(segment.capacity() * 2);
+            return;
+        }
+        if doubles {
+            self.directory = self.directory.iter().flat_map(|segment| [*segment; 2]).collect();
+            self.depth += 1;
+        }
+        let (left, right) = self.segments[number].split();
+        self.segments[number] = left;
+        let right_number = u32::try_from(self.segments.len()).expect("fewer segments than slots");
+        self.segments.push(right);
+        let place = self.place(hash64);
+        let depth = self.segments[number].depth;
+        let span = 1_usize << (self.depth - depth);
+        let start = self.directory_index(place) & !(2 * span - 1);
+        self.directory[start + span..start + 2 * span].fill(right_number);
+    }
+}
+
+/// Eight bytes: the tag above, the slot plus one below; 0 is a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry(u64);
+
+impl Entry {
+    #[inline]
+    fn new(tag: u32, slot: Slot) -> Self {
+        Self(u64::from(tag) << 32 | (u64::from(slot.0) + 1))
+    }
+
+    /// The largest entry with `tag`.
+    #[inline]
+    fn last(tag: u32) -> Self {
+        Self(u64::from(tag) << 32 | u64::from(u32::MAX))
+    }
+
+    #[inline]
+    fn is_gap(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline]
+    fn tag(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline]
+    fn slot(self) -> Slot {
+        Slot((self.0 as u32).wrapping_sub(1))
+    }
+}
+
+/// The entries whose tags begin with the same `depth` bits.
+#[derive(Debug, Clone)]
+struct Segment {
+    /// `capacity` homes, then as many positions as the last homes' entries were pushed beyond, then
+    /// a gap.
+    entries: Vec<u64>,
+    len: u32,
+    depth: u32,
+    capacity_log2: u32,
+}
+
+impl Segment {
+    fn new(depth: u32, capacity: usize) -> Self {
+        assert!(capacity.is_power_of_two());
+        let capacity_log2 = capacity.trailing_zeros();
+        Self { entries: vec![0; capacity + 1], len: 0, depth, capacity_log2 }
+    }
+
+    fn capacity(&self) -> usize {
+        1 << self.capacity_log2
+    }
+
+    /// Three quarters: a search ends after three positions on average, and all but always within
+    /// the cache line or two that the prefetch has brought.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.capacity() * 3 / 4 <= self.len as usize
+    }
+
+    /// Where a tag's entry is, if nothing stands in its way.
+    #[inline]
+    fn home(&self, tag: u32) -> usize {
+        ((tag << self.depth) >> (32 - self.capacity_log2)) as usize
+    }
+
+    fn slots_from(&self, position: usize) -> impl Iterator<Item = Entry> {
+        let entries = if self.len == 0 { &[] } else { &self.entries[position..] };
+        entries.iter().map(|entry| Entry(*entry)).filter(|entry| !entry.is_gap())
+    }
+
+    fn insert_at(&mut self, position: usize, entry: Entry) {
+        let gap = position + self.gap_distance(position);
+        self.entries.copy_within(position..gap, position + 1);
+        self.entries[position] = entry.0;
+        self.len += 1;
+        if gap + 1 == self.entries.len() {
+            self.entries.push(0);
+        }
+    }
+
+    fn gap_distance(&self, position: usize) -> usize {
+        let rest = self.entries[position..].iter();
+        rest.take_while(|entry| **entry != 0).count()
+    }
+
+    fn remove_at(&mut self, position: usize) {
+        // Entries behind it that are not at home move one closer.
+        let mut end = position + 1;
+        loop {
+            let entry = Entry(self.entries[end]);
+            if entry.is_gap() || self.home(entry.tag()) == end {
+                break;
+            }
+            end += 1;
+        }
+        self.entries.copy_within(position + 1..end, position);
+        self.entries[end - 1] = 0;
+        self.len -= 1;
+    }
+
+    /// The same entries over another number of homes.
+    fn resized(&self, capacity: usize) -> Self {
+        let mut larger = Self::new(self.depth, capacity);
+        self.slots_from(0).for_each(|entry| larger.append(entry));
+        larger
+    }
+
+    /// The entries by the next bit of their tags.
+    fn split(&self) -> (Self, Self) {
+        let bit = 1 << (31 - self.depth);
+        let mut left = Self::new(self.depth + 1, self.capacity());
+        let mut right = left.clone();
+        for entry in self.slots_from(0) {
+            let half = if entry.tag() & bit == 0 { &mut left } else { &mut right };
+            half.append(entry);
+        }
+        (left, right)
+    }
+
+    /// Adds an entry that is not smaller than any that is there.
+    fn append(&mut self, entry: Entry) {
+        let home = self.home(entry.tag());
+        let position = home + self.gap_distance(home);
+        self.entries[position] = entry.0;
+        self.len += 1;
+        if position + 1 == self.entries.len() {
+            self.entries.push(0);
+        }
+    }
+}
