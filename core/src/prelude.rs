@@ -1,5 +1,6 @@
 //! Everything a job needs, in one `use`.
 
+pub use crate::connector::{CardSource, GeneratorSource, NexmarkSource};
 pub use crate::data::key::Key;
 pub use crate::data::record::Record;
 pub use crate::data::row::Row;
