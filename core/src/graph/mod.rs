@@ -3,12 +3,14 @@
 //! Nothing here runs anything: the plan handed to tasks is numbers and names, so that it can be
 //! checked, printed and simulated without an engine.
 
+pub mod explain;
 pub mod facts;
 pub mod logical;
 pub mod physical;
 pub mod plan;
 pub mod validate;
 
+pub use explain::{ExplainFormat, Explanation};
 pub use facts::{Facts, SideOutputFact, SideOutputFacts};
 pub use logical::{ChainEnd, ChainId, Edge, LogicalGraph, Node, NodeId, NodeKind};
 pub use physical::{PhysicalChain, PhysicalEdge, PhysicalGraph};
