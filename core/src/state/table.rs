@@ -6,8 +6,8 @@
 //!
 //! Lookups never hash: the row brings its hash along. Equality always compares the whole key.
 //! Iteration is in the order of hashes, which is the order of key groups and of stored keys too,
-//! and does not depend on what was inserted when: a table and its restored copy iterate alike. (Keys
-//! with equal 64-bit hashes are ordered by slot.)
+//! and does not depend on what was inserted when: a table and its restored copy iterate alike.
+//! (Keys with equal 64-bit hashes are ordered by slot.)
 //!
 //! Growth never moves a slot and never touches a key; its bound is stated in `table/index.rs`.
 //! A [`Slot`] stays valid, and the same, until its key is removed.
@@ -228,7 +228,8 @@ impl<K: Eq, V> KeyTable<K, V> {
         self.find(hash64, key).map(|slot| self.value_mut(slot))
     }
 
-    /// The slot of `key`, whose hash is `hash64`; if it is not there it is put there with `value()`.
+    /// The slot of `key`, whose hash is `hash64`; if it is not there it is put there with
+    /// `value()`.
     ///
     /// # Panics
     /// If a new key's hash is not in the table's range: the row took a wrong turn.

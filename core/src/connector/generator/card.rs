@@ -27,7 +27,7 @@ pub const MERCHANT_COUNT: u64 = 1000;
     serde::Deserialize,
     rkyv::Archive,
     rkyv::Serialize,
-    rkyv::Deserialize,
+    rkyv::Deserialize
 )]
 pub struct CardTransaction {
     /// Number in the stream.
@@ -136,7 +136,15 @@ impl CardSource {
 
 /// What the fraud job keeps of an account: 100 bytes, zero at first.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize
 )]
 pub struct AccountState {
     /// Transactions seen.

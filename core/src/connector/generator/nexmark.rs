@@ -68,7 +68,7 @@ const HOT_CHANNELS: [&str; 4] = ["Google", "Facebook", "Baidu", "Apple"];
     serde::Deserialize,
     rkyv::Archive,
     rkyv::Serialize,
-    rkyv::Deserialize,
+    rkyv::Deserialize
 )]
 pub enum Nexmark {
     /// Somebody registers.
@@ -89,7 +89,7 @@ pub enum Nexmark {
     serde::Deserialize,
     rkyv::Archive,
     rkyv::Serialize,
-    rkyv::Deserialize,
+    rkyv::Deserialize
 )]
 pub struct Person {
     /// Counts up from 1000.
@@ -120,7 +120,7 @@ pub struct Person {
     serde::Deserialize,
     rkyv::Archive,
     rkyv::Serialize,
-    rkyv::Deserialize,
+    rkyv::Deserialize
 )]
 pub struct Auction {
     /// Counts up from 1000.
@@ -155,7 +155,7 @@ pub struct Auction {
     serde::Deserialize,
     rkyv::Archive,
     rkyv::Serialize,
-    rkyv::Deserialize,
+    rkyv::Deserialize
 )]
 pub struct Bid {
     /// An [`Auction::id`], perhaps of one that opens later.

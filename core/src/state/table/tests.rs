@@ -71,7 +71,7 @@ proptest! {
             }
             prop_assert_eq!(table.len(), model.len());
         }
-        let mut found: Vec<_> = table.iter().map(|(hash, key, count)| (hash, *key, *count)).collect();
+        let mut found: Vec<_> = table.iter().map(|(hash, k, count)| (hash, *k, *count)).collect();
         prop_assert!(found.is_sorted_by_key(|(hash, _, _)| *hash));
         for (hash, key, count) in &found {
             prop_assert_eq!(*hash, hashing.hash64(*key));
