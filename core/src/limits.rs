@@ -38,3 +38,12 @@ const _: () = assert!(FRAME_BYTES <= ROW_BYTES_MAX, "a frame carries at least on
 /// Longest text line or CSV record that a source accepts, bytes. Larger than a row may be, so that
 /// a projection may still make a row of it.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
+
+/// Smallest event time a record may have: the beginning of year 1. With [`EVENT_TIME_MS_MAX`] it
+/// leaves so much room in 64 bits that adding window sizes and lateness cannot overflow, and finds
+/// closures that give micro- or nanoseconds where milliseconds are wanted.
+pub const EVENT_TIME_MS_MIN: i64 = -62_135_596_800_000;
+
+/// Largest event time a record may have: the end of year 9999.
+pub const EVENT_TIME_MS_MAX: i64 = 253_402_300_799_999;
+const _: () = assert!(EVENT_TIME_MS_MAX < i64::MAX / 1024 && i64::MIN / 1024 < EVENT_TIME_MS_MIN);

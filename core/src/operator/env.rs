@@ -42,8 +42,12 @@ pub struct TaskEnv {
     pub side_outputs: RefCell<SideOutputs>,
     /// Splits that must not be read for now, because they are too far ahead in event time.
     pub paused_splits: RefCell<Vec<u32>>,
-    /// Smallest watermark of this source on all shards, for watermark alignment.
+    /// Smallest [`TaskEnv::source_watermark_ms`] of this source's tasks on the *other* shards, for
+    /// watermark alignment. When it changes, the task has its turn even if all splits are paused.
     pub source_group_watermark_ms: Cell<i64>,
+    /// How far the slowest split of this task's source has come, told to the other shards: set by
+    /// the operator that makes watermarks. The maximum if nothing needs to wait for this task.
+    pub source_watermark_ms: Cell<i64>,
     /// Rows that came after their time and were dropped or put aside.
     pub late_records: Cell<u64>,
     /// Records that could not be read and went to the dead-letter output.
@@ -121,6 +125,7 @@ impl TaskEnv {
             side_outputs: RefCell::default(),
             paused_splits: RefCell::default(),
             source_group_watermark_ms: Cell::new(i64::MAX),
+            source_watermark_ms: Cell::new(i64::MAX),
             late_records: Cell::new(0),
             dead_letters: Cell::new(0),
             is_idle: Cell::new(false),
@@ -190,6 +195,11 @@ impl TaskEnv {
     /// Takes the first failure, if there was one.
     pub fn take_failure(&self) -> Option<Error> {
         self.failure.take()
+    }
+
+    /// Counts a row that came after its time.
+    pub fn count_late(&self) {
+        self.late_records.set(self.late_records.get() + 1);
     }
 
     /// Whether something failed; nothing more should be processed.

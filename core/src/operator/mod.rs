@@ -20,6 +20,7 @@ pub mod side_output;
 pub mod sink;
 pub mod source;
 pub mod stateless;
+pub mod watermark;
 
 use crate::data::row::{Origin, Row};
 use crate::error::Error;
@@ -100,8 +101,9 @@ pub trait Operator: 'static {
         out: &mut impl Output<Self::Out>,
     );
 
-    /// The rows that were there have been processed; a turn goes on elsewhere. Answers the
-    /// watermark (ms) to send on, if this operator makes watermarks and its own has risen.
+    /// The rows that were there have been processed; a turn goes on elsewhere. Also called, without
+    /// rows, after [`Operator::on_time`] and [`Operator::on_split`]. Answers the watermark (ms) to
+    /// send on, if this operator makes watermarks and its own has risen.
     fn on_batch_end(
         &mut self,
         _ctx: &OperatorContext<'_>,
@@ -195,11 +197,15 @@ pub trait Operator: 'static {
 }
 
 /// What happens to a split, as far as watermarks care.
+///
+/// Between two splits that are read one after the other the watermark must not run ahead: the next
+/// split is announced as active before the last one is said to have finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SplitEvent {
     /// It will deliver rows (again).
     Active(u32),
-    /// It has delivered all there is for now: evidence, not a guess.
+    /// It has delivered all there is for now: evidence, not a guess. A task that has no split at
+    /// all to read for now says so once with a number that it will not use otherwise.
     Idle(u32),
     /// It will never deliver another row.
     Finished(u32),

@@ -1,0 +1,256 @@
+//! Gives rows their event time and makes the watermarks of a source's chain.
+//!
+//! The first place where event time exists: it stands in the chain of the source, before anything
+//! that mixes splits, and learns about splits from the source and from the rows' origins. The
+//! watermark leaves at the end of a batch, behind the rows that raised it.
+//!
+//! Event times are milliseconds since 1970 within the years 1 to 9999. Anything else is a mistake
+//! of the closure or of the input and stops the job with an error that names the record, unless the
+//! strategy skips such records.
+
+use std::marker::PhantomData;
+
+use crate::data::row::Row;
+use crate::error::Error;
+use crate::graph::Facts;
+use crate::limits::{EVENT_TIME_MS_MAX, EVENT_TIME_MS_MIN};
+use crate::operator::{Operator, OperatorContext, Output, Progress, SplitEvent};
+use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::time::splits::SplitWatermarks;
+use crate::time::strategy::{WatermarkGenerator, WatermarkStrategy};
+
+/// Assigns event times by a closure, and makes watermarks by a strategy.
+#[derive(Debug, Clone)]
+pub struct AssignWatermarks<T, G, F> {
+    splits: SplitWatermarks<G>,
+    event_time_of: F,
+    task_index: u32,
+    record: PhantomData<fn(T)>,
+}
+
+impl<T, G, F> AssignWatermarks<T, G, F>
+where
+    G: WatermarkGenerator<T>,
+    F: FnMut(&T) -> i64,
+{
+    /// `event_time_of(record)` is when it happened, ms since 1970.
+    pub fn new(strategy: WatermarkStrategy<G>, event_time_of: F) -> Self {
+        let splits = SplitWatermarks::new(strategy);
+        Self { splits, event_time_of, task_index: 0, record: PhantomData }
+    }
+
+    /// Counts or reports a row that cannot have the event time given.
+    #[cold]
+    fn on_invalid_time(&self, event_time_ms: i64, row: &Row<T>, ctx: &OperatorContext<'_>) {
+        if self.splits.strategy().skips_invalid_times {
+            ctx.env().count_late();
+            return;
+        }
+        ctx.fail(Error::Input {
+            place: format!("operator {}, record {:?}", ctx.name(), row.origin),
+            reason: format!(
+                "event time {event_time_ms} is not within the years 1 to 9999; the closure must \
+                 give milliseconds since 1970 (`skip_invalid_times` drops such records)"
+            ),
+        });
+    }
+
+    fn publish(&mut self, ctx: &OperatorContext<'_>) {
+        let env = ctx.env();
+        env.is_idle.set(self.splits.is_idle());
+        if self.splits.strategy().drift_max_ms.is_some() {
+            env.source_watermark_ms.set(self.splits.active_min_ms());
+            let group_ms = env.source_group_watermark_ms.get();
+            let now_ms = env.processing_time_ms.get();
+            self.splits.align(group_ms, now_ms, &mut env.paused_splits.borrow_mut());
+        }
+    }
+}
+
+impl<T, G, F> Operator for AssignWatermarks<T, G, F>
+where
+    T: 'static,
+    G: WatermarkGenerator<T>,
+    F: FnMut(&T) -> i64 + 'static,
+{
+    type In = T;
+    type Out = T;
+
+    fn facts(&self) -> Facts {
+        Facts { is_stateful: true, makes_watermarks: true, ..Facts::stateless() }
+    }
+
+    fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
+        self.task_index = ctx.env().task.task_index;
+        Ok(())
+    }
+
+    #[inline]
+    fn on_row(&mut self, mut row: Row<T>, ctx: &OperatorContext<'_>, out: &mut impl Output<T>) {
+        let event_time_ms = (self.event_time_of)(&row.value);
+        if !is_event_time(event_time_ms) {
+            self.on_invalid_time(event_time_ms, &row, ctx);
+            return;
+        }
+        let now_ms = ctx.processing_time_ms();
+        self.splits.on_record(row.origin.split(), &row.value, event_time_ms, now_ms);
+        row.event_time_ms = event_time_ms;
+        ctx.env().enter_row(&row);
+        out.emit(row);
+    }
+
+    fn on_batch_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<T>,
+    ) -> Option<i64> {
+        let risen_ms = self.splits.on_batch_end(ctx.processing_time_ms());
+        self.publish(ctx);
+        risen_ms
+    }
+
+    fn next_time_ms(&self) -> Option<i64> {
+        self.splits.next_deadline_ms()
+    }
+
+    fn on_time(&mut self, ctx: &OperatorContext<'_>, _out: &mut impl Output<T>) -> Progress {
+        self.splits.expire(ctx.processing_time_ms());
+        Progress::Done
+    }
+
+    fn on_split(&mut self, event: SplitEvent, ctx: &OperatorContext<'_>) {
+        let now_ms = ctx.processing_time_ms();
+        match event {
+            SplitEvent::Active(split) => self.splits.on_active(split, now_ms),
+            SplitEvent::Idle(split) => self.splits.on_idle(split, now_ms),
+            SplitEvent::Finished(split) => self.splits.on_finished(split, now_ms),
+        }
+    }
+
+    /// One entry for every split, under the task that wrote it: a task does not know which of the
+    /// splits of a snapshot will be its own, and carries them all until they are announced.
+    fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        for (split, watermark_ms) in self.splits.reached() {
+            writer.operator_state(&format!("split/{split}/{}", self.task_index), &watermark_ms);
+        }
+    }
+
+    fn restore(
+        &mut self,
+        reader: &SnapshotReader<'_>,
+        ctx: &OperatorContext<'_>,
+    ) -> Result<(), Error> {
+        self.splits.restore_sent(ctx.watermark_ms());
+        for (name, watermark_ms) in reader.operator_state::<i64>("split/")? {
+            let split = name.split('/').nth(1).and_then(|number| number.parse().ok());
+            let split = split.ok_or_else(|| Error::Corrupt {
+                what: format!("operator state {name} of operator {}", ctx.name()),
+                offset: 0,
+                reason: "no split number in the name".to_string(),
+            })?;
+            self.splits.restore_split(split, watermark_ms);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a number can be an event time; see [`crate::limits`].
+#[inline]
+pub fn is_event_time(event_time_ms: i64) -> bool {
+    const RANGE: u64 = (EVENT_TIME_MS_MAX - EVENT_TIME_MS_MIN) as u64;
+    event_time_ms.wrapping_sub(EVENT_TIME_MS_MIN) as u64 <= RANGE
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::data::key_group::KeyGroupCount;
+    use crate::data::row::Origin;
+    use crate::operator::env::TaskPlace;
+    use crate::operator::{Chain, Stage, TaskEnv};
+    use crate::state::snapshot::Snapshot;
+    use crate::time::strategy::{BoundedOutOfOrderness, IntoWatermarkStrategy};
+
+    struct Rows(TaskEnv, Vec<Row<i64>>);
+
+    impl Output<i64> for Rows {
+        fn emit(&mut self, row: Row<i64>) {
+            self.1.push(row);
+        }
+
+        fn env(&self) -> &TaskEnv {
+            &self.0
+        }
+    }
+
+    fn env() -> TaskEnv {
+        TaskEnv::new(TaskPlace {
+            chain_index: 0,
+            task_index: 0,
+            parallelism: 1,
+            key_group_count: KeyGroupCount::new(16).expect("in range"),
+        })
+    }
+
+    fn stage(strategy: impl IntoWatermarkStrategy<i64>) -> impl Chain<In = i64, Out = i64> {
+        let seconds = |record: &i64| record * 1000;
+        Stage::new(AssignWatermarks::new(strategy.into_strategy(), seconds), "time", "time")
+    }
+
+    fn row(split: u32, seconds: i64) -> Row<i64> {
+        Row { origin: Origin::new(0, split, 5), ..Row::from(seconds) }
+    }
+
+    #[test]
+    fn rows_get_their_time_and_the_watermark_follows_them() {
+        let (env, mut out) = (env(), Rows(env(), Vec::new()));
+        let mut stage = stage(BoundedOutOfOrderness::new(Duration::from_secs(2)));
+        stage.on_row(row(1, 10), &env, &mut out);
+        assert_eq!(env.event_time_ms(), 10_000, "what comes behind inherits it");
+        stage.on_row(row(1, 9), &env, &mut out);
+        assert_eq!(stage.on_batch_end(&env, &mut out), Some(7_999));
+        assert_eq!(stage.on_batch_end(&env, &mut out), None);
+        assert_eq!(out.1.iter().map(|row| row.event_time_ms).collect::<Vec<_>>(), [10_000, 9_000]);
+    }
+
+    #[test]
+    fn an_impossible_time_names_the_record() {
+        let (env, mut out) = (env(), Rows(env(), Vec::new()));
+        let mut stage = stage(BoundedOutOfOrderness::new(Duration::ZERO));
+        stage.on_row(row(7, 1_700_000_000_000), &env, &mut out);
+        let message = env.take_failure().expect("a failure").to_string();
+        assert!(message.contains("operator time, record 0/7/5"), "{message}");
+        assert!(message.contains("milliseconds"), "{message}");
+        assert!(out.1.is_empty());
+    }
+
+    #[test]
+    fn impossible_times_can_be_skipped() {
+        let (env, mut out) = (env(), Rows(env(), Vec::new()));
+        let mut stage = stage(BoundedOutOfOrderness::new(Duration::ZERO).skip_invalid_times());
+        stage.on_row(row(7, i64::MIN / 1000), &env, &mut out);
+        assert!(env.take_failure().is_none() && out.1.is_empty());
+        assert_eq!(env.late_records.get(), 1);
+    }
+
+    #[test]
+    fn watermarks_survive_a_restore() {
+        let (env, mut out) = (env(), Rows(env(), Vec::new()));
+        let strategy = || BoundedOutOfOrderness::new(Duration::ZERO);
+        let mut before = stage(strategy());
+        before.on_row(row(1, 10), &env, &mut out);
+        before.on_row(row(2, 30), &env, &mut out);
+        assert_eq!(before.on_batch_end(&env, &mut out), Some(9_999));
+        let mut snapshot = Snapshot::default();
+        before.snapshot(&mut snapshot);
+
+        let mut after = stage(strategy());
+        after.restore(&snapshot, &env).expect("just written");
+        after.on_split(SplitEvent::Active(2), &env);
+        assert_eq!(after.on_batch_end(&env, &mut out), Some(29_999), "split 2 alone is here now");
+        after.on_row(row(2, 20), &env, &mut out);
+        assert_eq!(after.on_batch_end(&env, &mut out), None, "no watermark goes back");
+    }
+}
