@@ -55,8 +55,7 @@ impl Explanation<'_> {
             [("problems", &self.findings.problems), ("warnings", &self.findings.warnings)]
         {
             if !findings.is_empty() {
-                let findings: String = findings.iter().map(|f| format!("  - {f}\n")).collect();
-                let _ = write!(text, "\n{title}\n{findings}");
+                let _ = writeln!(text, "\n{title}\n  - {}", findings.join("\n  - "));
             }
         }
         text
@@ -75,8 +74,8 @@ impl Explanation<'_> {
                     Some(before) => Some(format!("<- {}", before.name)),
                     None => reads(self.logical, id),
                 };
-                let notes: Vec<String> = reads.into_iter().chain(details(node)).collect();
-                let line = format!("  {:nw$}  {:vw$}  {}", node.name, node.verb, notes.join("; "));
+                let remarks: Vec<String> = reads.into_iter().chain(details(node)).collect();
+                let line = format!("  {:nw$}  {:vw$}  {}", node.name, node.verb, remarks.join("; "));
                 let _ = writeln!(text, "{}", line.trim_end());
             }
         }
