@@ -75,7 +75,8 @@ impl Explanation<'_> {
                     None => reads(self.logical, id),
                 };
                 let remarks: Vec<String> = reads.into_iter().chain(details(node)).collect();
-                let line = format!("  {:nw$}  {:vw$}  {}", node.name, node.verb, remarks.join("; "));
+                let line =
+                    format!("  {:nw$}  {:vw$}  {}", node.name, node.verb, remarks.join("; "));
                 let _ = writeln!(text, "{}", line.trim_end());
             }
         }

@@ -24,6 +24,9 @@ pub trait Chain: 'static {
     /// What the last operator gives.
     type Out: 'static;
 
+    /// Gives the stages their names and uids, one label for each.
+    fn label(&mut self, labels: &mut std::vec::IntoIter<Label>);
+
     /// Numbers the stages from `next` on and appends their names.
     fn number(&mut self, names: &mut Vec<String>);
 
@@ -103,6 +106,15 @@ pub trait Chain: 'static {
     fn restore(&mut self, snapshot: &Snapshot, env: &TaskEnv) -> Result<(), Error>;
 }
 
+/// What an operator is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    /// For people, and in errors.
+    pub name: String,
+    /// What its state is found under.
+    pub uid: String,
+}
+
 /// One operator of a chain.
 #[derive(Debug, Clone)]
 pub struct Stage<O> {
@@ -134,16 +146,6 @@ impl<O> Stage<O> {
     pub fn operator(&self) -> &O {
         &self.operator
     }
-
-    /// Renames the operator.
-    pub fn set_name(&mut self, name: impl Into<String>) {
-        self.name = name.into();
-    }
-
-    /// Moves the operator's state under another uid.
-    pub fn set_uid(&mut self, uid: impl Into<String>) {
-        self.uid = uid.into();
-    }
 }
 
 /// Calls the operator with its context, noting which stage it was if it panics.
@@ -157,6 +159,11 @@ macro_rules! call {
 impl<O: Operator> Chain for Stage<O> {
     type In = O::In;
     type Out = O::Out;
+
+    fn label(&mut self, labels: &mut std::vec::IntoIter<Label>) {
+        let label = labels.next().expect("the plan has a node for every operator");
+        (self.name, self.uid) = (label.name, label.uid);
+    }
 
     fn number(&mut self, names: &mut Vec<String>) {
         self.index = u16::try_from(names.len()).expect("a chain has fewer than 65,536 operators");
@@ -330,6 +337,11 @@ where
 {
     type In = A::In;
     type Out = B::Out;
+
+    fn label(&mut self, labels: &mut std::vec::IntoIter<Label>) {
+        self.first.label(labels);
+        self.second.label(labels);
+    }
 
     fn number(&mut self, names: &mut Vec<String>) {
         self.first.number(names);

@@ -16,6 +16,7 @@
 
 pub mod chain;
 pub mod env;
+pub mod pass;
 pub mod side_output;
 pub mod sink;
 pub mod source;
