@@ -11,6 +11,7 @@ pub mod graph;
 pub mod limits;
 pub mod operator;
 pub mod prelude;
+pub mod runtime;
 pub mod shard;
 pub mod state;
 pub mod task;

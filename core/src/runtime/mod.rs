@@ -1,0 +1,20 @@
+//! The production host: pinned threads, real rings, files and clocks.
+//!
+//! The one place of the engine that may touch the operating system, and the one that may hold
+//! `unsafe`. Every unsafe file has one idea, stated in its header as a rule of ownership:
+//!
+//! | file | who owns what |
+//! |---|---|
+//! | `spsc.rs` | a slot belongs to the producer or to the consumer, as the two indices say |
+//! | `parking.rs` | an eventfd has one owner (creating it is a system call) |
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the host is what the rest of the engine must not reach for: clocks, threads, files"
+)]
+
+pub mod spsc;
+
+pub mod parking;
+
+mod sync;

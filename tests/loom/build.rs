@@ -1,0 +1,6 @@
+//! Compiles this package, and no dependency of it, with `cfg(loom)`.
+
+fn main() {
+    println!("cargo::rustc-cfg=loom");
+    println!("cargo::rerun-if-changed=build.rs");
+}
