@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cores       0   1   2   3
-//! 2 shards    s0  s1  h   ·       a core for each shard alone, the next for housekeeping: Dedicated
+//! 2 shards    s0  s1  h   ·       a core for each shard, the next for housekeeping: Dedicated
 //! 4 shards    s0  s1  s2  s3      housekeeping squeezes in: Shared
 //! 5 shards    (not pinned)        the system's scheduler decides: Crowded
 //! ```
