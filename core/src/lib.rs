@@ -13,6 +13,7 @@ pub mod operator;
 pub mod prelude;
 pub mod runtime;
 pub mod shard;
+pub mod sim;
 pub mod state;
 pub mod task;
 pub mod time;

@@ -1,0 +1,260 @@
+//! Names: which file a path stands for, in memory and, below that, on the real file system.
+//!
+//! ```text
+//! path ──► names ──File──► stored file ──► bytes
+//!            │  ╲
+//!            │   Absent: removed, or looked for in vain; hides what is really there
+//!            └── not in `names`: the real file, read into memory at its first use
+//! ```
+//!
+//! A run sees a real file only as it was when it was first used. Durability of names: renaming and
+//! removing sync the directory, and with it every name in it; a name that was only created may be
+//! lost in a crash, however often its file was synced. Directories come with the first file that is
+//! created in them and stay.
+//!
+//! Not here: bytes and their durability (`stored.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Bound;
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+use millstream_storage::io::FileEntry;
+
+use super::errno::{self, os_error};
+use super::real::{self, Kind};
+use super::stored::StoredFile;
+use crate::sim::rng::Rng;
+
+/// Names a stored file, whatever its path; never reused.
+pub(super) type StoredId = u64;
+
+/// `*` stays within a directory and does not find hidden files, as in a shell.
+const GLOB: glob::MatchOptions = glob::MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    File { stored: StoredId, durable: bool },
+    Absent,
+}
+
+/// All names and the files behind them.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    names: BTreeMap<PathBuf, Name>,
+    directories: BTreeSet<PathBuf>,
+    stored: BTreeMap<StoredId, StoredFile>,
+    next_id: StoredId,
+}
+
+impl Tree {
+    /// The file called `path`, read from the real file system if need be.
+    pub(super) fn find(&mut self, path: &Path) -> io::Result<StoredId> {
+        let path = normal(path);
+        if self.directories.contains(&path) {
+            return Err(os_error(errno::EISDIR));
+        }
+        match self.names.get(&path) {
+            Some(Name::File { stored, .. }) => Ok(*stored),
+            Some(Name::Absent) => Err(os_error(errno::ENOENT)),
+            None => match real::read(&path) {
+                Ok(bytes) => {
+                    let modified = match real::kind(&path) {
+                        Kind::File { modified, .. } => modified,
+                        Kind::Missing | Kind::Directory => SystemTime::UNIX_EPOCH,
+                    };
+                    Ok(self.add(path, StoredFile::durable(bytes, modified, true), true))
+                }
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::NotFound {
+                        self.names.insert(path, Name::Absent);
+                    }
+                    Err(error)
+                }
+            },
+        }
+    }
+
+    /// A new or truncated file called `path`, and its directories.
+    pub(super) fn create(&mut self, path: &Path, now: SystemTime) -> io::Result<StoredId> {
+        let path = normal(path);
+        if path.ancestors().skip(1).any(|above| self.entry(above).is_some()) {
+            return Err(os_error(errno::ENOTDIR));
+        }
+        match self.find(&path) {
+            Ok(stored) => {
+                self.file_mut(stored).truncate(now);
+                Ok(stored)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(self.add(path, StoredFile::durable(Vec::new(), now, false), false))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a durable file at `path`.
+    pub(super) fn write_file(&mut self, path: &Path, bytes: Vec<u8>) {
+        self.add(normal(path), StoredFile::durable(bytes, SystemTime::UNIX_EPOCH, false), true);
+    }
+
+    /// Gives `from` the name `to` and syncs both directories.
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (normal(from), normal(to));
+        let stored = self.find(&from)?;
+        if self.is_directory(&to) {
+            return Err(os_error(errno::EISDIR));
+        }
+        if !self.is_directory(parent(&to)) {
+            return Err(os_error(errno::ENOENT));
+        }
+        self.sync_directory(parent(&from));
+        self.sync_directory(parent(&to));
+        self.file_mut(stored).input = false;
+        self.names.insert(from, Name::Absent);
+        self.names.insert(to, Name::File { stored, durable: true });
+        Ok(())
+    }
+
+    /// Removes `path` and syncs its directory.
+    pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
+        let path = normal(path);
+        self.find(&path)?;
+        self.sync_directory(parent(&path));
+        self.names.insert(path, Name::Absent);
+        Ok(())
+    }
+
+    /// The regular files that `pattern` names, sorted by path: the file of that name, or else the
+    /// files in the directory of that name, or else those that match it as a glob. None is no
+    /// error.
+    pub(super) fn list(&self, pattern: &str) -> io::Result<Vec<FileEntry>> {
+        let path = normal(Path::new(pattern));
+        if let Some(entry) = self.entry(&path) {
+            return Ok(vec![entry]);
+        }
+        let mut paths: BTreeSet<PathBuf> = BTreeSet::new();
+        if self.is_directory(&path) {
+            paths.extend(self.names.keys().filter(|name| parent(name) == path).cloned());
+            if matches!(real::kind(&path), Kind::Directory) {
+                paths.extend(real::directory(&path)?);
+            }
+        } else {
+            let pattern = pattern.trim_start_matches("./");
+            let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+            let matcher = glob::Pattern::new(pattern).map_err(invalid)?;
+            let matching = self.names.keys().filter(|name| matcher.matches_path_with(name, GLOB));
+            paths.extend(matching.cloned());
+            for found in glob::glob_with(pattern, GLOB).map_err(invalid)? {
+                paths.insert(normal(&found.map_err(io::Error::from)?));
+            }
+        }
+        Ok(paths.iter().filter_map(|path| self.entry(path)).collect())
+    }
+
+    /// The files that were written in the simulation, by path.
+    pub(super) fn written(&self) -> impl Iterator<Item = (&Path, &[u8])> {
+        self.names.iter().filter_map(|(path, name)| match name {
+            Name::File { stored, .. } if !self.stored[stored].input => {
+                Some((path.as_path(), self.stored[stored].bytes.as_slice()))
+            }
+            _ => None,
+        })
+    }
+
+    /// Bytes that the files take, inputs apart.
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.stored.values().filter(|file| !file.input).map(|file| file.bytes.len() as u64).sum()
+    }
+
+    /// The file behind an id.
+    pub(super) fn file(&self, stored: StoredId) -> &StoredFile {
+        &self.stored[&stored]
+    }
+
+    /// The file behind an id, to change it.
+    pub(super) fn file_mut(&mut self, stored: StoredId) -> &mut StoredFile {
+        self.stored.get_mut(&stored).expect("files with a name or a reader are kept")
+    }
+
+    /// Frees files that have no name and are not among `open`.
+    pub(super) fn forget_unnamed(&mut self, open: impl Iterator<Item = StoredId>) {
+        let mut kept: BTreeSet<StoredId> = open.collect();
+        kept.extend(self.names.values().filter_map(|name| match name {
+            Name::File { stored, .. } => Some(*stored),
+            Name::Absent => None,
+        }));
+        self.stored.retain(|stored, _| kept.contains(stored));
+    }
+
+    /// The power goes: names that are not durable are kept or lost, then each file has its crash.
+    pub(super) fn crash(&mut self, rng: &mut Rng) {
+        for name in self.names.values_mut() {
+            if let Name::File { stored, durable: false } = *name {
+                let kept = rng.chance(1, 2);
+                *name = if kept { Name::File { stored, durable: true } } else { Name::Absent };
+            }
+        }
+        for file in self.stored.values_mut() {
+            file.crash(rng);
+        }
+        self.forget_unnamed(std::iter::empty());
+    }
+
+    fn add(&mut self, path: PathBuf, file: StoredFile, durable: bool) -> StoredId {
+        let stored = self.next_id;
+        self.next_id += 1;
+        if !file.input {
+            self.directories.extend(path.ancestors().skip(1).map(Path::to_owned));
+        }
+        self.stored.insert(stored, file);
+        self.names.insert(path, Name::File { stored, durable });
+        stored
+    }
+
+    /// `path` as a listing shows it, if it is a regular file.
+    fn entry(&self, path: &Path) -> Option<FileEntry> {
+        let (size_bytes, modified) = match self.names.get(path) {
+            Some(Name::Absent) => return None,
+            Some(Name::File { stored, .. }) => {
+                let file = self.file(*stored);
+                (file.bytes.len() as u64, file.modified)
+            }
+            None => match real::kind(path) {
+                Kind::File { size_bytes, modified } => (size_bytes, modified),
+                Kind::Missing | Kind::Directory => return None,
+            },
+        };
+        Some(FileEntry { path: path.to_owned(), size_bytes, modified })
+    }
+
+    fn is_directory(&self, path: &Path) -> bool {
+        self.directories.contains(path) || matches!(real::kind(path), Kind::Directory)
+    }
+
+    fn sync_directory(&mut self, directory: &Path) {
+        let from = (Bound::Included(directory), Bound::Unbounded);
+        let below = self.names.range_mut::<Path, _>(from);
+        for (path, name) in below.take_while(|(path, _)| path.starts_with(directory)) {
+            if let Name::File { durable, .. } = name
+                && parent(path) == directory
+            {
+                *durable = true;
+            }
+        }
+    }
+}
+
+/// `path` without the parts that mean nothing.
+fn normal(path: &Path) -> PathBuf {
+    path.components().filter(|part| *part != Component::CurDir).collect()
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
