@@ -92,6 +92,9 @@ pub enum Error {
         /// The operating system's answer.
         source: std::io::Error,
     },
+    /// The user asked a second time for an end.
+    #[error("interrupted before everything under way was processed")]
+    Interrupted,
     /// An invariant of the engine does not hold where an assertion could not say so.
     #[error("operator {operator}: {what} (a bug in the engine)")]
     Bug {
@@ -138,7 +141,9 @@ impl Error {
             | Self::Input { .. }
             | Self::RowTooLarge { .. }
             | Self::Panicked { .. } => Remedy::Fix,
-            Self::File { .. } | Self::Socket { .. } | Self::System { .. } => Remedy::Retry,
+            Self::File { .. } | Self::Socket { .. } | Self::System { .. } | Self::Interrupted => {
+                Remedy::Retry
+            }
             Self::Corrupt { .. } => Remedy::Restore,
             Self::Bug { .. } => Remedy::Stop,
         }

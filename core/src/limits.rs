@@ -8,6 +8,12 @@ const _: () = assert!(KEY_GROUP_COUNT_MAX <= 1 << 16, "a key group is stored as 
 pub const SHARD_COUNT_MAX: u32 = 1 << 10;
 const _: () = assert!(SHARD_COUNT_MAX <= KEY_GROUP_COUNT_MAX);
 
+/// Most chains of a job.
+pub const CHAIN_COUNT_MAX: u32 = 1 << 12;
+
+/// Most operators of a chain; the last number stands for its source.
+pub const STAGE_COUNT_MAX: u32 = 1 << 10;
+
 /// Most records a task takes from one input before another input has its turn.
 ///
 /// Long enough that the switch costs little (some 100 ns over 256 records), short enough that

@@ -49,4 +49,18 @@ pub enum Descriptor {
     },
 }
 
+impl Descriptor {
+    /// The channel that this is about.
+    pub fn channel(&self) -> ChannelId {
+        match self {
+            Self::Frame { channel, .. }
+            | Self::Credit { channel, .. }
+            | Self::Watermark { channel, .. }
+            | Self::Barrier { channel, .. }
+            | Self::Idle { channel }
+            | Self::EndOfStream { channel } => *channel,
+        }
+    }
+}
+
 const _: () = assert!(size_of::<Descriptor>() <= 64, "a descriptor is one cache line");

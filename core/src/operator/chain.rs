@@ -12,6 +12,7 @@ use millstream_storage::io::FileDone;
 
 use crate::data::row::{NO_EVENT_TIME, Row};
 use crate::error::Error;
+use crate::limits::STAGE_COUNT_MAX;
 use crate::operator::env::{OperatorContext, TaskEnv};
 use crate::operator::{Operator, Output, Progress, SplitEvent};
 use crate::state::snapshot::{Snapshot, SnapshotReader, SnapshotWriter};
@@ -166,7 +167,8 @@ impl<O: Operator> Chain for Stage<O> {
     }
 
     fn number(&mut self, names: &mut Vec<String>) {
-        self.index = u16::try_from(names.len()).expect("a chain has fewer than 65,536 operators");
+        assert!(names.len() + 1 < STAGE_COUNT_MAX as usize, "too many operators in one chain");
+        self.index = names.len() as u16;
         names.push(self.name.clone());
     }
 

@@ -13,6 +13,7 @@ use millstream_storage::io::{FileId, FileOp, OpId, OpenMode};
 use crate::data::key_group::{HashRange, KeyGroupCount};
 use crate::data::row::{NO_EVENT_TIME, Origin, Row};
 use crate::error::Error;
+use crate::limits::{CHAIN_COUNT_MAX, SHARD_COUNT_MAX, STAGE_COUNT_MAX};
 use crate::operator::side_output::SideOutputs;
 
 /// The environment of one task.
@@ -306,19 +307,20 @@ impl<'a> OperatorContext<'a> {
         stdout.push(b'\n');
     }
 
-    /// An id that no other operator of this shard uses; answers to operations on it find their way
+    /// An id that no other operator of the job uses; answers to operations on it find their way
     /// back to this operator.
     ///
     /// ```text
-    /// 62          48 47           32 31                  0
-    /// │ chain index │ stage index    │ sequence           │
+    /// 62        53 52         41 40         31 30                    0
+    /// │ task index │ chain index │ stage index │ sequence             │
     /// ```
     pub fn next_id(&self) -> u64 {
         let sequence = self.env.next_sequence.get();
-        self.env.next_sequence.set(sequence.wrapping_add(1));
-        u64::from(self.env.task.chain_index) << 48
-            | u64::from(self.stage_index) << 32
-            | u64::from(sequence)
+        self.env.next_sequence.set((sequence + 1) % (1 << SEQUENCE_BITS));
+        let task = u64::from(self.env.task.task_index) << (SEQUENCE_BITS + STAGE_BITS + CHAIN_BITS);
+        let chain = u64::from(self.env.task.chain_index) << (SEQUENCE_BITS + STAGE_BITS);
+        let stage = u64::from(self.stage_index) << SEQUENCE_BITS;
+        task | chain | stage | u64::from(sequence)
     }
 
     fn next_op(&self) -> OpId {
@@ -332,8 +334,15 @@ impl<'a> OperatorContext<'a> {
 
 /// Which chain and stage an id made by [`OperatorContext::next_id`] belongs to.
 pub fn owner_of(id: u64) -> (u16, u16) {
-    ((id >> 48) as u16 & 0x7fff, (id >> 32) as u16)
+    let field = |shift: u32, bits: u32| (id >> shift) as u16 & ((1 << bits) - 1);
+    (field(SEQUENCE_BITS + STAGE_BITS, CHAIN_BITS), field(SEQUENCE_BITS, STAGE_BITS))
 }
+
+const SEQUENCE_BITS: u32 = 31;
+const STAGE_BITS: u32 = 10;
+const CHAIN_BITS: u32 = 12;
+const _: () = assert!(STAGE_COUNT_MAX == 1 << STAGE_BITS && CHAIN_COUNT_MAX == 1 << CHAIN_BITS);
+const _: () = assert!(SHARD_COUNT_MAX == 1 << (63 - SEQUENCE_BITS - STAGE_BITS - CHAIN_BITS));
 
 /// Notes the stage when it is dropped by unwinding; it is forgotten otherwise.
 struct MarkOnUnwind<'a, 'b>(&'a OperatorContext<'b>);

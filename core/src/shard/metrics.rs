@@ -13,6 +13,8 @@ pub struct TurnMetrics {
     pub idle_turns: u64,
     /// Turns longer than [`crate::limits::TURN_STALL_NS`]. *Does somebody's code block the core?*
     pub stalls: u64,
+    /// All busy turns together, nanoseconds. *How much of the core is used?*
+    pub turn_ns_sum: u64,
     /// Longest turn, nanoseconds.
     pub turn_ns_max: u64,
     /// Busy turns by length: entry `i` counts those of `2^i..2^(i+1)` nanoseconds.
@@ -24,6 +26,7 @@ impl TurnMetrics {
     pub(crate) fn on_turn(&mut self, took: Duration) {
         let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.busy_turns += 1;
+        self.turn_ns_sum = self.turn_ns_sum.saturating_add(took_ns);
         self.turn_ns_max = self.turn_ns_max.max(took_ns);
         self.turn_ns_log2[took_ns.max(1).ilog2().min(31) as usize] += 1;
     }

@@ -19,10 +19,13 @@
 
 pub mod event;
 pub mod metrics;
+pub mod panic;
+pub mod program;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use millstream_net::io::{SocketDone, SocketId};
 use millstream_storage::arena::Slab;
 
 use crate::data::element::{Batch, Element};
@@ -65,6 +68,8 @@ struct Routes {
     writers: BTreeMap<ChannelId, usize>,
     /// Who is of a chain.
     chains: BTreeMap<u16, usize>,
+    /// Listener of every accepted connection: the host chose the connection's id.
+    accepted: BTreeMap<SocketId, SocketId>,
 }
 
 struct Scheduled {
@@ -143,7 +148,13 @@ impl Shard {
     pub fn turn(&mut self, now: Duration, events: &mut Vec<Event>, effects: &mut Vec<Effect>) {
         self.account(now, effects);
         if self.is_over {
-            events.clear();
+            // Buffers go home even now, so that it can be said that none is lost.
+            let is_credit = |event: &Event| {
+                matches!(event, Event::Peer { descriptor: Descriptor::Credit { .. }, .. })
+            };
+            events.retain(is_credit);
+            events.drain(..).for_each(|event| self.deliver(event, effects));
+            self.was_busy = false;
             return;
         }
         self.was_busy = !events.is_empty();
@@ -332,7 +343,7 @@ impl Shard {
                 self.wake(self.routes.chains[&chain]).on_file_done(stage, done);
             }
             Event::Socket(done) => {
-                let (chain, stage) = owner_of(done.owner().0);
+                let (chain, stage) = owner_of(self.routes.owner(&done).0);
                 self.wake(self.routes.chains[&chain]).on_socket_done(stage, done);
             }
             Event::Command(Command::Drain) => {
@@ -387,6 +398,22 @@ impl Shard {
 }
 
 impl Routes {
+    /// The socket, opened by an operator, that `done` is about.
+    fn owner(&mut self, done: &SocketDone) -> SocketId {
+        let socket = done.owner();
+        let owner = self.accepted.get(&socket).copied().unwrap_or(socket);
+        match done {
+            SocketDone::Accepted { listener, socket, .. } => {
+                self.accepted.insert(*socket, *listener);
+            }
+            SocketDone::Closed { socket } | SocketDone::Failed { socket, .. } => {
+                self.accepted.remove(socket);
+            }
+            _ => {}
+        }
+        owner
+    }
+
     /// The routes of `tasks`, and how many of their output channels lead to other shards than
     /// `own_shard`.
     fn new(own_shard: u32, tasks: &[Box<dyn Task>]) -> (Self, usize) {

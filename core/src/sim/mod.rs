@@ -6,4 +6,7 @@
 //! Not here: the production host (`runtime/`). Neither of the two knows the other.
 
 pub mod disk;
+pub mod network;
 pub mod rng;
+pub mod trace;
+pub mod world;

@@ -7,6 +7,7 @@ use crate::data::element::{CheckpointId, Element};
 use crate::error::Error;
 use crate::exchange::channel::Returned;
 use crate::graph::plan::ChannelPlan;
+use crate::limits::STAGE_COUNT_MAX;
 use crate::operator::{Chain, Output, TaskEnv};
 use crate::state::snapshot::Snapshot;
 
@@ -94,4 +95,4 @@ pub trait Feed: 'static {
 
 /// The stage index under which a source asks its file and socket operations: no operator of a chain
 /// has it.
-pub const SOURCE_STAGE: u16 = u16::MAX;
+pub const SOURCE_STAGE: u16 = (STAGE_COUNT_MAX - 1) as u16;

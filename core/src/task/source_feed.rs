@@ -4,6 +4,8 @@
 //! between two polls: everything before it has been handed on, and the positions in the snapshot
 //! are those of the next records.
 
+use std::collections::VecDeque;
+
 use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
 
@@ -27,7 +29,8 @@ pub struct SourceFeed<S: Source> {
     status: SourceStatus,
     /// Something arrived since the reader said it was waiting.
     is_woken: bool,
-    triggered: Option<CheckpointId>,
+    /// Barriers to send, in order: leaving one out would confuse those who align.
+    triggered: VecDeque<CheckpointId>,
     has_ended: bool,
     row_count: u64,
 }
@@ -49,7 +52,7 @@ impl<S: Source> SourceFeed<S> {
             reader: None,
             status: SourceStatus::Ready,
             is_woken: false,
-            triggered: None,
+            triggered: VecDeque::new(),
             has_ended: false,
             row_count: 0,
         }
@@ -99,7 +102,7 @@ impl<S: Source> Feed for SourceFeed<S> {
         out: &mut impl Output<C::Out>,
         _returns: &mut Vec<(ChannelPlan, Returned)>,
     ) -> Fed {
-        if let Some(checkpoint) = self.triggered.take() {
+        if let Some(checkpoint) = self.triggered.pop_front() {
             return Fed::Barrier(checkpoint);
         }
         if self.has_ended {
@@ -127,7 +130,7 @@ impl<S: Source> Feed for SourceFeed<S> {
     }
 
     fn is_ready(&self, now_ms: i64) -> bool {
-        if self.has_ended || self.is_woken || self.triggered.is_some() {
+        if self.has_ended || self.is_woken || !self.triggered.is_empty() {
             return true;
         }
         match self.status {
@@ -166,7 +169,7 @@ impl<S: Source> Feed for SourceFeed<S> {
     }
 
     fn trigger(&mut self, checkpoint: CheckpointId) {
-        self.triggered = Some(checkpoint);
+        self.triggered.push_back(checkpoint);
     }
 
     fn row_count(&self) -> u64 {

@@ -1,0 +1,392 @@
+//! A whole job in one thread, with a simulated disk, network and clock.
+//!
+//! ```text
+//!        ┌── shard 0 ──┐   ┌── shard 1 ──┐
+//! time ──► turn … turn │   │ turn … turn │   the next turn is the one whose time has come first
+//!        └──┬───────▲──┘   └──┬───────▲──┘
+//!           ▼       │         ▼       │
+//!        network, disk: random delays, faults; one seed decides everything
+//! ```
+//!
+//! The shards are the production type; nothing about them is simulated. Time goes from one event
+//! to the next: a turn takes a random time, a slow shard takes longer, a stalled one very long.
+//!
+//! Not simulated: sockets (a job that uses them fails with an error that says so), and the
+//! production drivers in `runtime/`, which have conformance tests of their own.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use millstream_net::io::{SocketDone, SocketOp};
+use millstream_storage::io::OpId;
+
+use crate::data::element::CheckpointId;
+use crate::error::Error;
+use crate::shard::event::{Command, Effect, Event, Report};
+use crate::shard::metrics::ShardStatus;
+use crate::shard::panic::{describe_origin, panic_message};
+use crate::shard::program::Program;
+use crate::shard::{Next, Shard};
+use crate::sim::disk::{Disk, DiskFaults};
+use crate::sim::network::{Network, NetworkFaults};
+use crate::sim::rng::Rng;
+use crate::sim::trace::Trace;
+use crate::state::snapshot::Snapshot;
+
+/// What is simulated, and how badly it behaves.
+#[derive(Debug, Clone)]
+pub struct SimConfig {
+    /// Decides everything that is random.
+    pub seed: u64,
+    /// Processing time at the start, ms since 1970.
+    pub start_ms: i64,
+    /// The paths between shards.
+    pub network: NetworkFaults,
+    /// The disk.
+    pub disk: DiskFaults,
+    /// A turn takes up to this long; each shard is slower by a random factor of up to 8.
+    pub turn_max: Duration,
+    /// One turn in this many is followed by a stall; 0 means none.
+    pub stall_one_in: u64,
+    /// A stall lasts at most this long.
+    pub stall_max: Duration,
+    /// Checkpoints are triggered this far apart; none without it.
+    pub checkpoint_interval: Option<Duration>,
+    /// The job is told to drain at this time; never without it.
+    pub drain_at: Option<Duration>,
+    /// More turns than this mean that the job does not end.
+    pub turn_count_max: u64,
+    /// Whether the text of the trace is kept.
+    pub keep_trace: bool,
+    /// State to begin with, by chain.
+    pub restore: BTreeMap<u16, Snapshot>,
+}
+
+impl SimConfig {
+    /// Everything misbehaves a little.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            start_ms: 1_700_000_000_000,
+            network: NetworkFaults::default(),
+            disk: DiskFaults::default(),
+            turn_max: Duration::from_micros(20),
+            stall_one_in: 500,
+            stall_max: Duration::from_millis(20),
+            checkpoint_interval: None,
+            drain_at: None,
+            turn_count_max: 20_000_000,
+            keep_trace: false,
+            restore: BTreeMap::new(),
+        }
+    }
+}
+
+/// What came of a simulation.
+#[derive(Debug)]
+pub struct SimReport {
+    /// The seed.
+    pub seed: u64,
+    /// Whether the job ended by itself or by draining.
+    pub outcome: Result<(), Error>,
+    /// Simulated time that it took.
+    pub took: Duration,
+    /// Turns of all shards.
+    pub turn_count: u64,
+    /// Hash of the trace: equal for equal seeds.
+    pub trace_hash64: u64,
+    /// The trace, if it was kept.
+    pub trace: Option<String>,
+    /// What was printed.
+    pub stdout: Vec<u8>,
+    /// How the shards stood at the end.
+    pub shards: Vec<ShardStatus>,
+    /// Parts of checkpoints, merged over tasks: checkpoint, then chain, with the number of parts.
+    pub snapshots: BTreeMap<CheckpointId, BTreeMap<u16, (u32, Snapshot)>>,
+    /// The disk as the job left it.
+    pub disk: Disk,
+}
+
+/// Runs `program` under `config` to its end.
+///
+/// # Panics
+/// If the engine breaks one of its promises; the message names the seed.
+pub fn run(program: &Program, config: &SimConfig) -> SimReport {
+    let mut world = World::new(program, config);
+    world.open();
+    while world.failure.is_none() && world.step() {}
+    world.report()
+}
+
+struct World<'a> {
+    program: &'a Program,
+    config: &'a SimConfig,
+    rng: Rng,
+    now: Duration,
+    shards: Vec<SimShard>,
+    network: Network,
+    disk: Disk,
+    /// Whose operations are under way on the disk.
+    disk_owners: BTreeMap<OpId, u32>,
+    trace: Trace,
+    stdout: Vec<u8>,
+    failure: Option<Error>,
+    finished_count: usize,
+    turn_count: u64,
+    next_checkpoint: Option<(Duration, CheckpointId)>,
+    has_drained: bool,
+    split_names: BTreeMap<(u32, u32), String>,
+    snapshots: BTreeMap<CheckpointId, BTreeMap<u16, (u32, Snapshot)>>,
+}
+
+struct SimShard {
+    shard: Shard,
+    rng: Rng,
+    slowness: u64,
+    /// Not before this time: the last turn lasts until then.
+    free_at: Duration,
+    inbox: Vec<Event>,
+}
+
+impl<'a> World<'a> {
+    fn new(program: &'a Program, config: &'a SimConfig) -> Self {
+        let rng = Rng::new(config.seed);
+        let shard = |index: u32| {
+            let mut rng = rng.fork(1_000 + u64::from(index));
+            let slowness = if rng.chance(1, 4) { 1 + rng.below(8) } else { 1 };
+            let shard = program.shard(index, config.start_ms);
+            SimShard { shard, rng, slowness, free_at: Duration::ZERO, inbox: Vec::new() }
+        };
+        let shards = (0..program.shard_count()).map(shard).collect();
+        let interval = config.checkpoint_interval;
+        Self {
+            program,
+            config,
+            shards,
+            network: Network::new(rng.fork(1), config.network.clone()),
+            disk: Disk::new(rng.fork(2), config.disk.clone()),
+            rng,
+            now: Duration::ZERO,
+            disk_owners: BTreeMap::new(),
+            trace: Trace::new(config.keep_trace),
+            stdout: Vec::new(),
+            failure: None,
+            finished_count: 0,
+            turn_count: 0,
+            next_checkpoint: interval.map(|interval| (interval, CheckpointId(1))),
+            has_drained: false,
+            split_names: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+        }
+    }
+
+    fn open(&mut self) {
+        for sim in &mut self.shards {
+            if let Err(error) = sim.shard.open(&self.config.restore) {
+                self.failure.get_or_insert(error);
+            }
+        }
+    }
+
+    /// One turn of one shard; `false` when the job is over.
+    fn step(&mut self) -> bool {
+        if self.turn_count == self.config.turn_count_max {
+            let turns = self.turn_count;
+            panic!("seed {}: the job did not end within {turns} turns", self.config.seed);
+        }
+        let Some((at, index)) = self.next_turn() else {
+            if self.finished_count == self.shards.len() {
+                return false;
+            }
+            let shards: Vec<_> = self.shards.iter().map(|sim| sim.shard.status()).collect();
+            panic!("seed {}: every shard waits for ever: {shards:#?}", self.config.seed);
+        };
+        self.now = self.now.max(at);
+        self.command();
+        self.carry(index);
+        self.turn(index);
+        true
+    }
+
+    /// The shard whose next turn comes first, and when; shards whose turns come at the same time
+    /// take turns at random.
+    fn next_turn(&mut self) -> Option<(Duration, usize)> {
+        let mut next: Option<(Duration, usize)> = None;
+        let mut tied = 0;
+        for (index, sim) in self.shards.iter().enumerate() {
+            let arrival = self.network.next_due(index as u32);
+            let own = match sim.shard.next() {
+                Next::Busy => Some(self.now),
+                Next::At(due) => Some(due),
+                Next::Wait | Next::Over => None,
+            };
+            let inbox = (!sim.inbox.is_empty()).then_some(self.now);
+            let earliest =
+                arrival.into_iter().chain(own).chain(inbox).chain(self.answer_due(index));
+            let Some(earliest) = earliest.min() else { continue };
+            let at = earliest.max(sim.free_at);
+            match next {
+                Some((best, _)) if best < at => {}
+                Some((best, _)) if best == at => {
+                    tied += 1;
+                    if self.rng.below(tied + 1) == 0 {
+                        next = Some((at, index));
+                    }
+                }
+                _ => {
+                    tied = 0;
+                    next = Some((at, index));
+                }
+            }
+        }
+        next
+    }
+
+    /// When the disk answers next, for the first shard: whoever has the turn carries the answers.
+    fn answer_due(&self, index: usize) -> Option<Duration> {
+        if index == 0 { self.disk.next_due() } else { None }
+    }
+
+    /// Triggers checkpoints and drains, when it is time.
+    fn command(&mut self) {
+        let mut commands = Vec::new();
+        if let (Some((due, checkpoint)), Some(interval)) =
+            (self.next_checkpoint, self.config.checkpoint_interval)
+            && due <= self.now
+        {
+            commands.push(Command::Trigger(checkpoint));
+            self.next_checkpoint = Some((self.now + interval, CheckpointId(checkpoint.0 + 1)));
+        }
+        if !self.has_drained && self.config.drain_at.is_some_and(|at| at <= self.now) {
+            self.has_drained = true;
+            commands.push(Command::Drain);
+        }
+        for sim in &mut self.shards {
+            sim.inbox.extend(commands.iter().cloned().map(Event::Command));
+        }
+    }
+
+    /// Brings what is due: answers of the disk to their shards, descriptors to shard `index`.
+    fn carry(&mut self, index: usize) {
+        let mut answers = Vec::new();
+        self.disk.poll(self.now, &mut answers);
+        for done in answers {
+            let owner = self.disk_owners.remove(&done.op).expect("the disk answers what was asked");
+            self.shards[owner as usize].inbox.push(Event::File(done));
+        }
+        let mut received = Vec::new();
+        self.network.receive(self.now, index as u32, &mut received);
+        let inbox = &mut self.shards[index].inbox;
+        inbox.extend(
+            received.into_iter().map(|(from, descriptor)| Event::Peer { from, descriptor }),
+        );
+    }
+
+    fn turn(&mut self, index: usize) {
+        self.turn_count += 1;
+        let sim = &mut self.shards[index];
+        for event in &sim.inbox {
+            self.trace.event(self.now, index as u32, event);
+        }
+        let mut effects = Vec::new();
+        let (shard, inbox, now) = (&mut sim.shard, &mut sim.inbox, self.now);
+        let turn = AssertUnwindSafe(|| shard.turn(now, inbox, &mut effects));
+        if let Err(payload) = catch_unwind(turn) {
+            self.on_panic(index, &*payload);
+            return;
+        }
+        let mut took = sim.rng.duration(&(Duration::from_nanos(100)..self.config.turn_max));
+        took *= sim.slowness as u32;
+        if self.config.stall_one_in > 0 && sim.rng.below(self.config.stall_one_in) == 0 {
+            took += sim.rng.duration(&(Duration::ZERO..self.config.stall_max));
+        }
+        sim.free_at = self.now + took;
+        for effect in effects {
+            self.trace.effect(self.now, index as u32, &effect);
+            self.apply(index as u32, effect);
+        }
+    }
+
+    fn apply(&mut self, shard: u32, effect: Effect) {
+        match effect {
+            Effect::File(op) => {
+                self.disk_owners.insert(op.id(), shard);
+                self.disk.submit(self.now, op);
+            }
+            Effect::Socket(op) => self.refuse_socket(shard, &op),
+            Effect::Stdout(bytes) => self.stdout.extend_from_slice(&bytes),
+            Effect::Send { to, descriptor } => self.network.send(self.now, shard, to, descriptor),
+            Effect::Report(report) => self.on_report(*report),
+        }
+    }
+
+    fn refuse_socket(&mut self, shard: u32, op: &SocketOp) {
+        if let SocketOp::Listen { socket, address } | SocketOp::Connect { socket, address } = *op {
+            let source = std::io::Error::new(
+                std::io::ErrorKind::Unsupported,
+                "sockets are not simulated; give the job another source or sink in simulations",
+            );
+            let action = format!("open a socket for {address}");
+            let failed = SocketDone::Failed { socket, action, source };
+            self.shards[shard as usize].inbox.push(Event::Socket(failed));
+        }
+    }
+
+    fn on_report(&mut self, report: Report) {
+        match report {
+            Report::Finished => self.finished_count += 1,
+            Report::Failed(error) => {
+                self.failure.get_or_insert(error);
+            }
+            Report::SplitNamed { source, split } => {
+                let name = format!("{}, {}", split.name, split.unit);
+                self.split_names.insert((source, split.split), name);
+            }
+            Report::Snapshot { checkpoint, chain_index, snapshot } => {
+                let chains = self.snapshots.entry(checkpoint).or_default();
+                let (count, merged) = chains.entry(chain_index).or_default();
+                *count += 1;
+                merged.merge(snapshot);
+            }
+            Report::Stalled { .. } | Report::Status(_) => {}
+        }
+    }
+
+    fn on_panic(&mut self, index: usize, payload: &(dyn std::any::Any + Send)) {
+        let message = panic_message(payload);
+        let Some((operator, origin)) = self.shards[index].shard.running() else {
+            panic!("seed {}: the engine panicked: {message}", self.config.seed);
+        };
+        let names = &self.split_names;
+        let origin = describe_origin(origin, &self.program.source_names, |source, split| {
+            names.get(&(source, split)).cloned()
+        });
+        self.failure.get_or_insert(Error::Panicked { operator, origin, message });
+    }
+
+    fn report(self) -> SimReport {
+        let shards: Vec<_> = self.shards.iter().map(|sim| sim.shard.status()).collect();
+        if self.failure.is_none() {
+            let outstanding: u64 = shards.iter().map(|shard| shard.frames_outstanding).sum();
+            let seed = self.config.seed;
+            assert_eq!(outstanding, 0, "seed {seed}: frame buffers were lost");
+            assert_eq!(self.network.in_flight_count(), 0, "seed {seed}: credits were lost");
+        }
+        SimReport {
+            seed: self.config.seed,
+            outcome: self.failure.map_or(Ok(()), Err),
+            took: self.now,
+            turn_count: self.turn_count,
+            trace_hash64: self.trace.hash64(),
+            trace: self.trace.into_text(),
+            stdout: self.stdout,
+            shards,
+            snapshots: self.snapshots,
+            disk: self.disk,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
