@@ -5,6 +5,10 @@
 //!
 //! Not here: the operators that use these (`operator/watermark.rs`, `operator/window/`).
 
+pub mod evictor;
+pub mod slices;
 pub mod splits;
 pub mod strategy;
+pub mod trigger;
 pub mod watermark;
+pub mod window;

@@ -1,0 +1,360 @@
+//! The triggers that come with the engine.
+//!
+//! | trigger | fires |
+//! |---|---|
+//! | [`EventTime`] | when the watermark completes the window, and again for every later record |
+//! | [`ProcessingTime`] | when the clock is past the window's end |
+//! | [`Count`] | at every n-th record |
+//! | [`ContinuousEventTime`] | at every multiple of an interval, and when the window is complete |
+//! | [`Never`] | never: for windows that only gather |
+//! | [`Purging`] | whenever another does, and empties the window |
+
+use std::time::Duration;
+
+use crate::data::row::NO_EVENT_TIME;
+use crate::time::strategy::duration_ms;
+use crate::time::trigger::{Trigger, TriggerContext, TriggerResult};
+use crate::time::window::{Window, period_start_ms, show};
+
+use TriggerResult::{Continue, Fire, FireAndPurge};
+
+/// Fires when the watermark completes the window, and again at once for every record that comes
+/// later and is not too late. The default of event-time windows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EventTime;
+
+impl<T> Trigger<T> for EventTime {
+    type State = ();
+
+    fn on_element(
+        &self,
+        _value: &T,
+        _time_ms: i64,
+        window: &Window,
+        ctx: &mut TriggerContext<'_, ()>,
+    ) -> TriggerResult {
+        if window.max_timestamp() <= ctx.watermark_ms() {
+            return Fire;
+        }
+        ctx.register_event_time(window.max_timestamp());
+        Continue
+    }
+
+    fn on_event_time(
+        &self,
+        time_ms: i64,
+        window: &Window,
+        _ctx: &mut TriggerContext<'_, ()>,
+    ) -> TriggerResult {
+        if time_ms == window.max_timestamp() { Fire } else { Continue }
+    }
+
+    fn can_merge(&self) -> bool {
+        true
+    }
+
+    fn on_merge(&self, window: &Window, _merged: Vec<()>, ctx: &mut TriggerContext<'_, ()>) {
+        if window.max_timestamp() > ctx.watermark_ms() {
+            ctx.register_event_time(window.max_timestamp());
+        }
+    }
+
+    fn describe(&self) -> String {
+        "when the watermark passes the window".to_string()
+    }
+}
+
+/// Fires when the clock is past the window's end. The default of processing-time windows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessingTime;
+
+impl<T> Trigger<T> for ProcessingTime {
+    type State = ();
+
+    fn on_element(
+        &self,
+        _value: &T,
+        _time_ms: i64,
+        window: &Window,
+        ctx: &mut TriggerContext<'_, ()>,
+    ) -> TriggerResult {
+        ctx.register_processing_time(window.max_timestamp());
+        Continue
+    }
+
+    fn on_processing_time(
+        &self,
+        time_ms: i64,
+        window: &Window,
+        _ctx: &mut TriggerContext<'_, ()>,
+    ) -> TriggerResult {
+        if time_ms == window.max_timestamp() { Fire } else { Continue }
+    }
+
+    fn can_merge(&self) -> bool {
+        true
+    }
+
+    fn on_merge(&self, window: &Window, _merged: Vec<()>, ctx: &mut TriggerContext<'_, ()>) {
+        ctx.register_processing_time(window.max_timestamp());
+    }
+
+    fn describe(&self) -> String {
+        "when the clock passes the window".to_string()
+    }
+}
+
+/// Fires at every `count`-th record of a window.
+#[derive(Debug, Clone, Copy)]
+pub struct Count {
+    count: u64,
+}
+
+impl Count {
+    /// Fires when `count` records have come since it last fired.
+    ///
+    /// # Panics
+    /// If `count` is 0.
+    pub fn of(count: u64) -> Self {
+        assert!(count > 0, "a window cannot fire at every 0th record");
+        Self { count }
+    }
+}
+
+/// Records since a window last fired.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize
+)]
+pub struct CountState(u64);
+
+impl<T> Trigger<T> for Count {
+    type State = CountState;
+
+    fn on_element(
+        &self,
+        _value: &T,
+        _time_ms: i64,
+        _window: &Window,
+        ctx: &mut TriggerContext<'_, CountState>,
+    ) -> TriggerResult {
+        ctx.state.0 += 1;
+        if ctx.state.0 < self.count {
+            return Continue;
+        }
+        ctx.state.0 = 0;
+        Fire
+    }
+
+    fn can_merge(&self) -> bool {
+        true
+    }
+
+    fn on_merge(
+        &self,
+        _window: &Window,
+        merged: Vec<CountState>,
+        ctx: &mut TriggerContext<'_, CountState>,
+    ) {
+        ctx.state.0 += merged.iter().map(|state| state.0).sum::<u64>();
+    }
+
+    fn describe(&self) -> String {
+        format!("every {} records", self.count)
+    }
+}
+
+/// Fires whenever the watermark passes a multiple of an interval, and when it completes the window.
+#[derive(Debug, Clone, Copy)]
+pub struct ContinuousEventTime {
+    interval_ms: i64,
+}
+
+impl ContinuousEventTime {
+    /// Fires at multiples of `interval`.
+    ///
+    /// # Panics
+    /// If `interval` is shorter than 1 ms.
+    pub fn of(interval: Duration) -> Self {
+        let interval_ms = duration_ms(interval);
+        assert!(interval_ms > 0, "an interval is at least 1 ms");
+        Self { interval_ms }
+    }
+
+    /// Registers the multiple after `from_ms`, or the window's end if that is earlier.
+    fn register_next(self, from_ms: i64, window: &Window, ctx: &mut TriggerContext<'_, NextFire>) {
+        let next_ms = from_ms.saturating_add(self.interval_ms).min(window.max_timestamp());
+        *ctx.state = NextFire(next_ms);
+        ctx.register_event_time(next_ms);
+    }
+}
+
+/// The event time (ms) of the next early firing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct NextFire(i64);
+
+impl Default for NextFire {
+    fn default() -> Self {
+        Self(NO_EVENT_TIME)
+    }
+}
+
+impl<T> Trigger<T> for ContinuousEventTime {
+    type State = NextFire;
+
+    fn on_element(
+        &self,
+        _value: &T,
+        time_ms: i64,
+        window: &Window,
+        ctx: &mut TriggerContext<'_, NextFire>,
+    ) -> TriggerResult {
+        if window.max_timestamp() <= ctx.watermark_ms() {
+            return Fire;
+        }
+        ctx.register_event_time(window.max_timestamp());
+        if *ctx.state == NextFire::default() {
+            self.register_next(period_start_ms(time_ms, self.interval_ms, 0), window, ctx);
+        }
+        Continue
+    }
+
+    fn on_event_time(
+        &self,
+        time_ms: i64,
+        window: &Window,
+        ctx: &mut TriggerContext<'_, NextFire>,
+    ) -> TriggerResult {
+        if time_ms == window.max_timestamp() {
+            return Fire;
+        }
+        if *ctx.state != NextFire(time_ms) {
+            return Continue;
+        }
+        self.register_next(time_ms, window, ctx);
+        Fire
+    }
+
+    fn can_merge(&self) -> bool {
+        true
+    }
+
+    fn on_merge(
+        &self,
+        window: &Window,
+        merged: Vec<NextFire>,
+        ctx: &mut TriggerContext<'_, NextFire>,
+    ) {
+        let known = merged.into_iter().chain([*ctx.state]).filter(|s| *s != NextFire::default());
+        if let Some(next) = known.min_by_key(|next| next.0) {
+            *ctx.state = next;
+            ctx.register_event_time(next.0);
+        }
+        if window.max_timestamp() > ctx.watermark_ms() {
+            ctx.register_event_time(window.max_timestamp());
+        }
+    }
+
+    fn describe(&self) -> String {
+        format!("every {} of event time", show(self.interval_ms))
+    }
+}
+
+/// Never fires.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Never;
+
+impl<T> Trigger<T> for Never {
+    type State = ();
+
+    fn on_element(
+        &self,
+        _value: &T,
+        _time_ms: i64,
+        _window: &Window,
+        _ctx: &mut TriggerContext<'_, ()>,
+    ) -> TriggerResult {
+        Continue
+    }
+
+    fn can_merge(&self) -> bool {
+        true
+    }
+
+    fn describe(&self) -> String {
+        "never".to_string()
+    }
+}
+
+/// Fires whenever `inner` does, and empties the window then.
+#[derive(Debug, Clone, Copy)]
+pub struct Purging<G> {
+    inner: G,
+}
+
+impl<G> Purging<G> {
+    /// `inner`, and an empty window after it.
+    pub fn of(inner: G) -> Self {
+        Self { inner }
+    }
+}
+
+impl<T, G: Trigger<T>> Trigger<T> for Purging<G> {
+    type State = G::State;
+
+    fn on_element(
+        &self,
+        value: &T,
+        time_ms: i64,
+        window: &Window,
+        ctx: &mut TriggerContext<'_, G::State>,
+    ) -> TriggerResult {
+        purge(self.inner.on_element(value, time_ms, window, ctx))
+    }
+
+    fn on_event_time(
+        &self,
+        time_ms: i64,
+        window: &Window,
+        ctx: &mut TriggerContext<'_, G::State>,
+    ) -> TriggerResult {
+        purge(self.inner.on_event_time(time_ms, window, ctx))
+    }
+
+    fn on_processing_time(
+        &self,
+        time_ms: i64,
+        window: &Window,
+        ctx: &mut TriggerContext<'_, G::State>,
+    ) -> TriggerResult {
+        purge(self.inner.on_processing_time(time_ms, window, ctx))
+    }
+
+    fn can_merge(&self) -> bool {
+        self.inner.can_merge()
+    }
+
+    fn on_merge(
+        &self,
+        window: &Window,
+        merged: Vec<G::State>,
+        ctx: &mut TriggerContext<'_, G::State>,
+    ) {
+        self.inner.on_merge(window, merged, ctx);
+    }
+
+    fn describe(&self) -> String {
+        format!("{}, emptying the window", self.inner.describe())
+    }
+}
+
+fn purge(result: TriggerResult) -> TriggerResult {
+    if result.is_fire() { FireAndPurge } else { result }
+}
