@@ -53,3 +53,8 @@ pub const EVENT_TIME_MS_MIN: i64 = -62_135_596_800_000;
 /// Largest event time a record may have: the end of year 9999.
 pub const EVENT_TIME_MS_MAX: i64 = 253_402_300_799_999;
 const _: () = assert!(EVENT_TIME_MS_MAX < i64::MAX / 1024 && i64::MIN / 1024 < EVENT_TIME_MS_MIN);
+
+/// How much of a record that cannot be read is kept in its dead letter, bytes. Enough to find the
+/// record again, and small beside a row.
+pub const DEAD_LETTER_BYTES_MAX: usize = 64 << 10;
+const _: () = assert!(DEAD_LETTER_BYTES_MAX * 4 <= ROW_BYTES_MAX, "three bytes replace one");

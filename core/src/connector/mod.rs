@@ -11,6 +11,7 @@
 //! and is told what came of them. What they decide is a function of those answers, so every branch
 //! is tested with bytes in memory.
 
+pub mod format;
 pub mod generator;
 
 #[cfg(test)]
