@@ -293,3 +293,6 @@ fn encode_large<T: Record>(row: &Vec<Row<T>>, operator: &str) -> Result<Frame, E
     }
     Err(Error::RowTooLarge { operator: operator.to_string(), limit_bytes: ROW_BYTES_MAX })
 }
+
+#[cfg(test)]
+mod tests;

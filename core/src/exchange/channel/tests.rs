@@ -1,0 +1,187 @@
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::data::row::Origin;
+use crate::limits::FRAME_BYTES;
+
+const OWN_SHARD: u32 = 0;
+
+fn outbox() -> Outbox {
+    let slab = Slab::new(FRAME_BYTES, CHANNEL_CREDIT_FRAMES as usize);
+    Outbox { local: Vec::new(), remote: Vec::new(), slab }
+}
+
+fn channel<T: Record>(peer_shard: u32) -> Channel<T> {
+    Channel::new(ChannelPlan { channel: ChannelId(9), peer_shard }, OWN_SHARD)
+}
+
+fn row<T>(value: T) -> Row<T> {
+    Row::new(value, 0, Origin::NONE)
+}
+
+/// What a receiver saw, in order.
+#[derive(Debug, Clone, PartialEq)]
+enum Seen<T> {
+    Row(T),
+    Control(Control),
+}
+
+/// Takes everything that has left; emptied containers wait in `held`.
+fn receive<T: Record>(outbox: &mut Outbox, seen: &mut Vec<Seen<T>>, held: &mut VecDeque<Returned>) {
+    for (_, element) in outbox.local.drain(..) {
+        match element {
+            Element::Batch(Batch::Rows(rows)) => {
+                let mut rows = rows.downcast::<Vec<Row<T>>>().expect("one record type");
+                seen.extend(rows.drain(..).map(|row| Seen::Row(row.value)));
+                held.push_back(Returned::Rows(rows));
+            }
+            Element::Batch(Batch::Frame(_)) => panic!("a frame within a shard"),
+            Element::Watermark(ms) => seen.push(Seen::Control(Control::Watermark(ms))),
+            Element::Barrier(id) => seen.push(Seen::Control(Control::Barrier(id))),
+            Element::Idle => seen.push(Seen::Control(Control::Idle)),
+            Element::EndOfStream => seen.push(Seen::Control(Control::EndOfStream)),
+        }
+    }
+    for (_, descriptor) in outbox.remote.drain(..) {
+        match descriptor {
+            Descriptor::Frame { frame, .. } => {
+                seen.extend(frame.rows::<T>().iter().map(|row| Seen::Row(row.to_row().value)));
+                held.push_back(Returned::Buffer(frame.into_buffer()));
+            }
+            Descriptor::Watermark { watermark_ms, .. } => {
+                seen.push(Seen::Control(Control::Watermark(watermark_ms)));
+            }
+            Descriptor::Barrier { checkpoint, .. } => {
+                seen.push(Seen::Control(Control::Barrier(checkpoint)));
+            }
+            Descriptor::Idle { .. } => seen.push(Seen::Control(Control::Idle)),
+            Descriptor::EndOfStream { .. } => seen.push(Seen::Control(Control::EndOfStream)),
+            Descriptor::Credit { .. } => panic!("a sender does not send credits"),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push(u32),
+    Control(u64),
+    Flush,
+    Return,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (1_u32..200).prop_map(Step::Push),
+        1 => (1_u64..4).prop_map(Step::Control),
+        2 => Just(Step::Flush),
+        2 => Just(Step::Return),
+    ];
+    proptest::collection::vec(step, 1..80)
+}
+
+proptest! {
+    /// What arrives is what was sent, in order; never more batches are away than there are
+    /// credits; and in the end every buffer is home.
+    #[test]
+    fn a_channel_is_fifo_lossless_and_bounded(steps in steps(), peer_shard in 0_u32..2) {
+        let (mut channel, mut outbox) = (channel::<u64>(peer_shard), outbox());
+        let (mut sent, mut seen, mut held) = (Vec::new(), Vec::new(), VecDeque::new());
+        let mut next = 0;
+        for step in steps {
+            match step {
+                Step::Push(count) => {
+                    for _ in 0..count {
+                        if channel.is_full() {
+                            break;
+                        }
+                        channel.push(row(next));
+                        sent.push(Seen::Row(next));
+                        next += 1;
+                    }
+                }
+                Step::Control(id) => {
+                    channel.control(Control::Barrier(CheckpointId(id)));
+                    sent.push(Seen::Control(Control::Barrier(CheckpointId(id))));
+                }
+                Step::Flush => channel.flush("op", &mut outbox).expect("small rows"),
+                Step::Return => {
+                    if let Some(returned) = held.pop_front() {
+                        channel.on_returned(returned, &mut outbox.slab);
+                    }
+                }
+            }
+            receive(&mut outbox, &mut seen, &mut held);
+            prop_assert!(channel.in_flight_count() <= CHANNEL_CREDIT_FRAMES);
+            prop_assert_eq!(channel.in_flight_count() as usize, held.len());
+            prop_assert!(seen.len() <= sent.len());
+        }
+        while !channel.is_empty() {
+            channel.flush("op", &mut outbox).expect("small rows");
+            receive(&mut outbox, &mut seen, &mut held);
+            held.drain(..).for_each(|returned| channel.on_returned(returned, &mut outbox.slab));
+        }
+        held.drain(..).for_each(|returned| channel.on_returned(returned, &mut outbox.slab));
+        prop_assert_eq!(seen, sent);
+        prop_assert_eq!(outbox.slab.outstanding(), 0);
+    }
+
+    /// Rows of any size, up to the limit, arrive whole, however they share frames.
+    #[test]
+    fn rows_of_any_size_arrive(sizes in proptest::collection::vec(0_usize..40_000, 1..60)) {
+        let (mut channel, mut outbox) = (channel::<Vec<u8>>(1), outbox());
+        let (mut seen, mut held) = (Vec::new(), VecDeque::new());
+        let rows: Vec<_> = sizes.iter().enumerate().map(|(i, size)| vec![i as u8; *size]).collect();
+        for value in &rows {
+            channel.push(row(value.clone()));
+        }
+        while !channel.is_empty() {
+            channel.flush("op", &mut outbox).expect("within the limit");
+            receive(&mut outbox, &mut seen, &mut held);
+            held.drain(..).for_each(|returned| channel.on_returned(returned, &mut outbox.slab));
+        }
+        let expected: Vec<_> = rows.into_iter().map(Seen::Row).collect();
+        prop_assert_eq!(seen, expected);
+    }
+}
+
+#[test]
+fn a_row_beyond_the_limit_is_an_error_that_names_the_operator() {
+    let (mut channel, mut outbox) = (channel::<Vec<u8>>(1), outbox());
+    channel.push(row(vec![0; ROW_BYTES_MAX + 1]));
+    let error = channel.flush("join", &mut outbox).expect_err("too large");
+    assert!(error.to_string().starts_with("operator join: a row of more than"), "{error}");
+}
+
+#[test]
+fn without_a_credit_rows_wait_and_the_channel_becomes_full() {
+    let (mut channel, mut outbox) = (channel::<u64>(1), outbox());
+    for n in 0..u64::from(CHANNEL_CREDIT_FRAMES) {
+        channel.push(row(n));
+        channel.flush("op", &mut outbox).expect("small rows");
+    }
+    assert_eq!(outbox.remote.len(), CHANNEL_CREDIT_FRAMES as usize);
+    for n in 0..BATCH_ROWS_MAX as u64 {
+        assert!(!channel.is_full(), "full after {n} rows");
+        channel.push(row(n));
+        channel.flush("op", &mut outbox).expect("small rows");
+    }
+    assert!(channel.is_full());
+    assert_eq!(outbox.remote.len(), CHANNEL_CREDIT_FRAMES as usize);
+}
+
+#[test]
+fn of_watermarks_that_wait_only_the_last_is_sent() {
+    let (mut channel, mut outbox) = (channel::<u64>(1), outbox());
+    let (mut seen, mut held) = (Vec::<Seen<u64>>::new(), VecDeque::new());
+    for n in 0..u64::from(CHANNEL_CREDIT_FRAMES) + 1 {
+        channel.push(row(n));
+        channel.control(Control::Watermark(n as i64));
+        channel.control(Control::Watermark(n as i64 + 100));
+        channel.flush("op", &mut outbox).expect("small rows");
+    }
+    receive(&mut outbox, &mut seen, &mut held);
+    assert_eq!(seen.len(), 2 * CHANNEL_CREDIT_FRAMES as usize);
+    assert_eq!(seen[1], Seen::Control(Control::Watermark(100)));
+}
