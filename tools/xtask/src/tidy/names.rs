@@ -1,7 +1,7 @@
 //! Rule `type-name`: words that name no idea are not part of a type's name.
 //!
 //! `CheckpointManager` says that checkpoints are managed and leaves open how. `Context` is for what
-//! an operator is handed: `OperatorContext`, `WindowContext`.
+//! an operator is handed: `OperatorContext`, `TriggerContext`.
 
 use crate::finding::Finding;
 use crate::house::House;
@@ -10,8 +10,8 @@ use crate::source::Kind;
 const BANNED: [&str; 10] =
     ["Manager", "Handler", "Helper", "Helpers", "Util", "Utils", "Impl", "Base", "Data", "Info"];
 
-/// Modules whose types may end in `Context`: the operator's own and what users see of it.
-const CONTEXT_FOLDERS: [&str; 3] = ["core/src/operator", "core/src/api", "core/src/prelude"];
+/// Modules whose types may end in `Context`: what an operator, or a trigger, is handed.
+const CONTEXT_FOLDERS: [&str; 3] = ["core/src/operator", "core/src/time", "core/src/api"];
 
 /// Finds types with empty names.
 pub(super) fn type_names(house: &House) -> Vec<Finding> {
