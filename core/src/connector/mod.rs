@@ -11,10 +11,29 @@
 //! and is told what came of them. What they decide is a function of those answers, so every branch
 //! is tested with bytes in memory.
 
+pub mod collect_sink;
+pub mod for_each_sink;
 pub mod format;
 pub mod generator;
+pub mod stdout_sink;
+pub mod vec_source;
 
 #[cfg(test)]
 mod testing;
 
+pub use collect_sink::{CollectSink, Collected};
+pub use for_each_sink::{DiscardSink, ForEachSink};
 pub use generator::{CardSource, GeneratorSource, NexmarkSource};
+pub use stdout_sink::StdoutSink;
+pub use vec_source::VecSource;
+
+use crate::error::Error;
+use crate::operator::OperatorContext;
+
+/// Stops the job because a sink's format has no way to write a record.
+fn fail_to_encode(ctx: &OperatorContext<'_>, reason: &str) {
+    ctx.fail(Error::Input {
+        place: format!("a record for operator {}", ctx.name()),
+        reason: format!("{reason}; change the record's type, or take another format"),
+    });
+}

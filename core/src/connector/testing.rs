@@ -1,9 +1,10 @@
 //! What the tests of connectors share: an environment, and an output that remembers.
 
 use crate::data::key_group::KeyGroupCount;
+use crate::data::row::Row;
 use crate::operator::env::TaskPlace;
 use crate::operator::source::SourceOutput;
-use crate::operator::{OperatorContext, SplitEvent, TaskEnv};
+use crate::operator::{Nothing, OperatorContext, Output, SplitEvent, TaskEnv};
 
 /// The environment of task `task_index` of `parallelism`.
 pub(crate) fn task_env(task_index: u32, parallelism: u32) -> TaskEnv {
@@ -30,5 +31,18 @@ impl<T> SourceOutput<T> for Rows<T> {
 
     fn on_split(&mut self, event: SplitEvent) {
         self.splits.push(event);
+    }
+}
+
+/// The output of a sink: nothing ever arrives.
+pub(crate) struct NoOutput<'a>(pub(crate) &'a TaskEnv);
+
+impl Output<Nothing> for NoOutput<'_> {
+    fn emit(&mut self, row: Row<Nothing>) {
+        match row.value {}
+    }
+
+    fn env(&self) -> &TaskEnv {
+        self.0
     }
 }

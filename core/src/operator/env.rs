@@ -307,6 +307,12 @@ impl<'a> OperatorContext<'a> {
         stdout.push(b'\n');
     }
 
+    /// Writes whole lines to standard output, in order with all others of this task.
+    pub fn print(&self, lines: &[u8]) {
+        debug_assert!(lines.is_empty() || lines.ends_with(b"\n"), "lines are whole");
+        self.env.requests.borrow_mut().stdout.extend_from_slice(lines);
+    }
+
     /// An id that no other operator of the job uses; answers to operations on it find their way
     /// back to this operator.
     ///

@@ -28,6 +28,11 @@ pub trait Generate: Clone + Send + 'static {
 
     /// What it makes, in a few words.
     fn describe(&self) -> String;
+
+    /// What its splits are called when a record is named: `generator, record 17`.
+    fn split_name(&self) -> &'static str {
+        "generator"
+    }
 }
 
 /// A closure from number to value.
@@ -52,6 +57,7 @@ impl<T: 'static, F: FnMut(u64) -> T + Clone + Send + 'static> Generate for FromN
 pub struct GeneratorSource<G> {
     count: u64,
     rate_per_s: Option<f64>,
+    batch_count: u32,
     generator: G,
 }
 
@@ -70,12 +76,22 @@ impl<T: 'static, F: FnMut(u64) -> T + Clone + Send + 'static> GeneratorSource<Fr
 impl<G: Generate> GeneratorSource<G> {
     /// The first `count` records of `generator`; `u64::MAX` means without end.
     pub fn of(count: u64, generator: G) -> Self {
-        Self { count, rate_per_s: None, generator }
+        Self { count, rate_per_s: None, batch_count: u32::MAX, generator }
     }
 
     /// Makes records due at `rate_per_s`, over all splits together, from the first turn on.
     pub fn paced(self, rate_per_s: f64) -> Self {
         Self { rate_per_s: Some(rate_per_s), ..self }
+    }
+
+    /// Hands on at most `record_count` records at a time, so that watermarks and time can come
+    /// between them.
+    ///
+    /// # Panics
+    /// If `record_count` is 0.
+    pub fn batches_of(self, record_count: u32) -> Self {
+        assert!(record_count > 0, "a batch holds a record");
+        Self { batch_count: record_count, ..self }
     }
 }
 
@@ -114,6 +130,7 @@ impl<G: Generate> Source for GeneratorSource<G> {
             splits: vec![Split::new(task.task_index, task.parallelism)],
             turn: 0,
             count: self.count,
+            batch_count: self.batch_count,
             pace: self.rate_per_s.map(|rate| Pace { ns_per_record: 1e9 / rate, start: None }),
             generator: self.generator.clone(),
         })
@@ -166,6 +183,7 @@ pub struct GeneratorReader<G> {
     /// Which split is asked next; they take turns record by record.
     turn: usize,
     count: u64,
+    batch_count: u32,
     pace: Option<Pace>,
     generator: G,
 }
@@ -191,7 +209,7 @@ impl<G: Generate> GeneratorReader<G> {
         }
         if split.phase == Phase::Unannounced {
             split.phase = Phase::Active;
-            ctx.name_split(split.index, "generator", "record");
+            ctx.name_split(split.index, self.generator.split_name(), "record");
             out.on_split(SplitEvent::Active(split.index));
         }
         if split.next >= self.count {
@@ -244,14 +262,16 @@ impl<G: Generate> SourceReader for GeneratorReader<G> {
     ) -> SourceStatus {
         let mut earliest_ns: Option<u64> = None;
         let mut rested = 0;
+        let mut left = self.batch_count;
         while rested < self.splits.len() {
-            if !ctx.env().spend() {
+            if left == 0 || !ctx.env().spend() {
                 return SourceStatus::Ready;
             }
             let index = self.turn % self.splits.len();
             self.turn = index + 1;
             match self.step(index, ctx, out) {
                 Step::Emitted => {
+                    left -= 1;
                     rested = 0;
                     earliest_ns = None;
                 }
