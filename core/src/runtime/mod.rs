@@ -8,6 +8,7 @@
 //! | `spsc.rs` | a slot belongs to the producer or to the consumer, as the two indices say |
 //! | `parking.rs` | an eventfd has one owner (creating it is a system call) |
 //! | `clock.rs` | nothing: reading the processor's counter is an instruction without operands |
+//! | `uring/kernel.rs` | what the kernel may touch is on loan until the last completion |
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -20,3 +21,5 @@ pub mod cpu;
 pub mod parking;
 pub mod spsc;
 mod sync;
+
+pub mod uring;
