@@ -47,18 +47,26 @@ pub enum Descriptor {
         /// Where it belongs.
         channel: ChannelId,
     },
+    /// How far a source has come on the sending shard, for watermark alignment.
+    SourceWatermark {
+        /// The source's number.
+        source: u32,
+        /// Event time (ms) of the slowest of its splits there.
+        watermark_ms: i64,
+    },
 }
 
 impl Descriptor {
-    /// The channel that this is about.
-    pub fn channel(&self) -> ChannelId {
+    /// The channel that this is about, if it is about one.
+    pub fn channel(&self) -> Option<ChannelId> {
         match self {
+            Self::SourceWatermark { .. } => None,
             Self::Frame { channel, .. }
             | Self::Credit { channel, .. }
             | Self::Watermark { channel, .. }
             | Self::Barrier { channel, .. }
             | Self::Idle { channel }
-            | Self::EndOfStream { channel } => *channel,
+            | Self::EndOfStream { channel } => Some(*channel),
         }
     }
 }

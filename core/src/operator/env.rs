@@ -49,6 +49,9 @@ pub struct TaskEnv {
     /// How far the slowest split of this task's source has come, told to the other shards: set by
     /// the operator that makes watermarks. The maximum if nothing needs to wait for this task.
     pub source_watermark_ms: Cell<i64>,
+    /// Something that an operator decided lets the task go on at once: paused splits may be read
+    /// again. Taken by the task.
+    pub wants_turn: Cell<bool>,
     /// Rows that came after their time and were dropped or put aside.
     pub late_records: Cell<u64>,
     /// Records that could not be read and went to the dead-letter output.
@@ -127,6 +130,7 @@ impl TaskEnv {
             paused_splits: RefCell::default(),
             source_group_watermark_ms: Cell::new(i64::MAX),
             source_watermark_ms: Cell::new(i64::MAX),
+            wants_turn: Cell::new(false),
             late_records: Cell::new(0),
             dead_letters: Cell::new(0),
             is_idle: Cell::new(false),

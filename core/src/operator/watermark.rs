@@ -62,7 +62,9 @@ where
             env.source_watermark_ms.set(self.splits.active_min_ms());
             let group_ms = env.source_group_watermark_ms.get();
             let now_ms = env.processing_time_ms.get();
-            self.splits.align(group_ms, now_ms, &mut env.paused_splits.borrow_mut());
+            if self.splits.align(group_ms, now_ms, &mut env.paused_splits.borrow_mut()) {
+                env.wants_turn.set(true);
+            }
         }
     }
 }

@@ -17,6 +17,7 @@
 //! limit begins at [`INPUT_BUDGET_RECORDS`] and is halved while turns take longer than they should
 //! (slow user code), down to one row.
 
+mod alignment;
 pub mod event;
 pub mod metrics;
 pub mod panic;
@@ -38,6 +39,7 @@ use crate::limits::{
     CHANNEL_CREDIT_FRAMES, FRAME_BYTES, INPUT_BUDGET_NS, INPUT_BUDGET_RECORDS, TURN_STALL_NS,
 };
 use crate::operator::env::owner_of;
+use crate::shard::alignment::SourceAlignment;
 use crate::shard::event::{Command, Effect, Event, Report};
 use crate::shard::metrics::{ShardStatus, TaskReport, TurnMetrics};
 use crate::state::snapshot::Snapshot;
@@ -50,6 +52,7 @@ pub struct Shard {
     tasks: Vec<Scheduled>,
     routes: Routes,
     mail: TaskMail,
+    alignment: SourceAlignment,
     metrics: TurnMetrics,
     row_limit: u32,
     now: Duration,
@@ -116,6 +119,7 @@ impl Shard {
             tasks: tasks.into_iter().map(scheduled).collect(),
             routes,
             mail: TaskMail { outbox, returns: Vec::new(), snapshots: Vec::new() },
+            alignment: SourceAlignment::default(),
             metrics: TurnMetrics::default(),
             row_limit: INPUT_BUDGET_RECORDS,
             now: Duration::ZERO,
@@ -167,6 +171,7 @@ impl Shard {
                 self.run(number, effects);
             }
         }
+        self.tell_source_watermarks(effects);
         let mut activities = self.tasks.iter().map(|scheduled| scheduled.activity);
         if !self.is_over && activities.all(|activity| activity == Activity::Finished) {
             self.is_over = true;
@@ -190,13 +195,12 @@ impl Shard {
                 Activity::Blocked | Activity::Idle(None) | Activity::Finished => {}
             }
         }
-        match earliest_ms {
-            None => Next::Wait,
-            Some(due_ms) => {
-                let after_start_ms = due_ms.saturating_sub(self.start_ms).max(0);
-                Next::At(Duration::from_millis(after_start_ms.unsigned_abs()))
-            }
-        }
+        let after_start = |due_ms: i64| {
+            let after_start_ms = due_ms.saturating_sub(self.start_ms).max(0);
+            Duration::from_millis(after_start_ms.unsigned_abs())
+        };
+        let earliest = earliest_ms.map(after_start).into_iter().chain(self.alignment.next_due());
+        earliest.min().map_or(Next::Wait, Next::At)
     }
 
     /// Which operator was running, and on which record: for the host, after a panic.
@@ -288,6 +292,34 @@ impl Shard {
         self.carry_requests(number, effects);
     }
 
+    /// Tells the other shards how far the sources have come here.
+    fn tell_source_watermarks(&mut self, effects: &mut Vec<Effect>) {
+        for Scheduled { task, activity, .. } in &self.tasks {
+            let plan = task.plan();
+            let Some(source) = plan.source_index else { continue };
+            let is_over = *activity == Activity::Finished;
+            let own_ms = task.env().source_watermark_ms.get();
+            let watermark_ms = if is_over { i64::MAX } else { own_ms };
+            if self.alignment.on_own(source, watermark_ms, self.now) {
+                let others = (0..plan.parallelism).filter(|other| *other != self.index);
+                effects.extend(others.map(|to| {
+                    let descriptor = Descriptor::SourceWatermark { source, watermark_ms };
+                    Effect::Send { to, descriptor }
+                }));
+            }
+        }
+    }
+
+    fn on_source_watermark(&mut self, from: u32, source: u32, watermark_ms: i64) {
+        let slowest_ms = self.alignment.on_other(source, from, watermark_ms);
+        for scheduled in &mut self.tasks {
+            if scheduled.task.plan().source_index == Some(source) {
+                scheduled.is_woken = true;
+                scheduled.task.env().source_group_watermark_ms.set(slowest_ms);
+            }
+        }
+    }
+
     /// Brings what a task sent to the other tasks of this shard, or to `effects`.
     fn carry_mail(&mut self, effects: &mut Vec<Effect>) {
         let mut local = std::mem::take(&mut self.mail.outbox.local);
@@ -337,7 +369,7 @@ impl Shard {
 
     fn deliver(&mut self, event: Event, effects: &mut Vec<Effect>) {
         match event {
-            Event::Peer { descriptor, .. } => self.deliver_descriptor(descriptor),
+            Event::Peer { from, descriptor } => self.deliver_descriptor(from, descriptor),
             Event::File(done) => {
                 let (chain, stage) = owner_of(done.op.0);
                 self.wake(self.routes.chains[&chain]).on_file_done(stage, done);
@@ -358,7 +390,7 @@ impl Shard {
         }
     }
 
-    fn deliver_descriptor(&mut self, descriptor: Descriptor) {
+    fn deliver_descriptor(&mut self, from: u32, descriptor: Descriptor) {
         match descriptor {
             Descriptor::Frame { channel, frame } => {
                 self.deliver_element(channel, Element::Batch(Batch::Frame(frame)));
@@ -375,6 +407,9 @@ impl Shard {
             }
             Descriptor::Credit { channel, buffer } => {
                 self.deliver_returned(channel, Returned::Buffer(buffer));
+            }
+            Descriptor::SourceWatermark { source, watermark_ms } => {
+                self.on_source_watermark(from, source, watermark_ms);
             }
         }
     }

@@ -48,8 +48,8 @@ pub struct Network {
     referee: BTreeMap<ChannelId, Referee>,
 }
 
-/// Receiving shard, channel, and whether it carries credits.
-type PathId = (u32, ChannelId, bool);
+/// Receiving shard, channel, sending shard, and whether it carries credits.
+type PathId = (u32, ChannelId, u32, bool);
 
 #[derive(Debug, Default)]
 struct Path {
@@ -80,15 +80,14 @@ impl Network {
         if self.faults.clog_one_in > 0 && self.rng.below(self.faults.clog_one_in) == 0 {
             delay += self.rng.duration(&(Duration::ZERO..self.faults.clog_max));
         }
-        let path = self.paths.entry((to, channel, is_credit)).or_default();
+        let path = self.paths.entry((to, channel, from, is_credit)).or_default();
         path.last_due = path.last_due.max(now + delay);
         path.queue.push_back((path.last_due, from, descriptor));
     }
 
     /// Appends what has reached shard `to` by `now`, in a random order of channels.
     pub fn receive(&mut self, now: Duration, to: u32, received: &mut Vec<(u32, Descriptor)>) {
-        let from = (to, ChannelId(0), false);
-        let until = (to, ChannelId(u32::MAX), true);
+        let (from, until) = paths_to(to);
         let due = |path: &Path| path.queue.front().is_some_and(|(due, ..)| *due <= now);
         loop {
             let mut ready = self.paths.range_mut(from..=until).filter(|(_, path)| due(path));
@@ -108,7 +107,8 @@ impl Network {
 
     /// When something reaches shard `to` next.
     pub fn next_due(&self, to: u32) -> Option<Duration> {
-        let paths = self.paths.range((to, ChannelId(0), false)..=(to, ChannelId(u32::MAX), true));
+        let (from, until) = paths_to(to);
+        let paths = self.paths.range(from..=until);
         paths.filter_map(|(_, path)| path.queue.front().map(|(due, ..)| *due)).min()
     }
 
@@ -118,10 +118,16 @@ impl Network {
     }
 }
 
+/// The first and the last path that may lead to shard `to`.
+fn paths_to(to: u32) -> (PathId, PathId) {
+    ((to, ChannelId(0), 0, false), (to, ChannelId(u32::MAX), u32::MAX, true))
+}
+
 /// Holds `descriptor` against what its channel has carried so far. Answers the channel, and whether
 /// it goes in the credits' direction.
 fn check(referee: &mut BTreeMap<ChannelId, Referee>, descriptor: &Descriptor) -> (ChannelId, bool) {
-    let channel = descriptor.channel();
+    // What is about no channel has one of its own between each two shards.
+    let Some(channel) = descriptor.channel() else { return (ChannelId(u32::MAX), false) };
     let referee = referee.entry(channel).or_insert(Referee {
         watermark_ms: i64::MIN,
         in_flight: 0,
@@ -143,7 +149,10 @@ fn check(referee: &mut BTreeMap<ChannelId, Referee>, descriptor: &Descriptor) ->
             referee.watermark_ms = *watermark_ms;
         }
         Descriptor::EndOfStream { .. } => referee.has_ended = true,
-        Descriptor::Credit { .. } | Descriptor::Barrier { .. } | Descriptor::Idle { .. } => {}
+        Descriptor::Credit { .. }
+        | Descriptor::Barrier { .. }
+        | Descriptor::Idle { .. }
+        | Descriptor::SourceWatermark { .. } => {}
     }
     (channel, false)
 }

@@ -232,7 +232,8 @@ where
         if !self.is_writable() || !self.chain.is_ready() {
             return if has_input { Activity::Blocked } else { Activity::Idle(None) };
         }
-        if has_input || self.chain.is_pending() || time == Progress::Pending {
+        let wants_turn = self.env.wants_turn.take();
+        if has_input || wants_turn || self.chain.is_pending() || time == Progress::Pending {
             return Activity::Busy;
         }
         Activity::Idle(self.feed.next_time_ms().into_iter().chain(self.chain.next_time_ms()).min())

@@ -58,7 +58,7 @@ fn receive<T: Record>(outbox: &mut Outbox, seen: &mut Vec<Seen<T>>, held: &mut V
             }
             Descriptor::Idle { .. } => seen.push(Seen::Control(Control::Idle)),
             Descriptor::EndOfStream { .. } => seen.push(Seen::Control(Control::EndOfStream)),
-            Descriptor::Credit { .. } => panic!("a sender does not send credits"),
+            other => panic!("a channel does not send {other:?}"),
         }
     }
 }
