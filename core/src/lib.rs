@@ -3,6 +3,8 @@
 //! A job is a graph of operators built with the [`prelude`]; a shard
 //! is one pinned thread and everything it owns.
 
+pub mod api;
+pub mod config;
 pub mod connector;
 pub mod data;
 pub mod error;

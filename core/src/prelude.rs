@@ -1,5 +1,9 @@
 //! Everything a job needs, in one `use`.
 
+pub use crate::api::{
+    AnyStream, ConnectedStreams, Job, KeyedStream, SharedStream, Stream, StreamEnd,
+};
+pub use crate::config::Config;
 pub use crate::connector::{
     CardSource, CollectSink, Collected, DiscardSink, ForEachSink, GeneratorSource, NexmarkSource,
     StdoutSink, VecSource,
@@ -11,3 +15,6 @@ pub use crate::error::{Error, Result};
 pub use crate::operator::side_output::{DeadLetter, OnError, OutputTag, skip_to};
 pub use crate::operator::{Nothing, Operator, OperatorContext, Output, Progress, Sink};
 pub use crate::state::aggregate::AggregateFunction;
+pub use crate::time::strategy::{
+    BoundedOutOfOrderness, Monotonic, Punctuated, WatermarkGenerator, WatermarkStrategy,
+};

@@ -165,6 +165,14 @@ fn check_watermarks(graph: &LogicalGraph, findings: &mut Findings) {
                 ));
             }
             if node.facts.makes_watermarks {
+                let first = graph.chain(id).nodes.first().map(|first| graph.node(*first));
+                if first.is_none_or(|first| first.kind != NodeKind::Source) {
+                    findings.problems.push(format!(
+                        "{} stands behind an exchange, where the records of all splits are mixed: \
+                         call .watermark(..) directly behind the source",
+                        quoted(node)
+                    ));
+                }
                 sources.clear();
             }
             unmarked[node_id.0 as usize].clone_from(&sources);

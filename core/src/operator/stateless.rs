@@ -117,3 +117,43 @@ impl<T: 'static, K: Key, F: FnMut(&T) -> K + 'static> Operator for KeyBy<T, K, F
         out.emit(row);
     }
 }
+
+closure_operator! {
+    /// Shows every record to the closure and hands it on.
+    Inspect<T>
+}
+
+impl<T: 'static, F: FnMut(&T) + 'static> Operator for Inspect<T, F> {
+    type In = T;
+    type Out = T;
+
+    fn facts(&self) -> Facts {
+        Facts::stateless()
+    }
+
+    #[inline]
+    fn on_row(&mut self, row: Row<T>, _ctx: &OperatorContext<'_>, out: &mut impl Output<T>) {
+        (self.f)(&row.value);
+        out.emit(row);
+    }
+}
+
+closure_operator! {
+    /// Gives every row the number by which [`crate::graph::Partitioner::Direct`] picks a task.
+    PartitionBy<T>
+}
+
+impl<T: 'static, F: FnMut(&T) -> u64 + 'static> Operator for PartitionBy<T, F> {
+    type In = T;
+    type Out = T;
+
+    fn facts(&self) -> Facts {
+        Facts::stateless()
+    }
+
+    #[inline]
+    fn on_row(&mut self, mut row: Row<T>, _ctx: &OperatorContext<'_>, out: &mut impl Output<T>) {
+        row.hash64 = (self.f)(&row.value);
+        out.emit(row);
+    }
+}

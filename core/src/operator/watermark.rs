@@ -20,12 +20,24 @@ use crate::time::splits::SplitWatermarks;
 use crate::time::strategy::{WatermarkGenerator, WatermarkStrategy};
 
 /// Assigns event times by a closure, and makes watermarks by a strategy.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct AssignWatermarks<T, G, F> {
     splits: SplitWatermarks<G>,
     event_time_of: F,
     task_index: u32,
     record: PhantomData<fn(T)>,
+}
+
+// Derived, it would ask for `T: Clone`.
+impl<T, G: Clone, F: Clone> Clone for AssignWatermarks<T, G, F> {
+    fn clone(&self) -> Self {
+        Self {
+            splits: self.splits.clone(),
+            event_time_of: self.event_time_of.clone(),
+            task_index: self.task_index,
+            record: PhantomData,
+        }
+    }
 }
 
 impl<T, G, F> AssignWatermarks<T, G, F>

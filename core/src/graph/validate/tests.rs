@@ -204,6 +204,15 @@ fn a_window_without_watermarks() {
 }
 
 #[test]
+fn watermarks_behind_an_exchange() {
+    check(
+        &Draft::new().exchange(Partitioner::Rebalance).op("watermark", "time", watermarks()).sink(),
+        &["watermark \"time\" stands behind an exchange, where the records of all splits are \
+           mixed: call .watermark(..) directly behind the source"],
+    );
+}
+
+#[test]
 fn a_join_with_watermarks_on_one_side_only() {
     let draft = Draft::new().op("watermark", "time", watermarks()).with(|graph| {
         let (left, right) = (ChainId(0), graph.begin_chain(0));

@@ -1,0 +1,203 @@
+//! What can be done with any stream.
+//!
+//! Names and meanings are those of Flink's `DataStream`. Operators that look at one record at a
+//! time are fused with what is before them; `key_by`, `union`, `rebalance`, `broadcast`, `global`,
+//! `partition_by`, `connect` and `shared` end the chain.
+//!
+//! Not here: what needs a key (`keyed.rs`), names and side outputs (`stream.rs`).
+
+use crate::api::connected::ConnectedStreams;
+use crate::api::draft::PendingEdge;
+use crate::api::head::{Head, RowsHead};
+use crate::api::keyed::KeyedStream;
+use crate::api::shared::{SharedStream, StreamEnd};
+use crate::api::stream::Stream;
+use crate::connector::DiscardSink;
+use crate::data::key::Key;
+use crate::data::record::Record;
+use crate::graph::Partitioner;
+use crate::operator::Operator;
+use crate::operator::chain::{Chain, Stage, Then};
+use crate::operator::pass::Pass;
+use crate::operator::sink::Sink;
+use crate::operator::stateless::{Filter, FlatMap, Inspect, KeyBy, Map, PartitionBy};
+use crate::operator::watermark::AssignWatermarks;
+use crate::time::strategy::IntoWatermarkStrategy;
+
+/// The stream behind stream `S` and operator `O`.
+pub type Behind<'j, S, O> =
+    Stream<'j, <S as AnyStream<'j>>::Head, Then<<S as AnyStream<'j>>::Chain, Stage<O>>>;
+
+/// The stream behind an exchange of records `T`.
+pub type Exchanged<'j, T> = Stream<'j, RowsHead<T>, Pass<T>>;
+
+/// What every stream can do.
+pub trait AnyStream<'j>: Sized {
+    /// Its records.
+    type Out: 'static;
+    /// How its chain begins.
+    type Head: Head;
+    /// Its chain so far.
+    type Chain: Chain<In = <Self::Head as Head>::Out, Out = Self::Out> + Clone + Send;
+
+    /// As a stream with one consumer.
+    fn into_stream(self) -> Stream<'j, Self::Head, Self::Chain>;
+
+    /// One record in, one record out.
+    fn map<U, F>(self, f: F) -> Behind<'j, Self, Map<Self::Out, U, F>>
+    where
+        U: 'static,
+        F: FnMut(Self::Out) -> U + Clone + Send + 'static,
+    {
+        self.into_stream().then("map", None, Map::new(f))
+    }
+
+    /// Keeps the records for which `f` holds.
+    fn filter<F>(self, f: F) -> Behind<'j, Self, Filter<Self::Out, F>>
+    where
+        F: FnMut(&Self::Out) -> bool + Clone + Send + 'static,
+    {
+        self.into_stream().then("filter", None, Filter::new(f))
+    }
+
+    /// One record in, any number out.
+    fn flat_map<I, F>(self, f: F) -> Behind<'j, Self, FlatMap<Self::Out, I, F>>
+    where
+        I: IntoIterator<Item: 'static> + 'static,
+        F: FnMut(Self::Out) -> I + Clone + Send + 'static,
+    {
+        self.into_stream().then("flat_map", None, FlatMap::new(f))
+    }
+
+    /// Shows every record to `f` and hands it on.
+    fn inspect<F>(self, f: F) -> Behind<'j, Self, Inspect<Self::Out, F>>
+    where
+        F: FnMut(&Self::Out) + Clone + Send + 'static,
+    {
+        self.into_stream().then("inspect", None, Inspect::new(f))
+    }
+
+    /// Says when each record happened (ms since 1970), and by that how far event time has come.
+    ///
+    /// Belongs directly behind the source, where every split still comes in its own order.
+    fn watermark<S, F>(
+        self,
+        strategy: S,
+        event_time_ms: F,
+    ) -> Behind<'j, Self, AssignWatermarks<Self::Out, S::Generator, F>>
+    where
+        S: IntoWatermarkStrategy<Self::Out>,
+        F: FnMut(&Self::Out) -> i64 + Clone + Send + 'static,
+    {
+        let stream = self.into_stream();
+        let name = stream.source_name().map(|source| format!("{source}-watermark"));
+        stream.then(
+            "watermark",
+            name,
+            AssignWatermarks::new(strategy.into_strategy(), event_time_ms),
+        )
+    }
+
+    /// An operator of your own. Every task runs a clone of it.
+    fn operator<O>(self, name: impl Into<String>, operator: O) -> Behind<'j, Self, O>
+    where
+        O: Operator<In = Self::Out> + Clone + Send,
+    {
+        self.into_stream().then("operator", Some(name.into()), operator)
+    }
+
+    /// Groups records by key: all records of a key go to the task that owns it.
+    ///
+    /// `key` is called again wherever the key itself is needed, so it should be cheap.
+    fn key_by<K, F>(self, key: F) -> KeyedStream<'j, RowsHead<Self::Out>, Pass<Self::Out>, K, F>
+    where
+        Self::Out: Record,
+        K: Key,
+        F: Fn(&Self::Out) -> K + Clone + Send + 'static,
+    {
+        let sealed = self.into_stream().then("key_by", None, KeyBy::new(key)).seal();
+        let edge = PendingEdge { partitioner: Partitioner::Hash, ..sealed.edge };
+        KeyedStream::new(Stream::pending(sealed.job, vec![edge], true))
+    }
+
+    /// The records of both streams, in no particular order.
+    fn union<S>(self, other: S) -> Exchanged<'j, Self::Out>
+    where
+        Self::Out: Record,
+        S: AnyStream<'j, Out = Self::Out>,
+    {
+        let stream = self.into_stream();
+        let job = stream.job;
+        let mut edges = stream.into_edges();
+        edges.extend(other.into_stream().into_edges());
+        Stream::pending(job, edges, false)
+    }
+
+    /// Spreads records over all tasks, each in turn.
+    fn rebalance(self) -> Exchanged<'j, Self::Out>
+    where
+        Self::Out: Record,
+    {
+        self.into_stream().exchange(Partitioner::Rebalance)
+    }
+
+    /// Gives every record to all tasks.
+    fn broadcast(self) -> Exchanged<'j, Self::Out>
+    where
+        Self::Out: Record,
+    {
+        self.into_stream().exchange(Partitioner::Broadcast)
+    }
+
+    /// Gives all records to one task.
+    fn global(self) -> Exchanged<'j, Self::Out>
+    where
+        Self::Out: Record,
+    {
+        self.into_stream().exchange(Partitioner::Global)
+    }
+
+    /// Gives a record to task `partition(record) % parallelism`.
+    fn partition_by<F>(self, partition: F) -> Exchanged<'j, Self::Out>
+    where
+        Self::Out: Record,
+        F: FnMut(&Self::Out) -> u64 + Clone + Send + 'static,
+    {
+        let stream = self.into_stream().then("partition_by", None, PartitionBy::new(partition));
+        stream.exchange(Partitioner::Direct)
+    }
+
+    /// Two streams of different records as the inputs of one operator.
+    fn connect<S>(self, other: S) -> ConnectedStreams<'j, Self::Out, S::Out>
+    where
+        Self::Out: Record,
+        S: AnyStream<'j, Out: Record>,
+    {
+        let stream = self.into_stream();
+        let job = stream.job;
+        let edges = [stream.into_edges(), other.into_stream().into_edges()];
+        ConnectedStreams::new(job, edges)
+    }
+
+    /// Lets any number of consumers read the stream. Ends the chain: consumers run in tasks of
+    /// their own.
+    fn shared(self) -> SharedStream<'j, Self::Out>
+    where
+        Self::Out: Record,
+    {
+        self.into_stream().seal()
+    }
+
+    /// Ends the stream in a sink.
+    fn sink<S>(self, name: impl Into<String>, sink: S) -> StreamEnd<'j>
+    where
+        S: Sink<In = Self::Out>,
+    {
+        self.into_stream().end("sink", Some(name.into()), sink)
+    }
+
+    /// Ends a stream that nobody needs: its side outputs may still be read.
+    fn discard(self) -> StreamEnd<'j> {
+        self.into_stream().end("discard", None, DiscardSink::new())
+    }
+}

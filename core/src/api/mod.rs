@@ -1,0 +1,25 @@
+//! How a user writes a job.
+//!
+//! Everything here builds two things: the plan (`graph/`), and a factory for the tasks of each
+//! chain. Nothing here is on the path of a record.
+
+pub mod any_stream;
+pub mod connected;
+mod draft;
+pub mod head;
+pub mod job;
+pub mod keyed;
+pub mod plan;
+pub mod shared;
+pub mod stream;
+
+pub use any_stream::AnyStream;
+pub use connected::ConnectedStreams;
+pub use job::Job;
+pub use keyed::KeyedStream;
+pub use plan::JobPlan;
+pub use shared::{SharedStream, StreamEnd};
+pub use stream::Stream;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,344 @@
+//! Jobs written with the builder, run in the simulator.
+
+use crate::api::{AnyStream, Job, SharedStream};
+use crate::connector::GeneratorSource;
+use crate::data::row::Row;
+use crate::error::Error;
+use crate::graph::{ExplainFormat, Facts};
+use crate::operator::side_output::OutputTag;
+use crate::operator::sink::Nothing;
+use crate::operator::{Operator, OperatorContext, Output};
+use crate::sim::world::{SimConfig, run};
+use crate::time::strategy::Monotonic;
+
+/// Prints `task:record` for every record.
+#[derive(Clone, Default)]
+struct Print<T>(std::marker::PhantomData<fn(T)>);
+
+impl<T: std::fmt::Display + Clone + 'static> Operator for Print<T> {
+    type In = T;
+    type Out = Nothing;
+
+    fn on_row(&mut self, row: Row<T>, ctx: &OperatorContext<'_>, _: &mut impl Output<Nothing>) {
+        let line = format!("{}:{}", ctx.env().task.task_index, row.value);
+        ctx.print_line(line.as_bytes());
+    }
+}
+
+fn print<T>() -> Print<T> {
+    Print(std::marker::PhantomData)
+}
+
+/// What the job prints on `shard_count` shards, sorted by record: `(task, record)`.
+fn output(job: &Job, shard_count: u32) -> Vec<(u32, String)> {
+    let plan = job.plan(shard_count, 128).expect("no mistakes");
+    let report = run(&plan.program, &SimConfig::new(7));
+    report.outcome.expect("runs to its end");
+    let text = String::from_utf8(report.stdout).expect("printed above");
+    let mut lines: Vec<(u32, String)> = text
+        .lines()
+        .map(|line| line.split_once(':').expect("printed above"))
+        .map(|(task, record)| (task.parse().expect("a number"), record.to_string()))
+        .collect();
+    lines.sort_by(|a, b| (a.1.len(), &a.1, a.0).cmp(&(b.1.len(), &b.1, b.0)));
+    lines
+}
+
+/// Checks what comes out on any number of shards, wherever it comes out.
+fn check(write: impl Fn(&Job), expected: &str) {
+    for shard_count in [1, 2, 3] {
+        let job = Job::new("test");
+        write(&job);
+        let records: Vec<String> =
+            output(&job, shard_count).into_iter().map(|(_, record)| record).collect();
+        assert_eq!(records.join(" "), expected, "on {shard_count} shards");
+    }
+}
+
+/// The numbers below `count`.
+fn numbers(job: &Job, count: u64) -> SharedStream<'_, u64> {
+    job.source("numbers", GeneratorSource::new(count, |n| n)).shared()
+}
+
+#[test]
+fn stateless_operators() {
+    check(
+        |job| {
+            let source = job.source("numbers", GeneratorSource::new(10, |n| n));
+            source
+                .filter(|n| n % 2 == 1)
+                .map(|n| n * 10)
+                .flat_map(|n| [n, n + 1])
+                .inspect(|n| assert!(n % 10 < 2))
+                .sink("print", print());
+        },
+        "10 11 30 31 50 51 70 71 90 91",
+    );
+}
+
+#[test]
+fn a_shared_stream_has_several_consumers() {
+    check(
+        |job| {
+            let numbers = numbers(job, 6);
+            numbers.filter(|n| n % 2 == 0).sink("even", print());
+            numbers.filter(|n| n % 2 == 1).map(|n| n * 100).sink("odd", print());
+        },
+        "0 2 4 100 300 500",
+    );
+}
+
+#[test]
+fn united_streams() {
+    check(
+        |job| {
+            let low = numbers(job, 3).map(|n| n);
+            let high = job.source("high", GeneratorSource::new(3, |n| n + 10));
+            low.union(high).union(numbers_named(job, "more", 2)).sink("print", print());
+        },
+        "0 0 1 1 2 10 11 12",
+    );
+}
+
+fn numbers_named<'j>(job: &'j Job, name: &str, count: u64) -> SharedStream<'j, u64> {
+    job.source(name, GeneratorSource::new(count, |n| n)).shared()
+}
+
+#[test]
+fn connected_streams() {
+    check(
+        |job| {
+            let words = job.source("words", GeneratorSource::new(2, |n| format!("w{n}")));
+            let lengths = numbers(job, 3);
+            lengths.connect(words).map(|n| format!("n{n}"), |word| word).sink("print", print());
+        },
+        "n0 n1 n2 w0 w1",
+    );
+    check(
+        |job| {
+            let words = job.source("words", GeneratorSource::new(1, |n| format!("w{n}")));
+            words
+                .connect(numbers(job, 2))
+                .flat_map(|word| vec![word], |n| vec![format!("n{n}"); n as usize + 1])
+                .sink("print", print());
+        },
+        "n0 n1 n1 w0",
+    );
+}
+
+#[test]
+fn records_read_in_place() {
+    check(
+        |job| {
+            numbers(job, 4).map_view(|n| n.to_native() + 10).sink("print", print());
+        },
+        "10 11 12 13",
+    );
+    check(
+        |job| {
+            let words = job.source("words", GeneratorSource::new(12, |n| format!("word {n}")));
+            words.rebalance().filter_view(|w| w.ends_with('1')).sink("print", print());
+        },
+        "word 1 word 11",
+    );
+}
+
+const ODD: OutputTag<u64> = OutputTag::new("odd");
+
+/// Puts odd numbers aside.
+#[derive(Clone)]
+struct Split;
+
+impl Operator for Split {
+    type In = u64;
+    type Out = u64;
+
+    fn on_row(&mut self, row: Row<u64>, ctx: &OperatorContext<'_>, out: &mut impl Output<u64>) {
+        if row.value % 2 == 1 {
+            ctx.side_output_row(ODD, row);
+        } else {
+            out.emit(row);
+        }
+    }
+}
+
+#[test]
+fn side_outputs() {
+    check(
+        |job| {
+            let even =
+                job.source("numbers", GeneratorSource::new(6, |n| n)).operator("split", Split);
+            let odd = even.side_output(ODD);
+            odd.map(|n| n * 10).sink("odd", print());
+            odd.map(|n| n * 100).sink("odd again", print());
+            even.sink("even", print());
+        },
+        "0 2 4 10 30 50 100 300 500",
+    );
+}
+
+#[test]
+fn a_discarded_stream_keeps_its_side_outputs() {
+    check(
+        |job| {
+            let even =
+                job.source("numbers", GeneratorSource::new(6, |n| n)).operator("split", Split);
+            even.side_output(ODD).sink("odd", print());
+            even.discard();
+        },
+        "1 3 5",
+    );
+}
+
+/// The tasks that printed each record of a job on three shards.
+fn tasks(write: impl Fn(&Job)) -> Vec<(u32, String)> {
+    let job = Job::new("test");
+    write(&job);
+    output(&job, 3)
+}
+
+#[test]
+fn all_records_of_a_key_meet() {
+    let tasks = tasks(|job| {
+        let keyed = numbers(job, 300).key_by(|n| n % 10);
+        keyed.operator("key", Key(10)).sink("print", print());
+    });
+    assert_eq!(tasks.len(), 300);
+    let mut pairs: Vec<_> = tasks;
+    pairs.dedup();
+    assert_eq!(pairs.len(), 10, "every key is seen by one task: {pairs:?}");
+    assert!(pairs.iter().any(|(task, _)| *task != pairs[0].0), "and not all by the same");
+}
+
+/// Gives `n % modulus`.
+#[derive(Clone)]
+struct Key(u64);
+
+impl Operator for Key {
+    type In = u64;
+    type Out = u64;
+
+    fn facts(&self) -> Facts {
+        Facts { is_keyed: true, ..Facts::stateless() }
+    }
+
+    fn on_row(&mut self, row: Row<u64>, _: &OperatorContext<'_>, out: &mut impl Output<u64>) {
+        let modulus = self.0;
+        out.emit(row.map(|n| n % modulus));
+    }
+}
+
+#[test]
+fn partitioners() {
+    let global = tasks(|job| {
+        numbers(job, 9).global().sink("print", print());
+    });
+    assert!(global.iter().all(|(task, _)| *task == 0), "{global:?}");
+
+    let all = tasks(|job| {
+        numbers(job, 2).broadcast().sink("print", print());
+    });
+    let seen: Vec<_> = all.iter().map(|(task, n)| format!("{task}:{n}")).collect();
+    assert_eq!(seen.join(" "), "0:0 1:0 2:0 0:1 1:1 2:1");
+
+    let custom = tasks(|job| {
+        numbers(job, 6).partition_by(|n| n + 1).sink("print", print());
+    });
+    let seen: Vec<_> = custom.iter().map(|(task, n)| format!("{task}:{n}")).collect();
+    assert_eq!(seen.join(" "), "1:0 2:1 0:2 1:3 2:4 0:5");
+
+    let one = tasks(|job| {
+        let source = job.source("numbers", GeneratorSource::new(9, |n| n)).parallelism(1);
+        source.rebalance().sink("print", print());
+    });
+    for task in 0..3 {
+        assert_eq!(one.iter().filter(|(t, _)| *t == task).count(), 3, "{one:?}");
+    }
+}
+
+#[test]
+fn parallelism_is_the_whole_chain_s() {
+    let two = tasks(|job| {
+        let stream = numbers(job, 99).rebalance().map(|n| n).parallelism(2);
+        stream.sink("print", print());
+    });
+    assert!(two.iter().all(|(task, _)| *task < 2), "{two:?}");
+    let one = tasks(|job| {
+        numbers(job, 99).rebalance().sink("print", print()).parallelism(1);
+    });
+    assert!(one.iter().all(|(task, _)| *task == 0), "{one:?}");
+}
+
+#[test]
+fn a_job_runs_any_number_of_times() {
+    let job = Job::new("test");
+    numbers(&job, 5).key_by(|n| *n).operator("key", Key(100)).sink("print", print());
+    assert_eq!(output(&job, 2), output(&job, 2));
+    assert_eq!(output(&job, 3).len(), 5);
+}
+
+#[test]
+fn names_uids_and_fusion_are_in_the_plan() {
+    let job = Job::new("names");
+    let source = job.source("numbers", GeneratorSource::new(5, |n| n)).uid("numbers-v1");
+    source
+        .watermark(Monotonic::new(), |n| *n as i64)
+        .map(|n| n + 1)
+        .name("add")
+        .uid("add-v1")
+        .key_by(|n| *n)
+        .operator("key", Key(2))
+        .filter(|_| true)
+        .rebalance()
+        .rebalance()
+        .sink("print", print())
+        .uid("print-v1");
+    let text = job.explain(2, 128, ExplainFormat::Text);
+    let expected = "\
+job names
+
+logical graph
+  numbers            source     generated, 5 records; uid numbers-v1
+  numbers-watermark  watermark  <- numbers
+  add                map        <- numbers-watermark; uid add-v1
+  key_by             key_by     <- add
+  key                operator   <- key_by (hash)
+  filter             filter     <- key
+  pass               pass       <- filter (rebalance)
+  print              sink       <- pass (rebalance); uid print-v1
+
+physical graph: 2 shards, 128 key groups, 8 tasks, 12 channels
+  chain 0: numbers -> numbers-watermark -> add -> key_by, 2 tasks
+  chain 1: key -> filter, 2 tasks
+    <- chain 0: hash, 4 channels
+  chain 2: pass, 2 tasks
+    <- chain 1: rebalance, 4 channels
+  chain 3: print, 2 tasks
+    <- chain 2: rebalance, 4 channels
+";
+    assert_eq!(text, expected, "\n{text}");
+    assert!(job.is_bounded());
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let job = Job::new("mistakes");
+    let _dangling = job.source("a", GeneratorSource::new(5, |n| n)).map(|n| n + 1);
+    let b = job.source("a", GeneratorSource::new(5, |n| n)).parallelism(0);
+    b.operator("key", Key(2)).sink("print", print());
+    let Err(Error::Plan { problems }) = job.plan(2, 1) else { panic!("there are mistakes") };
+    assert_eq!(
+        problems,
+        [
+            "2 shards cannot share 1 key groups: every shard owns at least one; use fewer shards \
+             or more key groups",
+            "nobody reads what map \"map\" gives: end it with .sink(..), or with .discard() if \
+             nobody needs it",
+            "2 operators are named \"a\": give all but one another name, or a uid with .uid(..)",
+            "operator \"key\" keeps state or timers per key, but its input is not keyed: call \
+             .key_by(..) before it",
+            "parallelism 0 for source \"a\", operator \"key\", sink \"print\": use 1 or more; more \
+             than there are shards means all shards",
+        ]
+    );
+}

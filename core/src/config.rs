@@ -1,0 +1,205 @@
+//! The settings of a node: what an operator may tune without touching the job.
+//!
+//! Read from TOML, every setting optional; flags on the command line win over the file. Hard limits
+//! are in `limits.rs`, and components (a source, a clock) are arguments of the job, never settings.
+//!
+//! `docs/configuration.md` is made from the comments in this file.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::limits::{KEY_GROUP_COUNT_MAX, SHARD_COUNT_MAX};
+
+/// Every setting, with its default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Number of shards: threads that each own a range of the keys. Default: one for every core
+    /// that the process may use.
+    ///
+    /// More: more throughput, as long as every shard has a core to itself. Fewer: cores are left
+    /// for the housekeeping threads and for other programs, and shards answer without delay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shards: Option<u32>,
+
+    /// Number of key groups, the units in which keys are spread over shards. Default `1024`.
+    ///
+    /// More: shards get shares that differ less, and more shards can be used later. Fewer: less
+    /// memory for every state. At least one for every shard, at most 32768. Part of what is stored:
+    /// it can be multiplied later, nothing else.
+    pub key_group_count: u32,
+
+    /// What a shard does while it has nothing to do. Default `auto`.
+    ///
+    /// `spin`: looks again at once; an answer within a microsecond, a core that is always busy.
+    /// `yield`: lets other threads of its core run in between. `park`: sleeps until it is woken, up
+    /// to a millisecond; waking takes some 30 µs, an idle core costs nothing. `auto`: `spin` if
+    /// every shard has a core to itself, `yield` if housekeeping threads share it, `park` if there
+    /// are more shards than cores.
+    pub idle: Idle,
+
+    /// Whether a shard stays on one core. Default `auto`.
+    ///
+    /// `on`: caches stay warm, but a core that another program uses as well is not escaped. `off`:
+    /// the operating system moves shards about. `auto`: `on` if there is a core for every shard.
+    pub pin: Pin,
+
+    /// The cores to pin shards to, in order; housekeeping threads get the next one. Default: all
+    /// that the process may use, in order.
+    ///
+    /// Naming them keeps two programs on one machine apart.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cores: Vec<usize>,
+
+    /// Who reads and writes files. Default `glommio`.
+    ///
+    /// `glommio`: direct I/O on an executor made for it. `ring`: a plain ring of the kernel's, with
+    /// fewer moving parts; the one to try if files seem stuck.
+    pub storage_service: StorageServiceKind,
+
+    /// Address and port of the HTTP interface: `/healthz`, `/metrics`, shards and tasks. Default:
+    /// none.
+    ///
+    /// It is not protected: an address beyond the machine itself (other than `127.0.0.1`) shows
+    /// names and numbers of the job to everyone who can reach it. Port 0 is any free one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+
+    /// What is logged to standard error. Default `info`.
+    ///
+    /// `error`, `warn`, `info`, `debug`, `trace`, `off`, or one of them for a part of the program
+    /// (`info,millstream::runtime=debug`). The environment variable `RUST_LOG` wins. Nothing is
+    /// logged for every record, so `debug` is affordable.
+    pub log: String,
+}
+
+/// What a shard does while it has nothing to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Idle {
+    /// Chosen by the number of cores.
+    #[default]
+    Auto,
+    /// Looks again at once.
+    Spin,
+    /// Lets other threads run in between.
+    Yield,
+    /// Sleeps until it is woken.
+    Park,
+}
+
+/// Whether a shard stays on one core.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Pin {
+    /// If there is a core for every shard.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// Who reads and writes files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageServiceKind {
+    /// An executor made for direct I/O.
+    #[default]
+    Glommio,
+    /// A plain ring of the kernel's.
+    Ring,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            shards: None,
+            key_group_count: 1024,
+            idle: Idle::default(),
+            pin: Pin::default(),
+            cores: Vec::new(),
+            storage_service: StorageServiceKind::default(),
+            listen: None,
+            log: "info".to_string(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads settings; those that are not there keep their defaults.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the line of the first thing that is no setting or no value for one,
+    /// or with everything that [`Config::problems`] finds.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        let config: Self = toml::from_str(text)
+            .map_err(|error| Error::Config { problems: vec![error.to_string()] })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// All settings as TOML, for `--print-config`.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("settings are plain values")
+    }
+
+    /// Everything wrong with the settings: one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some(shards) = self.shards {
+            if !(1..=SHARD_COUNT_MAX).contains(&shards) {
+                problems.push(format!("shards must be 1 to {SHARD_COUNT_MAX}, not {shards}"));
+            }
+            if self.key_group_count < shards {
+                problems.push(format!(
+                    "key_group_count ({}) must not be less than shards ({shards}): every shard owns \
+                     at least one key group",
+                    self.key_group_count
+                ));
+            }
+            if !self.cores.is_empty() && self.cores.len() < shards as usize {
+                problems.push(format!(
+                    "cores names {} for {shards} shards: name one for every shard, or none",
+                    self.cores.len()
+                ));
+            }
+        }
+        if !(1..=KEY_GROUP_COUNT_MAX).contains(&self.key_group_count) {
+            problems.push(format!(
+                "key_group_count must be 1 to {KEY_GROUP_COUNT_MAX}, not {}",
+                self.key_group_count
+            ));
+        }
+        let mut cores = self.cores.clone();
+        cores.sort_unstable();
+        cores.dedup();
+        if cores.len() != self.cores.len() {
+            problems.push(
+                "cores names a core twice: two shards on one core wait for each other".to_string(),
+            );
+        }
+        if self.pin == Pin::Off && !self.cores.is_empty() {
+            problems.push("cores are named, but pin is off: leave one of them out".to_string());
+        }
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log) {
+            problems.push(format!("log is no filter such as info or warn: {error}"));
+        }
+        problems
+    }
+
+    /// Succeeds if there are no problems.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with all of them.
+    pub fn check(&self) -> Result<()> {
+        let problems = self.problems();
+        if problems.is_empty() { Ok(()) } else { Err(Error::Config { problems }) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

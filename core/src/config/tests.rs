@@ -1,0 +1,103 @@
+//! Reading, checking and documenting the settings.
+
+use std::fmt::Write as _;
+
+use super::*;
+
+fn problems(text: &str) -> Vec<String> {
+    match Config::from_toml(text) {
+        Ok(_) => Vec::new(),
+        Err(Error::Config { problems }) => problems,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn nothing_set_is_the_default() {
+    assert_eq!(Config::from_toml("").expect("defaults are right"), Config::default());
+}
+
+#[test]
+fn what_is_printed_can_be_read() {
+    let config = Config {
+        shards: Some(4),
+        cores: vec![2, 3, 4, 5],
+        idle: Idle::Spin,
+        listen: Some("127.0.0.1:8081".parse().expect("an address")),
+        ..Config::default()
+    };
+    assert_eq!(Config::from_toml(&config.to_toml()).expect("just printed"), config);
+    let default = Config::default();
+    assert_eq!(Config::from_toml(&default.to_toml()).expect("just printed"), default);
+}
+
+#[test]
+fn an_unknown_setting_is_refused_with_its_line() {
+    let problems = problems("idle = \"spin\"\nshard = 4\n");
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].contains("line 2"), "{}", problems[0]);
+    assert!(problems[0].contains("unknown field `shard`, expected one of `shards`"));
+}
+
+#[test]
+fn a_wrong_value_is_refused_with_the_right_ones() {
+    let problems = problems("idle = \"busy\"");
+    assert!(problems[0].contains("`auto`, `spin`, `yield`, `park`"), "{}", problems[0]);
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let text = "shards = 2000\nkey_group_count = 0\ncores = [1, 1]\npin = \"off\"\nlog = \"a=b=c\"";
+    let problems = problems(text);
+    assert_eq!(
+        problems[..6],
+        [
+            "shards must be 1 to 1024, not 2000",
+            "key_group_count (0) must not be less than shards (2000): every shard owns at least \
+             one key group",
+            "cores names 2 for 2000 shards: name one for every shard, or none",
+            "key_group_count must be 1 to 32768, not 0",
+            "cores names a core twice: two shards on one core wait for each other",
+            "cores are named, but pin is off: leave one of them out",
+        ]
+    );
+    assert!(problems[6].starts_with("log is no filter such as info or warn: "), "{}", problems[6]);
+}
+
+/// The document for users: name, type and comment of every setting, as they stand in the source.
+fn document() -> String {
+    let source = include_str!("../config.rs");
+    let start = source.find("pub struct Config {").expect("the settings");
+    let fields = &source[start..start + source[start..].find("\n}").expect("their end")];
+    let default = toml::Value::try_from(Config::default()).expect("settings are plain values");
+    let mut text = String::from(
+        "# Configuration\n\n\
+         A job reads its settings from the file given with `--config job.toml`. Every setting may be\n\
+         left out. `--print-config` prints the settings that a job would run with. Made from\n\
+         `core/src/config.rs`; after a change there, run `MILLSTREAM_WRITE_DOCS=1 cargo test -p\n\
+         millstream config`.\n",
+    );
+    let mut comment = String::new();
+    for line in fields.lines().map(str::trim) {
+        if let Some(words) = line.strip_prefix("///") {
+            let _ = writeln!(comment, "{}", words.trim());
+        } else if let Some((name, _)) = line.strip_prefix("pub ").and_then(|l| l.split_once(": ")) {
+            let value = default.get(name).map_or(String::new(), |value| format!(" = {value}"));
+            let _ = write!(text, "\n## `{name}{value}`\n\n{}", std::mem::take(&mut comment));
+        }
+    }
+    text
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test may read and write the documentation")]
+fn the_documentation_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let expected = document();
+    assert_eq!(expected.matches("\n## `").count(), 8, "one section a setting");
+    if std::env::var_os("MILLSTREAM_WRITE_DOCS").is_some() {
+        std::fs::write(path, &expected).expect("docs/ can be written");
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(found, expected, "run MILLSTREAM_WRITE_DOCS=1 cargo test -p millstream config");
+}
