@@ -10,5 +10,6 @@ pub mod slices;
 pub mod splits;
 pub mod strategy;
 pub mod trigger;
+pub mod timer;
 pub mod watermark;
 pub mod window;
