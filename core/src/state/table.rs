@@ -18,15 +18,23 @@ mod tests;
 
 use std::fmt;
 use std::hint::black_box;
-use std::mem;
 
 use crate::data::key_group::HashRange;
 use crate::data::slot::Slot;
 use crate::limits::PREFETCH_GROUP;
 use index::Index;
 
+/// Slots of a chunk: memory grows by this many.
 const CHUNK_BITS: u32 = 12;
-const CHUNK_LEN: usize = 1 << CHUNK_BITS;
+const BLOCK_BITS: u32 = 4;
+const BLOCK_LEN: usize = 1 << BLOCK_BITS;
+const CHUNK_BLOCKS: usize = 1 << (CHUNK_BITS - BLOCK_BITS);
+
+/// Slots beside each other, so many that their size is a multiple of a cache line: a slot of up to
+/// 32 bytes never lies across two.
+#[derive(Debug, Clone)]
+#[repr(align(64))]
+struct Block<T>([Option<T>; BLOCK_LEN]);
 
 /// A map from keys to values for the keys of one task.
 ///
@@ -47,9 +55,10 @@ const CHUNK_LEN: usize = 1 << CHUNK_BITS;
 #[derive(Clone)]
 pub struct KeyTable<K, V> {
     index: Index,
-    /// All full but the last.
-    chunks: Vec<Vec<Option<Filled<K, V>>>>,
+    chunks: Chunks<Filled<K, V>>,
     free: Vec<Slot>,
+    /// Slots that were ever used.
+    slot_count: u32,
     len: usize,
 }
 
@@ -64,7 +73,8 @@ impl<K, V> KeyTable<K, V> {
     /// An empty table for the keys whose hashes are in `hashes`
     /// ([`TaskPlace::hashes`](crate::operator::env::TaskPlace::hashes)).
     pub fn new(hashes: HashRange) -> Self {
-        Self { index: Index::new(hashes), chunks: Vec::new(), free: Vec::new(), len: 0 }
+        let (index, chunks) = (Index::new(hashes), Chunks(Vec::new()));
+        Self { index, chunks, free: Vec::new(), slot_count: 0, len: 0 }
     }
 
     /// How many keys it holds.
@@ -106,15 +116,13 @@ impl<K, V> KeyTable<K, V> {
     /// The value at `slot`.
     #[inline]
     pub fn value_mut(&mut self, slot: Slot) -> &mut V {
-        let chunk = &mut self.chunks[(slot.0 >> CHUNK_BITS) as usize];
-        let filled = chunk[slot.0 as usize & (CHUNK_LEN - 1)].as_mut();
+        let filled = self.chunks.get_mut(slot).as_mut();
         &mut filled.expect("a slot is used only while its key is there").value
     }
 
     /// Removes the key at `slot`; the slot will be another key's.
     pub fn remove_slot(&mut self, slot: Slot) -> (K, V) {
-        let chunk = &mut self.chunks[(slot.0 >> CHUNK_BITS) as usize];
-        let filled = mem::take(&mut chunk[slot.0 as usize & (CHUNK_LEN - 1)]);
+        let filled = self.chunks.get_mut(slot).take();
         let Filled { hash64, key, value } =
             filled.expect("a slot is used only while its key is there");
         self.index.remove(hash64, slot);
@@ -153,8 +161,7 @@ impl<K, V> KeyTable<K, V> {
         let slots = self.index.guess::<PREFETCH_GROUP>(hashes);
         let mut checksum = 0;
         for slot in slots.iter().flatten() {
-            let chunk = &self.chunks[(slot.0 >> CHUNK_BITS) as usize];
-            if let Some(filled) = &chunk[slot.0 as usize & (CHUNK_LEN - 1)] {
+            if let Some(filled) = self.chunks.get(*slot) {
                 checksum ^= filled.hash64;
             }
         }
@@ -164,45 +171,62 @@ impl<K, V> KeyTable<K, V> {
 
     #[inline]
     fn filled(&self, slot: Slot) -> &Filled<K, V> {
-        let chunk = &self.chunks[(slot.0 >> CHUNK_BITS) as usize];
-        let filled = chunk[slot.0 as usize & (CHUNK_LEN - 1)].as_ref();
-        filled.expect("a slot is used only while its key is there")
+        self.chunks.get(slot).as_ref().expect("a slot is used only while its key is there")
     }
 
     /// Puts a key that is not there into a slot.
     fn fill(&mut self, hash64: u64, key: K, value: V) -> Slot {
-        let filled = Some(Filled { hash64, key, value });
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                let chunk = &mut self.chunks[(slot.0 >> CHUNK_BITS) as usize];
-                chunk[slot.0 as usize & (CHUNK_LEN - 1)] = filled;
-                slot
-            }
-            None => self.append(filled),
-        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            // One less than all numbers of 32 bits, because the index stores the slot plus one.
+            assert!(self.slot_count < u32::MAX, "a task holds fewer than 2^32 keys");
+            self.slot_count += 1;
+            Slot(self.slot_count - 1)
+        });
+        self.chunks.reserve(slot);
+        *self.chunks.get_mut(slot) = Some(Filled { hash64, key, value });
         self.len += 1;
         let chunks = &self.chunks;
         self.index.insert(hash64, slot, |slot| {
-            let chunk = &chunks[(slot.0 >> CHUNK_BITS) as usize];
-            let filled = chunk[slot.0 as usize & (CHUNK_LEN - 1)].as_ref();
-            filled.expect("the index names filled slots").hash64
+            chunks.get(slot).as_ref().expect("the index names filled slots").hash64
         });
         slot
     }
+}
 
-    fn append(&mut self, filled: Option<Filled<K, V>>) -> Slot {
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK_LEN) {
+/// Slots that never move: full chunks, and a last one that is growing.
+#[derive(Debug, Clone)]
+struct Chunks<T>(Vec<Vec<Block<T>>>);
+
+impl<T> Chunks<T> {
+    #[inline]
+    fn get(&self, slot: Slot) -> &Option<T> {
+        let (chunk, block, i) = Self::place(slot);
+        &self.0[chunk][block].0[i]
+    }
+
+    #[inline]
+    fn get_mut(&mut self, slot: Slot) -> &mut Option<T> {
+        let (chunk, block, i) = Self::place(slot);
+        &mut self.0[chunk][block].0[i]
+    }
+
+    /// Makes room for `slot`, if it is the one behind all others.
+    fn reserve(&mut self, slot: Slot) {
+        let (chunk, block, _) = Self::place(slot);
+        if self.0.len() == chunk {
             // The first chunk grows as it is needed: many tables (one per window) stay small.
-            let capacity = if self.chunks.is_empty() { 0 } else { CHUNK_LEN };
-            self.chunks.push(Vec::with_capacity(capacity));
+            let capacity = if chunk == 0 { 0 } else { CHUNK_BLOCKS };
+            self.0.push(Vec::with_capacity(capacity));
         }
-        let chunk_index = self.chunks.len() - 1;
-        let chunk = &mut self.chunks[chunk_index];
-        let slot = chunk_index << CHUNK_BITS | chunk.len();
-        chunk.push(filled);
-        // One less than all numbers of 32 bits, because the index stores the slot plus one.
-        assert!(slot < u32::MAX as usize, "a task holds fewer than 2^32 keys");
-        Slot(slot as u32)
+        if self.0[chunk].len() == block {
+            self.0[chunk].push(Block([const { None }; BLOCK_LEN]));
+        }
+    }
+
+    #[inline]
+    fn place(slot: Slot) -> (usize, usize, usize) {
+        let slot = slot.0 as usize;
+        (slot >> CHUNK_BITS, slot >> BLOCK_BITS & (CHUNK_BLOCKS - 1), slot & (BLOCK_LEN - 1))
     }
 }
 
