@@ -171,7 +171,7 @@ impl<K, V> KeyTable<K, V> {
 
     #[inline]
     fn filled(&self, slot: Slot) -> &Filled<K, V> {
-        self.chunks.get(slot).as_ref().expect("a slot is used only while its key is there")
+        self.chunks.get(slot).expect("a slot is used only while its key is there")
     }
 
     /// Puts a key that is not there into a slot.
@@ -187,7 +187,7 @@ impl<K, V> KeyTable<K, V> {
         self.len += 1;
         let chunks = &self.chunks;
         self.index.insert(hash64, slot, |slot| {
-            chunks.get(slot).as_ref().expect("the index names filled slots").hash64
+            chunks.get(slot).expect("the index names filled slots").hash64
         });
         slot
     }
@@ -199,9 +199,9 @@ struct Chunks<T>(Vec<Vec<Block<T>>>);
 
 impl<T> Chunks<T> {
     #[inline]
-    fn get(&self, slot: Slot) -> &Option<T> {
+    fn get(&self, slot: Slot) -> Option<&T> {
         let (chunk, block, i) = Self::place(slot);
-        &self.0[chunk][block].0[i]
+        self.0[chunk][block].0[i].as_ref()
     }
 
     #[inline]

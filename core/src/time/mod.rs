@@ -9,7 +9,7 @@ pub mod evictor;
 pub mod slices;
 pub mod splits;
 pub mod strategy;
-pub mod trigger;
 pub mod timer;
+pub mod trigger;
 pub mod watermark;
 pub mod window;
