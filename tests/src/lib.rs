@@ -1,1 +1,4 @@
 //! What the integration tests share: oracles, workloads and checks.
+
+pub mod drive;
+pub mod model;

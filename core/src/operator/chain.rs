@@ -279,6 +279,8 @@ impl<O: Operator> Chain for Stage<O> {
     fn restore(&mut self, snapshot: &Snapshot, env: &TaskEnv) -> Result<(), Error> {
         let reader = SnapshotReader::new(snapshot, &self.uid);
         self.watermark_ms = reader.watermark_ms()?;
+        // What was due and had not finished goes on before anything else does.
+        self.pending = self.watermark_ms != NO_EVENT_TIME;
         call!(self, env, ctx => self.operator.restore(&reader, &ctx))
     }
 

@@ -197,6 +197,11 @@ impl TaskEnv {
         left > 0
     }
 
+    /// Takes `units` of the budget, or what is left of it, for work that has been done already.
+    pub fn spend_more(&self, units: u32) {
+        self.budget.set(self.budget.get().saturating_sub(units));
+    }
+
     /// Takes the first failure, if there was one.
     pub fn take_failure(&self) -> Option<Error> {
         self.failure.take()

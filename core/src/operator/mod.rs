@@ -23,6 +23,7 @@ pub mod sink;
 pub mod source;
 pub mod stateless;
 pub mod watermark;
+pub mod window;
 
 use crate::data::row::{Origin, Row};
 use crate::error::Error;

@@ -10,7 +10,7 @@
 
 use std::marker::PhantomData;
 
-use crate::data::row::Row;
+use crate::data::row::{NO_EVENT_TIME, Row};
 use crate::error::Error;
 use crate::graph::Facts;
 use crate::limits::{EVENT_TIME_MS_MAX, EVENT_TIME_MS_MIN};
@@ -166,6 +166,28 @@ where
         }
         Ok(())
     }
+}
+
+/// Whether the row has a usable event time. If not, the job stops: a window cannot guess it.
+#[inline]
+pub fn has_event_time<T>(row: &Row<T>, ctx: &OperatorContext<'_>) -> bool {
+    let is_usable = is_event_time(row.event_time_ms);
+    if !is_usable {
+        fail_without_time(row, ctx);
+    }
+    is_usable
+}
+
+#[cold]
+fn fail_without_time<T>(row: &Row<T>, ctx: &OperatorContext<'_>) {
+    let found = match row.event_time_ms {
+        NO_EVENT_TIME => "has no event time".to_string(),
+        ms => format!("has event time {ms}, which is not within the years 1 to 9999"),
+    };
+    ctx.fail(Error::Input {
+        place: format!("operator {}, record {:?}", ctx.name(), row.origin),
+        reason: format!("{found}; assign event times before it, in milliseconds since 1970"),
+    });
 }
 
 /// Whether a number can be an event time; see [`crate::limits`].

@@ -1,0 +1,339 @@
+//! The slices of one key, kept so that the next window's sum costs one merge, however many slices
+//! it has.
+//!
+//! ```text
+//! slices, oldest first:  │ front: sums from here │ back: as they came │ open: not part of any     │
+//!                        │ to the front's end    │ and their sum      │ window that has fired     │
+//!                        └──── one window: sum at its first slice + sum of the back ──┘
+//! ```
+//!
+//! A window fires: slices that it ends join the back (one merge), slices before its start leave the
+//! front. When the front is empty and the back's oldest must go, the back becomes the front: its
+//! sums are built from the newest to the oldest (one merge each). The window's value is the sum at
+//! the first slice plus the sum of the back (one merge). So each slice costs two merges in its life
+//! and each window one, however long it is: two stacks, back to back.
+//!
+//! *Stragglers* are records behind the watermark whose slice is in the front, where nothing can be
+//! added to one slice. They are slices of their own, newest first, with sums like the front's. There
+//! are few: those of the front's slices only, and all gone when it is empty.
+//!
+//! With allowed lateness the slices of windows that may still fire again are kept a second time, as
+//! they came: the *history*.
+//!
+//! Invariant: `entries` is ascending by slice, its first `front_len` are sums, and no straggler is
+//! newer than the front.
+
+use std::collections::VecDeque;
+
+use crate::operator::window::aggregate::WindowAggregate;
+use crate::time::slices::Slices;
+
+/// No window of the key is due.
+pub(super) const NEVER_MS: i64 = i64::MAX;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(super) struct Panes<A> {
+    pub(super) entries: VecDeque<Pane<A>>,
+    pub(super) front_len: usize,
+    pub(super) back_len: usize,
+    pub(super) back_sum: Option<A>,
+    pub(super) stragglers: Vec<Pane<A>>,
+    /// `straggler_sums[i]` is the sum of `stragglers[..=i]`; the last ones may be missing.
+    straggler_sums: Vec<A>,
+    /// Ascending by slice; empty without allowed lateness.
+    pub(super) history: VecDeque<Pane<A>>,
+    /// End (ms) of the next window that fires; [`NEVER_MS`] if none would have anything in it.
+    pub(super) fire_end_ms: i64,
+    /// The time (ms) under which the key is in the agenda; [`NEVER_MS`] if it is not.
+    pub(super) due_ms: i64,
+}
+
+/// One slice, or the sum of several that begin with it.
+#[derive(Debug, Clone)]
+pub(super) struct Pane<A> {
+    pub(super) slice: i64,
+    pub(super) sum: A,
+}
+
+impl<A> Default for Panes<A> {
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            front_len: 0,
+            back_len: 0,
+            back_sum: None,
+            stragglers: Vec::new(),
+            straggler_sums: Vec::new(),
+            history: VecDeque::new(),
+            fire_end_ms: NEVER_MS,
+            due_ms: NEVER_MS,
+        }
+    }
+}
+
+impl<A: Clone> Panes<A> {
+    /// Adds a value to a slice of which no window has fired.
+    #[inline]
+    pub(super) fn add_open<G>(&mut self, slice: i64, value: G::In, aggregate: &G)
+    where
+        G: WindowAggregate<Accumulator = A>,
+    {
+        let closed_len = self.front_len + self.back_len;
+        if closed_len < self.entries.len()
+            && let Some(last) = self.entries.back_mut()
+            && last.slice == slice
+        {
+            aggregate.add(&mut last.sum, value);
+            return;
+        }
+        let index = position(&self.entries, slice, closed_len..self.entries.len());
+        match self.entries.get_mut(index) {
+            Some(pane) if pane.slice == slice => aggregate.add(&mut pane.sum, value),
+            _ => {
+                let mut sum = aggregate.create();
+                aggregate.add(&mut sum, value);
+                self.entries.insert(index, Pane { slice, sum });
+            }
+        }
+    }
+
+    /// Adds a value to a slice that ended before: windows have fired that it is part of, or could
+    /// have been. `next_first` is the first slice of the next window to fire.
+    pub(super) fn add_closed<G>(
+        &mut self,
+        slice: i64,
+        value: G::In,
+        next_first: i64,
+        keeps_history: bool,
+        aggregate: &G,
+    ) where
+        G: WindowAggregate<Accumulator = A>,
+    {
+        let mut sum = aggregate.create();
+        aggregate.add(&mut sum, value);
+        if keeps_history {
+            let index = position(&self.history, slice, 0..self.history.len());
+            match self.history.get_mut(index) {
+                Some(pane) if pane.slice == slice => aggregate.merge(&mut pane.sum, sum.clone()),
+                _ => self.history.insert(index, Pane { slice, sum: sum.clone() }),
+            }
+        }
+        if slice < next_first {
+            return;
+        }
+        let is_in_front = self.front_len > 0 && slice <= self.entries[self.front_len - 1].slice;
+        if is_in_front {
+            self.add_straggler(Pane { slice, sum }, aggregate);
+            return;
+        }
+        add_to(&mut self.back_sum, sum.clone(), aggregate);
+        let closed_len = self.front_len + self.back_len;
+        let index = position(&self.entries, slice, self.front_len..closed_len);
+        match self.entries.get_mut(index) {
+            Some(pane) if index < closed_len && pane.slice == slice => {
+                aggregate.merge(&mut pane.sum, sum);
+            }
+            _ => {
+                self.entries.insert(index, Pane { slice, sum });
+                self.back_len += 1;
+            }
+        }
+    }
+
+    /// Brings the key to the window of the slices from `first` up to, not including, `behind`;
+    /// answers the window's sum, unless it is empty, and how many merges that took.
+    pub(super) fn fire<G>(
+        &mut self,
+        first: i64,
+        behind: i64,
+        keeps_history: bool,
+        aggregate: &G,
+    ) -> (Option<A>, usize)
+    where
+        G: WindowAggregate<Accumulator = A>,
+    {
+        self.close(behind, keeps_history, aggregate);
+        let moved_len = self.evict(first, aggregate);
+        self.sum_stragglers(aggregate);
+        let front = (self.front_len > 0).then(|| self.entries[0].sum.clone());
+        let mut sum = front;
+        if let Some(stragglers) = self.straggler_sums.last() {
+            add_to(&mut sum, stragglers.clone(), aggregate);
+        }
+        if let Some(back) = &self.back_sum {
+            add_to(&mut sum, back.clone(), aggregate);
+        }
+        (sum, moved_len)
+    }
+
+    /// Drops slices before `first` from front and back, turning the back into the front where it
+    /// must; answers how many slices that moved.
+    pub(super) fn evict<G>(&mut self, first: i64, aggregate: &G) -> usize
+    where
+        G: WindowAggregate<Accumulator = A>,
+    {
+        while self.stragglers.last().is_some_and(|pane| pane.slice < first) {
+            self.stragglers.pop();
+        }
+        self.straggler_sums.truncate(self.stragglers.len());
+        self.pop_front_before(first);
+        if self.front_len > 0 || self.back_len == 0 || first <= self.entries[0].slice {
+            return 0;
+        }
+        self.back_sum = None;
+        if self.entries[self.back_len - 1].slice < first {
+            self.entries.drain(..self.back_len);
+            self.back_len = 0;
+            return 0;
+        }
+        let gone_len = position(&self.entries, first, 0..self.back_len);
+        self.entries.drain(..gone_len);
+        self.front_len = self.back_len - gone_len;
+        self.back_len = 0;
+        for index in (1..self.front_len).rev() {
+            let newer = self.entries[index].sum.clone();
+            aggregate.merge(&mut self.entries[index - 1].sum, newer);
+        }
+        self.front_len
+    }
+
+    /// The newest slice that is part of a window that has fired, or could have been.
+    pub(super) fn newest_closed(&self) -> Option<i64> {
+        let closed_len = self.front_len + self.back_len;
+        (closed_len > 0).then(|| self.entries[closed_len - 1].slice)
+    }
+
+    /// The oldest slice of which no window has fired.
+    pub(super) fn oldest_open(&self) -> Option<i64> {
+        self.entries.get(self.front_len + self.back_len).map(|pane| pane.slice)
+    }
+
+    /// Sums of the windows that end at `end_ms` and every slide after that up to `last_end_ms`,
+    /// which all contain `slice`, from the history.
+    ///
+    /// The windows' starts and ends only grow: going down from `slice` gives the left parts of
+    /// all of them, going up the right ones, so the whole costs as much as the history is long.
+    pub(super) fn sums_around<G>(
+        &self,
+        slice: i64,
+        end_ms: i64,
+        last_end_ms: i64,
+        slices: &Slices,
+        aggregate: &G,
+    ) -> Vec<(i64, A)>
+    where
+        G: WindowAggregate<Accumulator = A>,
+    {
+        let mut ends = Vec::new();
+        let mut next_ms = end_ms;
+        while next_ms <= last_end_ms {
+            ends.push(next_ms);
+            next_ms = slices.next_end_ms(next_ms);
+        }
+        let middle = position(&self.history, slice, 0..self.history.len());
+        let mut lefts = Vec::with_capacity(ends.len());
+        let mut left = None;
+        let mut index = middle;
+        for end_ms in ends.iter().rev() {
+            let first = slices.first_slice(*end_ms);
+            while index > 0 && first <= self.history[index - 1].slice {
+                index -= 1;
+                let mut sum = self.history[index].sum.clone();
+                if let Some(newer) = left.take() {
+                    aggregate.merge(&mut sum, newer);
+                }
+                left = Some(sum);
+            }
+            lefts.push(left.clone());
+        }
+        let mut right = None;
+        let mut index = middle;
+        let windows = ends.into_iter().zip(lefts.into_iter().rev());
+        let sum_of = |(end_ms, left): (i64, Option<A>)| {
+            let behind = slices.slice_behind(end_ms);
+            while index < self.history.len() && self.history[index].slice < behind {
+                add_to(&mut right, self.history[index].sum.clone(), aggregate);
+                index += 1;
+            }
+            let mut sum = left;
+            add_to(&mut sum, right.clone()?, aggregate);
+            sum.map(|sum| (end_ms, sum))
+        };
+        windows.filter_map(sum_of).collect()
+    }
+
+    /// Slices before `behind` become part of the back.
+    fn close<G>(&mut self, behind: i64, keeps_history: bool, aggregate: &G)
+    where
+        G: WindowAggregate<Accumulator = A>,
+    {
+        while let Some(pane) = self.entries.get(self.front_len + self.back_len)
+            && pane.slice < behind
+        {
+            add_to(&mut self.back_sum, pane.sum.clone(), aggregate);
+            if keeps_history {
+                let index = position(&self.history, pane.slice, 0..self.history.len());
+                self.history.insert(index, pane.clone());
+            }
+            self.back_len += 1;
+        }
+    }
+
+    fn pop_front_before(&mut self, first: i64) {
+        while self.front_len > 0 && self.entries[0].slice < first {
+            self.entries.pop_front();
+            self.front_len -= 1;
+        }
+    }
+
+    fn add_straggler<G>(&mut self, pane: Pane<A>, aggregate: &G)
+    where
+        G: WindowAggregate<Accumulator = A>,
+    {
+        let index = self.stragglers.partition_point(|newer| newer.slice > pane.slice);
+        self.straggler_sums.truncate(index);
+        match self.stragglers.get_mut(index) {
+            Some(known) if known.slice == pane.slice => aggregate.merge(&mut known.sum, pane.sum),
+            _ => self.stragglers.insert(index, pane),
+        }
+    }
+
+    fn sum_stragglers<G>(&mut self, aggregate: &G)
+    where
+        G: WindowAggregate<Accumulator = A>,
+    {
+        for index in self.straggler_sums.len()..self.stragglers.len() {
+            let mut sum = self.stragglers[index].sum.clone();
+            if let Some(newer) = self.straggler_sums.last() {
+                aggregate.merge(&mut sum, newer.clone());
+            }
+            self.straggler_sums.push(sum);
+        }
+    }
+}
+
+/// Where `slice` is, or would be put, among the entries of `range`.
+fn position<A>(entries: &VecDeque<Pane<A>>, slice: i64, range: std::ops::Range<usize>) -> usize {
+    // Nearly always it is at the end.
+    if range.is_empty() || entries[range.end - 1].slice < slice {
+        return range.end;
+    }
+    let (mut from, mut to) = (range.start, range.end);
+    while from < to {
+        let middle = usize::midpoint(from, to);
+        if entries[middle].slice < slice { from = middle + 1 } else { to = middle }
+    }
+    from
+}
+
+fn add_to<G: WindowAggregate>(
+    sum: &mut Option<G::Accumulator>,
+    other: G::Accumulator,
+    aggregate: &G,
+) {
+    match sum {
+        Some(sum) => aggregate.merge(sum, other),
+        None => *sum = Some(other),
+    }
+}
