@@ -112,7 +112,7 @@ impl<'a> SnapshotReader<'a> {
         let entries = operator.operator_state.range(prefix.to_string()..);
         entries
             .take_while(|(name, _)| name.starts_with(prefix))
-            .map(|(name, bytes)| Ok((name.as_str(), self.value(name, bytes)?)))
+            .map(|(name, bytes)| Ok((name.as_str(), self.unarchive(name, bytes)?)))
             .collect()
     }
 
@@ -136,13 +136,17 @@ impl<'a> SnapshotReader<'a> {
                 reason: "a stored key is too short for its fields".to_string(),
             })?;
             if key_groups.contains(&u32::from(key.key_group)) {
-                found.push((key, self.value(state, bytes)?));
+                found.push((key, self.unarchive(state, bytes)?));
             }
         }
         Ok(found)
     }
 
-    fn value<V: Record>(&self, name: &str, bytes: &[u8]) -> Result<V, Error> {
+    /// The value archived in `bytes`, which belong to state `name`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if they are not the archive of a `V`.
+    pub fn unarchive<V: Record>(&self, name: &str, bytes: &[u8]) -> Result<V, Error> {
         let mut aligned: rkyv::util::AlignedVec = rkyv::util::AlignedVec::new();
         aligned.extend_from_slice(bytes);
         V::view(&aligned).map(V::unarchive).map_err(|reason| Error::Corrupt {

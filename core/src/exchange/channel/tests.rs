@@ -175,7 +175,7 @@ fn without_a_credit_rows_wait_and_the_channel_becomes_full() {
 fn of_watermarks_that_wait_only_the_last_is_sent() {
     let (mut channel, mut outbox) = (channel::<u64>(1), outbox());
     let (mut seen, mut held) = (Vec::<Seen<u64>>::new(), VecDeque::new());
-    for n in 0..u64::from(CHANNEL_CREDIT_FRAMES) + 1 {
+    for n in 0..=u64::from(CHANNEL_CREDIT_FRAMES) {
         channel.push(row(n));
         channel.control(Control::Watermark(n as i64));
         channel.control(Control::Watermark(n as i64 + 100));
