@@ -116,15 +116,16 @@ impl<K, V> KeyTable<K, V> {
     /// The value at `slot`, if a key has it.
     #[inline]
     pub fn get_slot(&self, slot: Slot) -> Option<&V> {
-        let chunk = self.chunks.get((slot.0 >> CHUNK_BITS) as usize)?;
-        chunk.get(slot.0 as usize & (CHUNK_LEN - 1))?.as_ref().map(|filled| &filled.value)
+        if self.slot_count <= slot.0 {
+            return None;
+        }
+        self.chunks.get(slot).map(|filled| &filled.value)
     }
 
     /// Hash, key and value at `slot`.
     #[inline]
     pub fn entry_mut(&mut self, slot: Slot) -> (u64, &K, &mut V) {
-        let chunk = &mut self.chunks[(slot.0 >> CHUNK_BITS) as usize];
-        let filled = chunk[slot.0 as usize & (CHUNK_LEN - 1)].as_mut();
+        let filled = self.chunks.get_mut(slot).as_mut();
         let filled = filled.expect("a slot is used only while its key is there");
         (filled.hash64, &filled.key, &mut filled.value)
     }
