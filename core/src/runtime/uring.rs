@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Nothing is handed to the kernel before the next [`Ring::poll`] or [`Ring::park`]: what a turn
-//! wants travels in one system call, and what it takes back in time never happens. A connection that
-//! is resumed receives at most one buffer per poll.
+//! wants travels in one system call, and what it takes back in time never happens. A connection
+//! that is resumed receives at most one buffer per poll.
 //!
 //! Requests for a socket that is gone are ignored: its end and the request may have crossed.
 //!
@@ -33,15 +33,21 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use self::kernel::{Kernel, Op, Outcome, Ticket};
 use self::socket::{Direction, Machine, Step};
+use crate::limits::SHARD_COUNT_MAX;
 
 /// Connections that may wait to be accepted. The system's own limit applies as well.
 const BACKLOG_COUNT: i32 = 1024;
 
 /// Ids of accepted connections: the mark, the shard in 15 bits, a count in 48.
 const ACCEPTED_COUNT_BITS: u32 = 48;
-const _: () = assert!(crate::limits::SHARD_COUNT_MAX <= 1 << 15);
+const _: () = assert!(SHARD_COUNT_MAX <= 1 << 15);
 
 /// The sockets of one shard. To be used on the thread that made it.
+///
+/// What a send was answered for has been handed to the system, not to the peer: as everywhere with
+/// TCP, closing a connection that has unread bytes resets it, and the peer may miss the end.
+///
+/// A listener fails when the process has no file descriptor left for a caller.
 pub struct Ring {
     kernel: Kernel,
     sockets: BTreeMap<SocketId, Open>,
@@ -70,14 +76,18 @@ impl Ring {
     /// # Panics
     /// If a node cannot have that many shards.
     pub fn new(shard_index: u32) -> io::Result<Self> {
-        assert!(shard_index < crate::limits::SHARD_COUNT_MAX);
-        Ok(Self {
-            kernel: Kernel::new()?,
+        Ok(Self::over(Kernel::new()?, shard_index))
+    }
+
+    fn over(kernel: Kernel, shard_index: u32) -> Self {
+        assert!(shard_index < SHARD_COUNT_MAX);
+        Self {
+            kernel,
             sockets: BTreeMap::new(),
             awake: Vec::new(),
             dones: Vec::new(),
             next_accepted: SocketId::ACCEPTED | u64::from(shard_index) << ACCEPTED_COUNT_BITS,
-        })
+        }
     }
 
     /// Takes a request. What comes of it is told by a later [`Ring::poll`].
@@ -212,7 +222,8 @@ impl Ring {
                 }
             }
             Outcome::Connected(result) => {
-                let result = result.and_then(|()| open.socket.set_tcp_nodelay(true));
+                let result =
+                    result.and_then(|()| check_connected(&open.socket, open.machine.address()));
                 open.machine.on_connected(result, &mut self.dones);
             }
             Outcome::Received(result) => open.machine.on_received(result, &mut self.dones),
@@ -251,7 +262,16 @@ fn listen(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
 
 /// A socket that can be connected to `address`.
 fn connection(address: SocketAddr) -> io::Result<Socket> {
-    Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket)
+}
+
+/// Refuses a connection to itself. Where nobody listens, the system may choose for the caller the
+/// very port that is called, and TCP lets the two meet.
+fn check_connected(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    let is_itself = socket.local_addr()?.as_socket() == Some(address);
+    if is_itself { Err(io::Error::from_raw_os_error(libc::ECONNREFUSED)) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@
 //! completion brings the loan back. Dropping the ring cancels everything and waits; should the
 //! kernel not answer, the loans are leaked rather than freed under its hands.
 //!
-//! A ticket is never used twice, so cancelling what has just completed hits nothing else.
+//! A place in the table has a generation, which is part of the ticket: cancelling what has just
+//! completed does not hit what took its place.
 //!
 //! Not here: what a socket wants next (`socket.rs`), who owns it (`uring.rs`).
 
@@ -24,7 +25,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
-use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
+use io_uring::{IoUring, cqueue, opcode, squeue};
 use millstream_net::io::SocketId;
 use socket2::{SockAddr, Socket};
 
@@ -89,6 +90,17 @@ pub(super) struct Completion {
     pub(super) is_last: bool,
 }
 
+/// When completions are posted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Features {
+    /// When this thread asks for them; a flag says that it should. No interrupts. Linux 6.1.
+    Deferred,
+    /// At the next system call; a flag says that there ought to be one. Linux 5.19.
+    Cooperative,
+    /// When they are there: the thread is interrupted.
+    Plain,
+}
+
 #[derive(Debug)]
 struct Loan {
     owner: SocketId,
@@ -104,8 +116,8 @@ pub(super) struct Kernel {
     free: Vec<u32>,
     /// Entries that found the submission queue full.
     backlog: VecDeque<squeue::Entry>,
-    /// One accept serves many connections. Found out by trying.
-    accepts_many: bool,
+    /// One accept serves many connections (Linux 5.19). Found out by trying.
+    pub(super) accepts_many: bool,
     /// The eventfd that is being polled.
     bell: Option<RawFd>,
 }
@@ -116,7 +128,21 @@ impl Kernel {
     /// # Errors
     /// The operating system's; `Unsupported` before Linux 5.11.
     pub(super) fn new() -> io::Result<Self> {
-        let ring = build()?;
+        let mut result = Self::with(Features::Deferred);
+        for features in [Features::Cooperative, Features::Plain] {
+            match result {
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                    result = Self::with(features);
+                }
+                _ => break,
+            }
+        }
+        result
+    }
+
+    /// A ring with these features.
+    pub(super) fn with(features: Features) -> io::Result<Self> {
+        let ring = build(features)?;
         if !ring.params().is_feature_ext_arg() {
             let reason = "the kernel's io_uring cannot wait with a timeout: Linux 5.11 can";
             return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
@@ -329,26 +355,17 @@ impl Drop for Kernel {
     }
 }
 
-/// The ring with the most features that the kernel has.
-fn build() -> io::Result<IoUring> {
-    // Completions are posted only when this thread asks, and a flag says when to: no interrupts.
-    let deferred: fn(&mut Builder) = |builder| {
-        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
-    };
-    let cooperative: fn(&mut Builder) = |builder| {
-        builder.setup_coop_taskrun().setup_taskrun_flag();
-    };
-    let plain: fn(&mut Builder) = |_| {};
-
-    let mut last = None;
-    for set_flags in [deferred, cooperative, plain] {
-        let mut builder = IoUring::builder();
-        builder.setup_cqsize(COMPLETION_COUNT).setup_clamp();
-        set_flags(&mut builder);
-        match builder.build(SUBMISSION_COUNT) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = Some(error),
-            result => return result,
+fn build(features: Features) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder.setup_cqsize(COMPLETION_COUNT).setup_clamp();
+    match features {
+        Features::Deferred => {
+            builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         }
+        Features::Cooperative => {
+            builder.setup_coop_taskrun().setup_taskrun_flag();
+        }
+        Features::Plain => {}
     }
-    Err(last.expect("the loop ran"))
+    builder.build(SUBMISSION_COUNT)
 }
