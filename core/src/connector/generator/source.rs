@@ -5,8 +5,8 @@
 //! paced:     record n is due at t0 + (n - n0) / rate, whether anybody is ready for it or not
 //! ```
 //!
-//! Unpaced, a record is made when it is asked for. Paced, the loop is *open*: a reader that was held
-//! up hands on everything that has become due meanwhile, and each record says when it was due.
+//! Unpaced, a record is made when it is asked for. Paced, the loop is *open*: a reader that was
+//! held up hands on everything that has become due meanwhile, and each record says when it was due.
 //!
 //! A split keeps the stride it was made with, so after a restore with another parallelism every
 //! number is still produced exactly once.

@@ -1,3 +1,5 @@
+//! What the splits of one source make of their watermarks: minimum, idleness, alignment.
+
 use std::time::Duration;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What each trigger says to elements and due timers.
+
 use std::time::Duration;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Which windows cover a time, by example and by definition.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -84,7 +86,8 @@ proptest! {
     fn sliding_windows_are_those_that_cover(
         size in 1_i64..40, slide in 1_i64..40, offset in 0_i64..40, time in -200_i64..200,
     ) {
-        let sliding = Sliding { size_ms: size, slide_ms: slide, offset_ms: offset, domain: TimeDomain::Event };
+        let domain = TimeDomain::Event;
+        let sliding = Sliding { size_ms: size, slide_ms: slide, offset_ms: offset, domain };
         let mut windows = Vec::new();
         sliding.assign(&(), time, &mut windows);
         let starts = (-500..500).filter(|start| (start - offset).rem_euclid(slide) == 0);

@@ -1,8 +1,8 @@
 //! Serde's view of a CSV record.
 //!
 //! [`ByPlace`] gives a struct its fields in the struct's own order; [`ByName`] gives names and
-//! values in the file's order; [`Field`] is one value. Numbers, truth values and characters may have
-//! spaces around them; texts are taken as they are.
+//! values in the file's order; [`Field`] is one value. Numbers, truth values and characters may
+//! have spaces around them; texts are taken as they are.
 
 use std::fmt;
 use std::num::IntErrorKind;

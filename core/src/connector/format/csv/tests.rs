@@ -319,7 +319,8 @@ fn bytes_that_are_not_utf8_are_named_in_quotes_and_without() {
     let reason = "is not UTF-8; save the file as UTF-8";
     let found = read(
         &CsvFormat::<Payment>::default(),
-        b"id,card,amount,note\n1,\xff,1,x\n2,\"\xc3\",1,x\n3,a,1,\"\xc3\"\n4,\"\xc3\",\xa9,1\n5,\xc3\xa9,1,\n",
+        b"id,card,amount,note\n1,\xff,1,x\n2,\"\xc3\",1,x\n\
+          3,a,1,\"\xc3\"\n4,\"\xc3\",\xa9,1\n5,\xc3\xa9,1,\n",
     );
     assert_eq!(found[0], Err(format!("2, character 3: the byte 0xff {reason}")));
     assert_eq!(found[1], Err(format!("3, character 4: the byte 0xc3 {reason}")));
@@ -367,7 +368,8 @@ proptest! {
             prop::collection::vec("[ab,\n\"é]{0,4}", 1..4), 0..6),
         quotes_all: bool,
     ) {
-        let style = if quotes_all { ::csv::QuoteStyle::Always } else { ::csv::QuoteStyle::Necessary };
+        let style =
+            if quotes_all { ::csv::QuoteStyle::Always } else { ::csv::QuoteStyle::Necessary };
         let mut writer =
             ::csv::WriterBuilder::new().flexible(true).quote_style(style).from_writer(Vec::new());
         for row in &rows {
