@@ -6,9 +6,11 @@
 //! ```
 //!
 //! Every [`FileOp`] is answered by exactly one [`FileDone`] with the same [`OpId`]. Operations on
-//! one file are carried out in the order in which they were asked for; operations on different
+//! one file take effect, and are answered, in the order in which they were asked for (a host may
+//! carry out neighbouring reads, or writes of disjoint ranges, at once); operations on different
 //! files in any order. The requester chooses [`FileId`]s and may use one from the moment it has
-//! asked for the file to be opened: an operation on a file whose opening failed fails as well.
+//! asked for the file to be opened: an operation on a file whose opening failed fails as well. An
+//! id is free again once its file is closed, or its opening has failed.
 //!
 //! Durability: a write is durable once a later [`FileOp::Sync`] of the same file has succeeded. A
 //! name is durable once [`FileOp::Rename`] or [`FileOp::Remove`] has succeeded: the host syncs the
@@ -19,7 +21,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Names one operation of one requester; its answer carries the same number.
@@ -46,10 +48,30 @@ pub enum OpenMode {
     /// Existing file, direct I/O: offsets and lengths are multiples of
     /// [`DIRECT_ALIGNMENT_BYTES`]. For tables and checkpoints.
     ReadDirect,
-    /// New or truncated file, through the page cache, written at any offset.
+    /// New or truncated file, through the page cache, written at any offset. Not for reading.
     Create,
-    /// New or truncated file, direct I/O, written in multiples of [`DIRECT_ALIGNMENT_BYTES`].
+    /// New or truncated file, direct I/O, written in multiples of [`DIRECT_ALIGNMENT_BYTES`]. Not
+    /// for reading.
     CreateDirect,
+}
+
+impl OpenMode {
+    /// Whether the page cache is bypassed.
+    pub fn is_direct(self) -> bool {
+        matches!(self, Self::ReadDirect | Self::CreateDirect)
+    }
+
+    /// Whether a new file is made, or an old one emptied.
+    pub fn creates(self) -> bool {
+        matches!(self, Self::Create | Self::CreateDirect)
+    }
+
+    /// Whether `len` bytes at `offset` may be read or written in this mode.
+    pub fn accepts(self, offset: u64, len: usize) -> bool {
+        let is_aligned = offset.is_multiple_of(DIRECT_ALIGNMENT_BYTES as u64)
+            && len.is_multiple_of(DIRECT_ALIGNMENT_BYTES);
+        !self.is_direct() || is_aligned
+    }
 }
 
 /// Direct reads and writes start at, and span, multiples of this.
@@ -121,7 +143,8 @@ pub enum FileOp {
         /// What to remove.
         path: PathBuf,
     },
-    /// Lists the regular files that `pattern` (a path or a shell glob) names, sorted by path.
+    /// Lists the regular files that `pattern` names, sorted by path: the file of that name, else
+    /// the files in the directory of that name, else those that match the glob. None is no error.
     List {
         /// Answered under this number.
         op: OpId,
@@ -142,6 +165,27 @@ impl FileOp {
             | Self::Rename { op, .. }
             | Self::Remove { op, .. }
             | Self::List { op, .. } => *op,
+        }
+    }
+
+    /// What is being done, in the words of a [`FileFault`]. `path` is where the operation's file
+    /// is, if it is open.
+    pub fn action(&self, path: Option<&Path>) -> String {
+        let of = |verb: &str, file: &FileId| match path {
+            Some(path) => format!("{verb} {}", path.display()),
+            None => format!("{verb} file {file}, which is not open"),
+        };
+        match self {
+            Self::Open { path, .. } => format!("open {}", path.display()),
+            Self::Read { file, .. } => of("read", file),
+            Self::Write { file, .. } => of("write", file),
+            Self::Sync { file, .. } => of("sync", file),
+            Self::Close { file, .. } => of("close", file),
+            Self::Rename { from, to, .. } => {
+                format!("rename {} to {}", from.display(), to.display())
+            }
+            Self::Remove { path, .. } => format!("remove {}", path.display()),
+            Self::List { pattern, .. } => format!("list {pattern}"),
         }
     }
 }

@@ -16,10 +16,13 @@
 )]
 
 pub mod clock;
+pub mod control;
 pub mod cpu;
-
+mod host;
+pub mod node;
+mod op_ring;
 pub mod parking;
 pub mod spsc;
+pub mod storage_service;
 mod sync;
-
 pub mod uring;

@@ -174,6 +174,18 @@ impl Parker {
             *slot = Some(task.clone());
         }
     }
+
+    /// Forgets the task that the bell wakes: it has ended.
+    ///
+    /// # Panics
+    /// If this parker was not made by [`Parker::with_task`].
+    #[cfg(not(loom))]
+    pub fn clear_task(&self) {
+        let Bell::Task(slot) = &self.shared.bell else {
+            panic!("an eventfd's parker has no task");
+        };
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 impl Waker {

@@ -1,0 +1,202 @@
+//! Metrics as Prometheus text (exposition format 0.0.4).
+
+use std::fmt::Write as _;
+
+use crate::data::row::NO_EVENT_TIME;
+use crate::shard::metrics::{ShardStatus, TaskReport};
+
+/// One metric of a task: its name, kind, the question it answers, and where its value is.
+struct TaskMetric {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    value: fn(&TaskReport) -> Option<i64>,
+}
+
+/// One metric of a shard.
+struct ShardMetric {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    value: fn(&ShardStatus) -> u64,
+}
+
+const TASK_METRICS: [TaskMetric; 7] = [
+    TaskMetric {
+        name: "millstream_task_records_in_total",
+        kind: "counter",
+        help: "Records that the task has taken",
+        value: |task| Some(task.status.records_in as i64),
+    },
+    TaskMetric {
+        name: "millstream_task_records_out_total",
+        kind: "counter",
+        help: "Records that the task has given, on all outputs",
+        value: |task| Some(task.status.records_out as i64),
+    },
+    TaskMetric {
+        name: "millstream_task_late_records_total",
+        kind: "counter",
+        help: "Records that came after their time",
+        value: |task| Some(task.status.late_records as i64),
+    },
+    TaskMetric {
+        name: "millstream_task_dead_letters_total",
+        kind: "counter",
+        help: "Records that could not be read",
+        value: |task| Some(task.status.dead_letters as i64),
+    },
+    TaskMetric {
+        name: "millstream_task_watermark_ms",
+        kind: "gauge",
+        help: "Event time that the task has come to, ms since 1970",
+        value: |task| Some(task.status.watermark_ms).filter(|ms| *ms != NO_EVENT_TIME),
+    },
+    TaskMetric {
+        name: "millstream_task_queued_elements",
+        kind: "gauge",
+        help: "Elements that have arrived and were not taken",
+        value: |task| Some(task.status.queued_elements as i64),
+    },
+    TaskMetric {
+        name: "millstream_task_backpressured_ms_total",
+        kind: "counter",
+        help: "Time that the task had input and could not go on",
+        value: |task| Some(task.backpressured_ms as i64),
+    },
+];
+
+const SHARD_METRICS: [ShardMetric; 6] = [
+    ShardMetric {
+        name: "millstream_shard_busy_turns_total",
+        kind: "counter",
+        help: "Turns in which something was done",
+        value: |shard| shard.turns.busy_turns,
+    },
+    ShardMetric {
+        name: "millstream_shard_idle_turns_total",
+        kind: "counter",
+        help: "Turns in which nothing was there",
+        value: |shard| shard.turns.idle_turns,
+    },
+    ShardMetric {
+        name: "millstream_shard_stalls_total",
+        kind: "counter",
+        help: "Turns that took longer than they may",
+        value: |shard| shard.turns.stalls,
+    },
+    ShardMetric {
+        name: "millstream_shard_turn_ns_max",
+        kind: "gauge",
+        help: "Longest turn so far, nanoseconds",
+        value: |shard| shard.turns.turn_ns_max,
+    },
+    ShardMetric {
+        name: "millstream_shard_frame_bytes",
+        kind: "gauge",
+        help: "Bytes of the frame buffers that exist",
+        value: |shard| shard.frame_bytes,
+    },
+    ShardMetric {
+        name: "millstream_shard_frames_outstanding",
+        kind: "gauge",
+        help: "Frame buffers that are filled, on their way or unread",
+        value: |shard| shard.frames_outstanding,
+    },
+];
+
+/// The numbers of `shards` as text.
+pub(super) fn render(shards: &[ShardStatus]) -> String {
+    let mut text = String::new();
+    for metric in &SHARD_METRICS {
+        head(&mut text, metric.name, metric.kind, metric.help);
+        for shard in shards {
+            let value = (metric.value)(shard);
+            line(&mut text, format_args!("{}{{shard=\"{}\"}} {value}", metric.name, shard.shard));
+        }
+    }
+    turn_histogram(&mut text, shards);
+    for metric in &TASK_METRICS {
+        head(&mut text, metric.name, metric.kind, metric.help);
+        for shard in shards {
+            for task in &shard.tasks {
+                let Some(value) = (metric.value)(task) else { continue };
+                let (shard, name) = (shard.shard, escape(&task.name));
+                let labels = format_args!("shard=\"{shard}\",task=\"{name}\"");
+                line(&mut text, format_args!("{}{{{labels}}} {value}", metric.name));
+            }
+        }
+    }
+    text
+}
+
+fn turn_histogram(text: &mut String, shards: &[ShardStatus]) {
+    let name = "millstream_shard_turn_ns";
+    head(text, name, "histogram", "How long busy turns take, nanoseconds");
+    for ShardStatus { shard, turns, .. } in shards {
+        let mut count = 0;
+        for (log2, in_bucket) in turns.turn_ns_log2.iter().enumerate() {
+            count += in_bucket;
+            let limit_ns = 1_u64 << (log2 + 1);
+            line(
+                text,
+                format_args!("{name}_bucket{{shard=\"{shard}\",le=\"{limit_ns}\"}} {count}"),
+            );
+        }
+        line(text, format_args!("{name}_bucket{{shard=\"{shard}\",le=\"+Inf\"}} {count}"));
+        line(text, format_args!("{name}_sum{{shard=\"{shard}\"}} {}", turns.turn_ns_sum));
+        line(text, format_args!("{name}_count{{shard=\"{shard}\"}} {count}"));
+    }
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    line(text, format_args!("# HELP {name} {help}"));
+    line(text, format_args!("# TYPE {name} {kind}"));
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("a string takes everything");
+}
+
+/// A label's value: backslash, quote and line feed are escaped.
+fn escape(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::metrics::TurnMetrics;
+    use crate::task::TaskStatus;
+
+    #[test]
+    fn a_task_is_a_line_per_metric() {
+        let status = TaskStatus {
+            records_in: 7,
+            records_out: 5,
+            late_records: 0,
+            dead_letters: 0,
+            watermark_ms: NO_EVENT_TIME,
+            queued_elements: 0,
+            is_finished: false,
+        };
+        let task = TaskReport {
+            chain_index: 0,
+            task_index: 1,
+            name: "read \"all\"".to_string(),
+            status,
+            backpressured_ms: 3,
+        };
+        let shard = ShardStatus {
+            shard: 1,
+            turns: TurnMetrics::default(),
+            tasks: vec![task],
+            frame_bytes: 0,
+            frames_outstanding: 0,
+        };
+        let text = render(&[shard]);
+        let expected = r#"millstream_task_records_in_total{shard="1",task="read \"all\""} 7"#;
+        assert!(text.lines().any(|line| line == expected.replace(r"\\", r"\")), "{text}");
+        assert!(!text.contains("millstream_task_watermark_ms{"), "no watermark, no line");
+    }
+}

@@ -1,0 +1,210 @@
+//! What the control thread knows and decides: pure, without a thread or a socket.
+//!
+//! ```text
+//! Running ──signal──► Draining ──all shards finished──► Over(Ok)
+//!    │                   │  └─────second signal───────► Over(Interrupted)
+//!    └──────failure──────┴────────────────────────────► Over(Err)
+//! ```
+
+use std::collections::BTreeMap;
+
+use crate::data::row::Origin;
+use crate::error::Error;
+use crate::shard::event::{Command, Report};
+use crate::shard::metrics::ShardStatus;
+use crate::shard::panic::describe_origin;
+
+/// Something a shard's host tells the control thread.
+#[derive(Debug)]
+pub enum HostReport {
+    /// The shard's own report.
+    Shard(Box<Report>),
+    /// User code panicked in `operator`.
+    Panicked {
+        /// Whose code.
+        operator: String,
+        /// On which record.
+        origin: Origin,
+        /// What the panic said.
+        message: String,
+    },
+    /// The engine panicked outside an operator, or the host could not go on.
+    Died(Error),
+}
+
+/// What is to be done now.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Decision {
+    /// Nothing.
+    Nothing,
+    /// Tell every shard.
+    Tell(Command),
+    /// End the process's part in the job: every shard's host exits.
+    End,
+}
+
+/// The node as its control thread sees it.
+#[derive(Debug)]
+pub struct Node {
+    source_names: Vec<String>,
+    shards: Vec<Option<ShardStatus>>,
+    finished: Vec<bool>,
+    split_names: BTreeMap<(u32, u32), String>,
+    stall_count: u64,
+    is_draining: bool,
+    outcome: Option<Result<(), Error>>,
+}
+
+impl Node {
+    /// A node of `shard_count` shards that have just begun.
+    pub fn new(shard_count: u32, source_names: Vec<String>) -> Self {
+        let shard_count = shard_count as usize;
+        Self {
+            source_names,
+            shards: vec![None; shard_count],
+            finished: vec![false; shard_count],
+            split_names: BTreeMap::new(),
+            stall_count: 0,
+            is_draining: false,
+            outcome: None,
+        }
+    }
+
+    /// A shard's host says something.
+    pub fn on_report(&mut self, shard: u32, report: HostReport) -> Decision {
+        match report {
+            HostReport::Shard(report) => self.on_shard_report(shard, *report),
+            HostReport::Died(error) => self.fail(error),
+            HostReport::Panicked { operator, origin, message } => {
+                let names = &self.split_names;
+                let origin = describe_origin(origin, &self.source_names, |source, split| {
+                    names.get(&(source, split)).cloned()
+                });
+                self.fail(Error::Panicked { operator, origin, message })
+            }
+        }
+    }
+
+    /// The user asks for an end: drain first; at once the second time.
+    pub fn on_signal(&mut self) -> Decision {
+        if self.is_draining {
+            return self.fail(Error::Interrupted);
+        }
+        self.is_draining = true;
+        tracing::info!("draining: sources end, what is under way is processed");
+        Decision::Tell(Command::Drain)
+    }
+
+    /// How it ended, once it has.
+    pub fn take_outcome(&mut self) -> Option<Result<(), Error>> {
+        self.outcome.take()
+    }
+
+    /// Whether it goes on.
+    pub fn is_running(&self) -> bool {
+        self.outcome.is_none()
+    }
+
+    /// What the shards said last about how they stand.
+    pub fn statuses(&self) -> impl Iterator<Item = &ShardStatus> {
+        self.shards.iter().flatten()
+    }
+
+    /// Turns that took too long, on all shards.
+    pub fn stall_count(&self) -> u64 {
+        self.stall_count
+    }
+
+    fn on_shard_report(&mut self, shard: u32, report: Report) -> Decision {
+        match report {
+            Report::Finished => {
+                self.finished[shard as usize] = true;
+                if self.outcome.is_none() && self.finished.iter().all(|finished| *finished) {
+                    self.outcome = Some(Ok(()));
+                    return Decision::End;
+                }
+            }
+            Report::Failed(error) => return self.fail(error),
+            Report::Stalled { turn_ns } => {
+                self.stall_count += 1;
+                if self.stall_count.is_power_of_two() {
+                    let stalls = self.stall_count;
+                    tracing::warn!(shard, turn_us = turn_ns / 1000, stalls, "turn took too long");
+                }
+            }
+            Report::SplitNamed { source, split } => {
+                let name = format!("{}, {}", split.name, split.unit);
+                self.split_names.insert((source, split.split), name);
+            }
+            // Nothing triggers checkpoints yet on a real node.
+            Report::Snapshot { .. } => {}
+            Report::Status(status) => self.shards[shard as usize] = Some(status),
+        }
+        Decision::Nothing
+    }
+
+    fn fail(&mut self, error: Error) -> Decision {
+        if self.outcome.is_some() {
+            return Decision::Nothing;
+        }
+        self.outcome = Some(Err(error));
+        Decision::End
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::env::SplitName;
+
+    fn shard(report: Report) -> HostReport {
+        HostReport::Shard(Box::new(report))
+    }
+
+    #[test]
+    fn it_ends_when_the_last_shard_has_finished() {
+        let mut node = Node::new(2, Vec::new());
+        assert_eq!(node.on_report(1, shard(Report::Finished)), Decision::Nothing);
+        assert_eq!(node.on_report(0, shard(Report::Finished)), Decision::End);
+        assert!(matches!(node.take_outcome(), Some(Ok(()))));
+    }
+
+    #[test]
+    fn the_first_signal_drains_and_the_second_ends() {
+        let mut node = Node::new(1, Vec::new());
+        assert_eq!(node.on_signal(), Decision::Tell(Command::Drain));
+        assert!(node.is_running());
+        assert_eq!(node.on_signal(), Decision::End);
+        assert!(matches!(node.take_outcome(), Some(Err(Error::Interrupted))));
+    }
+
+    #[test]
+    fn the_first_failure_counts() {
+        let mut node = Node::new(2, Vec::new());
+        let failed = |what: &str| shard(Report::Failed(Error::bug("sum", what)));
+        assert_eq!(node.on_report(0, failed("first")), Decision::End);
+        assert_eq!(node.on_report(1, failed("second")), Decision::Nothing);
+        let outcome = node.take_outcome().expect("it has ended");
+        assert!(outcome.expect_err("it failed").to_string().contains("first"));
+    }
+
+    #[test]
+    fn a_panic_names_the_record_even_of_another_shards_source() {
+        let mut node = Node::new(2, vec!["payments".to_string()]);
+        let split = SplitName { split: 4, name: "a.csv".to_string(), unit: "byte" };
+        let named = shard(Report::SplitNamed { source: 0, split });
+        assert_eq!(node.on_report(0, named), Decision::Nothing);
+        let panicked = HostReport::Panicked {
+            operator: "score".to_string(),
+            origin: Origin::new(0, 4, 99),
+            message: "index out of bounds".to_string(),
+        };
+        assert_eq!(node.on_report(1, panicked), Decision::End);
+        let error = node.take_outcome().expect("it has ended").expect_err("it failed").to_string();
+        assert_eq!(
+            error,
+            "operator score panicked at source payments, a.csv, byte 99: index out of bounds"
+        );
+    }
+}

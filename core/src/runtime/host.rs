@@ -1,0 +1,264 @@
+//! One shard's thread: the loop that runs it to completion, turn by turn.
+//!
+//! ```text
+//! now ──► gather: orders, peers' descriptors, file answers, socket news
+//!     ──► Shard::turn
+//!     ──► carry out: rings to peers (published once a turn), storage service, sockets, reports
+//!     ──► idle: look again, yield, or sleep until woken
+//! ```
+//!
+//! The loop enters the kernel only when sockets have something to submit or nothing is there to do.
+//! A descriptor that finds its ring full waits in `overflow`: data is bounded by credits, control
+//! elements are few, so it stays short.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use millstream_net::io::SocketDone;
+use millstream_storage::io::FileDone;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::config::Idle;
+use crate::error::Error;
+use crate::exchange::descriptor::Descriptor;
+use crate::runtime::clock::Clock;
+use crate::runtime::control::Order;
+use crate::runtime::control::node::HostReport;
+use crate::runtime::parking::{Parker, Waker};
+use crate::runtime::spsc::{Consumer, Producer};
+use crate::runtime::storage_service::StorageHandle;
+use crate::runtime::uring::Ring;
+use crate::shard::event::{Effect, Event};
+use crate::shard::metrics::ShardStatus;
+use crate::shard::panic::panic_message;
+use crate::shard::{Next, Shard};
+
+/// Traffic is recent for this long: about the time that a wake-up takes, so that sleeping less
+/// would not have been worth it.
+const SPIN_FOR: Duration = Duration::from_micros(50);
+
+/// How long a shard lets others run before it sleeps.
+const YIELD_FOR: Duration = Duration::from_micros(200);
+
+/// Longest sleep: what a lost wake-up could cost at worst.
+const PARK_MAX: Duration = Duration::from_millis(1);
+
+/// Descriptors taken from a peer in one turn.
+const PEER_BUDGET: usize = 256;
+
+/// The rings to and from another shard.
+pub(super) struct Peer {
+    pub(super) outbound: Producer<Descriptor>,
+    pub(super) inbound: Consumer<Descriptor>,
+    pub(super) waker: Waker,
+    overflow: VecDeque<Descriptor>,
+    is_dirty: bool,
+}
+
+impl Peer {
+    pub(super) fn new(
+        outbound: Producer<Descriptor>,
+        inbound: Consumer<Descriptor>,
+        waker: Waker,
+    ) -> Self {
+        Self { outbound, inbound, waker, overflow: VecDeque::new(), is_dirty: false }
+    }
+
+    fn send(&mut self, descriptor: Descriptor) {
+        self.is_dirty = true;
+        if !self.overflow.is_empty() {
+            self.overflow.push_back(descriptor);
+        } else if let Err(descriptor) = self.outbound.stage(descriptor) {
+            self.overflow.push_back(descriptor);
+        }
+    }
+
+    /// Publishes what was sent in this turn.
+    fn publish(&mut self) {
+        if !self.is_dirty {
+            return;
+        }
+        while let Some(descriptor) = self.overflow.pop_front() {
+            if let Err(descriptor) = self.outbound.stage(descriptor) {
+                self.overflow.push_front(descriptor);
+                break;
+            }
+        }
+        self.is_dirty = !self.overflow.is_empty();
+        self.outbound.publish();
+        self.waker.wake();
+    }
+}
+
+/// Everything that one shard's thread owns.
+pub(super) struct Host {
+    pub(super) index: u32,
+    pub(super) shard: Shard,
+    pub(super) clock: Clock,
+    pub(super) idle: Idle,
+    /// By shard; none for the shard itself.
+    pub(super) peers: Vec<Option<Peer>>,
+    pub(super) orders: Consumer<Order>,
+    pub(super) reports: UnboundedSender<(u32, HostReport)>,
+    pub(super) storage: StorageHandle,
+    pub(super) sockets: Ring,
+    pub(super) parker: Parker,
+}
+
+/// Buffers of one turn, kept for the next.
+#[derive(Default)]
+struct Scratch {
+    events: Vec<Event>,
+    effects: Vec<Effect>,
+    descriptors: Vec<Descriptor>,
+    files: Vec<FileDone>,
+    sockets: Vec<SocketDone>,
+}
+
+impl Host {
+    /// Runs the shard until the control thread says that it is enough.
+    pub(super) fn run(mut self) -> ShardStatus {
+        let shard = &mut self.shard;
+        match catch_unwind(AssertUnwindSafe(|| shard.open(&BTreeMap::new()))) {
+            Ok(Ok(())) => self.turns(),
+            Ok(Err(error)) => {
+                self.report(HostReport::Died(error));
+                self.await_exit();
+            }
+            Err(payload) => {
+                self.on_panic(&*payload);
+                self.await_exit();
+            }
+        }
+        self.shard.status()
+    }
+
+    fn turns(&mut self) {
+        let mut scratch = Scratch::default();
+        let mut busy_at = Duration::ZERO;
+        loop {
+            let now = self.clock.now();
+            if !self.gather(now, &mut scratch) {
+                return;
+            }
+            let had_events = !scratch.events.is_empty();
+            let (shard, Scratch { events, effects, .. }) = (&mut self.shard, &mut scratch);
+            if let Err(payload) =
+                catch_unwind(AssertUnwindSafe(|| shard.turn(now, events, effects)))
+            {
+                self.on_panic(&*payload);
+                self.await_exit();
+                return;
+            }
+            self.carry_out(now, &mut scratch.effects);
+            let next = self.shard.next();
+            if had_events || next == Next::Busy {
+                busy_at = now;
+            } else {
+                self.idle(now, busy_at, next);
+            }
+        }
+    }
+
+    /// Collects what has happened; `false` if the thread is to end.
+    fn gather(&mut self, now: Duration, scratch: &mut Scratch) -> bool {
+        let Scratch { events, descriptors, files, sockets, .. } = scratch;
+        while let Some(order) = self.orders.pop() {
+            match order {
+                Order::Command(command) => events.push(Event::Command(command)),
+                Order::Exit => return false,
+            }
+        }
+        for (from, peer) in (0..).zip(&mut self.peers) {
+            let Some(peer) = peer else { continue };
+            peer.inbound.pop_into(descriptors, PEER_BUDGET);
+            let received = descriptors.drain(..);
+            events.extend(received.map(|descriptor| Event::Peer { from, descriptor }));
+        }
+        self.storage.poll(now, files);
+        events.extend(files.drain(..).map(Event::File));
+        self.sockets.poll(sockets);
+        events.extend(sockets.drain(..).map(Event::Socket));
+        true
+    }
+
+    fn carry_out(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send { to, descriptor } => {
+                    let peer = self.peers[to as usize].as_mut();
+                    peer.expect("a shard does not send to itself").send(descriptor);
+                }
+                Effect::File(op) => self.storage.submit(op),
+                Effect::Socket(op) => self.sockets.submit(op),
+                Effect::Stdout(bytes) => self.print(&bytes),
+                Effect::Report(report) => self.report(HostReport::Shard(report)),
+            }
+        }
+        self.storage.flush(now);
+        self.peers.iter_mut().flatten().for_each(Peer::publish);
+    }
+
+    /// Nothing is there to do now.
+    fn idle(&mut self, now: Duration, busy_at: Duration, next: Next) {
+        let quiet_for = now.saturating_sub(busy_at);
+        match self.idle {
+            Idle::Spin => std::hint::spin_loop(),
+            _ if quiet_for < SPIN_FOR => std::hint::spin_loop(),
+            Idle::Yield => std::thread::yield_now(),
+            _ if quiet_for < YIELD_FOR => std::thread::yield_now(),
+            Idle::Park | Idle::Auto => {
+                let timeout = match next {
+                    Next::At(due) => due.saturating_sub(now).min(PARK_MAX),
+                    _ => PARK_MAX,
+                };
+                self.park(timeout);
+            }
+        }
+    }
+
+    fn park(&mut self, timeout: Duration) {
+        let Self { peers, orders, storage, sockets, parker, .. } = self;
+        let is_idle = || {
+            orders.is_empty()
+                && storage.is_idle()
+                && peers.iter_mut().flatten().all(|peer| peer.inbound.is_empty())
+        };
+        parker.park(is_idle, || sockets.park(timeout, parker.eventfd()));
+        parker.drain();
+    }
+
+    fn print(&self, bytes: &[u8]) {
+        let mut stdout = std::io::stdout().lock();
+        if let Err(source) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            let action = "write to standard output".to_string();
+            self.report(HostReport::Died(Error::System { action, source }));
+        }
+    }
+
+    fn on_panic(&self, payload: &(dyn std::any::Any + Send)) {
+        let message = panic_message(payload);
+        self.report(match self.shard.running() {
+            Some((operator, origin)) => HostReport::Panicked { operator, origin, message },
+            None => HostReport::Died(Error::bug(format!("shard {}", self.index), message)),
+        });
+    }
+
+    /// The control thread is gone only if the whole node is: then nobody needs the report.
+    fn report(&self, report: HostReport) {
+        drop(self.reports.send((self.index, report)));
+    }
+
+    /// Waits for the order to end the thread, without touching the shard again.
+    fn await_exit(&mut self) {
+        loop {
+            match self.orders.pop() {
+                Some(Order::Exit) => return,
+                Some(Order::Command(_)) => {}
+                None => std::thread::sleep(PARK_MAX),
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Operations are answered once, with what they own, cancelled or not.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use super::super::parking::Parker;
+use super::*;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn uring() -> Uring<u32> {
+    Uring::new(8).expect("io_uring is available")
+}
+
+/// Waits for `count` answers, sorted by tag.
+fn wait(uring: &mut Uring<u32>, count: usize) -> Vec<Completion<u32>> {
+    let mut completions = Vec::new();
+    while completions.len() < count {
+        uring.wait(LONG, &mut completions).expect("the ring works");
+    }
+    completions.sort_by_key(|completion| completion.tag);
+    completions
+}
+
+fn temporary_file() -> Rc<OwnedFd> {
+    Rc::new(tempfile::tempfile().expect("a temporary file can be made").into())
+}
+
+fn connection() -> (TcpStream, Rc<OwnedFd>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let peer = TcpStream::connect(address).expect("it listens");
+    let (socket, _) = listener.accept().expect("somebody called");
+    (peer, Rc::new(socket.into()))
+}
+
+fn bytes_of(op: Option<Op>) -> Bytes {
+    match op {
+        Some(
+            Op::Read { bytes, .. }
+            | Op::Write { bytes, .. }
+            | Op::Receive { bytes, .. }
+            | Op::Send { bytes, .. },
+        ) => bytes,
+        other => panic!("no operation with bytes: {other:?}"),
+    }
+}
+
+#[test]
+fn more_operations_than_entries_write_and_read_back() {
+    let mut uring = uring();
+    let file = temporary_file();
+    for number in 0..100_u32 {
+        let bytes = Bytes::Vec(number.to_le_bytes().to_vec());
+        let offset = u64::from(number) * 4;
+        uring.start(number, Op::Write { file: Rc::clone(&file), offset, bytes, written: 0 });
+    }
+    assert_eq!(uring.in_flight_count(), 100);
+    assert!(wait(&mut uring, 100).iter().all(|done| done.result.as_ref().is_ok_and(|n| *n == 4)));
+
+    uring.start(0, Op::Sync { file: Rc::clone(&file), data_only: true });
+    let bytes = Bytes::Vec(Vec::with_capacity(1_000));
+    uring.start(1, Op::Read { file: Rc::clone(&file), offset: 0, len: 1_000, bytes });
+    let mut buffer = Buffer::heap(64);
+    buffer.extend_from_slice(b"head");
+    let bytes = Bytes::Aligned(buffer);
+    uring.start(2, Op::Read { file: Rc::clone(&file), offset: 4, len: 5, bytes });
+    let mut done = wait(&mut uring, 3);
+    assert_eq!(bytes_of(done.remove(2).op).as_slice(), b"head\x01\0\0\0\x02");
+    let read = bytes_of(done.remove(1).op);
+    assert_eq!(read.len(), 400);
+    let numbers = read.as_slice().chunks(4).map(|chunk| chunk[0]);
+    assert!(numbers.eq(0..100));
+    assert_eq!(uring.in_flight_count(), 0);
+}
+
+#[test]
+fn errors_come_back_with_the_operation() {
+    let mut uring = uring();
+    let (reader, _writer) = std::io::pipe().expect("descriptors are left");
+    let file = Rc::new(reader.into());
+    uring.start(7, Op::Write { file, offset: 0, bytes: Bytes::Vec(vec![1]), written: 0 });
+    let done = wait(&mut uring, 1).remove(0);
+    assert_eq!(done.result.expect_err("read only").raw_os_error(), Some(libc::EBADF));
+    assert_eq!(bytes_of(done.op).as_slice(), [1]);
+}
+
+#[test]
+fn accept_connect_send_and_receive() {
+    let mut uring = uring();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound").into();
+    let listener = Rc::new(listener.into());
+    uring.start(0, Op::Accept { listener, accepted: None });
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket: Rc<OwnedFd> = Rc::new(socket.expect("descriptors are left").into());
+    uring.start(1, Op::Connect { socket: Rc::clone(&socket), address: Box::new(address) });
+    let done = wait(&mut uring, 2).remove(0);
+    let Some(Op::Accept { accepted: Some(accepted), .. }) = done.op else {
+        panic!("nothing accepted: {done:?}");
+    };
+    let accepted = Rc::new(accepted);
+
+    uring.start(0, Op::Receive { socket: accepted, bytes: Bytes::Vec(Vec::with_capacity(64)) });
+    uring.start(1, Op::Send { socket, bytes: Bytes::Vec(b"..hello".to_vec()), sent: 2 });
+    assert_eq!(bytes_of(wait(&mut uring, 2).remove(0).op).as_slice(), b"hello");
+}
+
+#[test]
+fn a_cancelled_operation_gives_its_buffer_back() {
+    let mut uring = uring();
+    let (mut peer, socket) = connection();
+    let bytes = || Bytes::Vec(Vec::with_capacity(64));
+    let number = uring.start(1, Op::Receive { socket: Rc::clone(&socket), bytes: bytes() });
+    uring.cancel(number);
+    let done = wait(&mut uring, 1).remove(0);
+    assert_eq!(done.result.expect_err("cancelled").raw_os_error(), Some(libc::ECANCELED));
+
+    // The slot is used again; a second cancellation of its old tenant does not hit the new one.
+    uring.start(2, Op::Receive { socket, bytes: bytes() });
+    uring.cancel(number);
+    peer.write_all(b"x").expect("the peer is there");
+    let done = wait(&mut uring, 1).remove(0);
+    assert_eq!((done.tag, bytes_of(done.op).as_slice()), (2, b"x".as_slice()));
+}
+
+#[test]
+fn a_dropped_ring_lets_go_of_what_is_in_flight() {
+    let (mut peer, socket) = connection();
+    let mut uring = uring();
+    for tag in 0..20 {
+        let bytes = Bytes::Vec(Vec::with_capacity(64));
+        uring.start(tag, Op::Receive { socket: Rc::clone(&socket), bytes });
+    }
+    uring.poll(&mut Vec::new()).expect("the ring works");
+    drop(uring);
+    drop(Rc::into_inner(socket).expect("the ring has given its shares back"));
+    assert_eq!(peer.read(&mut [0; 8]).expect("closed in good order"), 0);
+}
+
+#[test]
+fn the_bell_ends_a_wait_again_and_again() {
+    let mut uring = uring();
+    let parker = Parker::with_eventfd().expect("descriptors are left");
+    let eventfd = parker.eventfd().try_clone_to_owned().expect("descriptors are left");
+    uring.start(9, Op::Bell { eventfd: Rc::new(eventfd) });
+    for _ in 0..3 {
+        let waker = parker.waker();
+        let thread = std::thread::spawn(move || waker.kick());
+        let done = wait(&mut uring, 1);
+        assert!(done.iter().all(|done| done.tag == 9 && done.op.is_none()), "{done:?}");
+        thread.join().expect("the thread does not panic");
+        parker.drain();
+    }
+}
+
+#[test]
+fn a_wait_without_answers_ends_in_time() {
+    let mut completions = Vec::new();
+    uring().wait(Duration::from_millis(1), &mut completions).expect("the ring works");
+    assert!(completions.is_empty());
+}
