@@ -1,3 +1,5 @@
+//! A channel is FIFO, lossless and bounded, whatever is sent and whenever credit comes back.
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;

@@ -8,13 +8,13 @@
 //! ```
 //!
 //! All three fire in slices: a watermark makes windows due, they fire as far as the turn's budget
-//! goes, and the watermark goes on when the last one has. Rows may come in between. They are late or
-//! not by the new watermark at once, and a row of a key that still has windows to fire fires those
-//! first. So every key sees what it would see if everything fired at once.
+//! goes, and the watermark goes on when the last one has. Rows may come in between. They are late
+//! or not by the new watermark at once, and a row of a key that still has windows to fire fires
+//! those first. So every key sees what it would see if everything fired at once.
 //!
-//! A record is late if all windows it belongs to have been cleaned up: the watermark has reached the
-//! window's last millisecond plus the allowed lateness. Late records are counted and go to the side
-//! output for late records, if there is one.
+//! A record is late if all windows it belongs to have been cleaned up: the watermark has reached
+//! the window's last millisecond plus the allowed lateness. Late records are counted and go to the
+//! side output for late records, if there is one.
 //!
 //! The result's event time is the last millisecond of its window.
 //!

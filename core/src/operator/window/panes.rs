@@ -2,8 +2,8 @@
 //! it has.
 //!
 //! ```text
-//! slices, oldest first:  │ front: sums from here │ back: as they came │ open: not part of any     │
-//!                        │ to the front's end    │ and their sum      │ window that has fired     │
+//! slices, oldest first:  │ front: sums from here │ back: as they came │ open: in no window   │
+//!                        │ to the front's end    │ and their sum      │ that has fired yet   │
 //!                        └──── one window: sum at its first slice + sum of the back ──┘
 //! ```
 //!
@@ -14,8 +14,8 @@
 //! and each window one, however long it is: two stacks, back to back.
 //!
 //! *Stragglers* are records behind the watermark whose slice is in the front, where nothing can be
-//! added to one slice. They are slices of their own, newest first, with sums like the front's. There
-//! are few: those of the front's slices only, and all gone when it is empty.
+//! added to one slice. They are slices of their own, newest first, with sums like the front's.
+//! There are few: those of the front's slices only, and all gone when it is empty.
 //!
 //! With allowed lateness the slices of windows that may still fire again are kept a second time, as
 //! they came: the *history*.

@@ -185,8 +185,8 @@ where
     A: WindowAggregate,
     F: WindowFunction<K, A::Out>,
 {
-    /// Aggregates the rows of each key (`key_of(record)`, hashed to the row's hash) over the windows
-    /// of `by`, and hands the result to `function`.
+    /// Aggregates the rows of each key (`key_of(record)`, hashed to the row's hash) over the
+    /// windows of `by`, and hands the result to `function`.
     pub fn new(
         by: SlicedBy,
         key_of: S,

@@ -6,8 +6,8 @@
 //! fired    [11:55, 12:00) ── table                           until its allowed lateness is over
 //! ```
 //!
-//! A record costs one look-up in its window's table. Slots of a table are handed out in the order of
-//! keys' first records and none is ever removed, so firing is a walk over `0..len` that may stop
+//! A record costs one look-up in its window's table. Slots of a table are handed out in the order
+//! of keys' first records and none is ever removed, so firing is a walk over `0..len` that may stop
 //! anywhere: what lies before the cursor has fired. Then the whole table is dropped.
 //!
 //! Not here: windows that overlap (`sliding.rs`), triggers, evictors, sessions (`general.rs`).
@@ -74,8 +74,8 @@ where
     A: WindowAggregate,
     F: WindowFunction<K, A::Out>,
 {
-    /// Aggregates the rows of each key (`key_of(record)`, hashed to the row's hash) over the windows
-    /// of `by`, and hands the result to `function`.
+    /// Aggregates the rows of each key (`key_of(record)`, hashed to the row's hash) over the
+    /// windows of `by`, and hands the result to `function`.
     ///
     /// # Panics
     /// If windows of `by` overlap.
@@ -302,8 +302,8 @@ where
         }
     }
 
-    /// Windows that have fired are put among the others, all their keys early: the next firing sorts
-    /// them out.
+    /// Windows that have fired are put among the others, all their keys early: the next firing
+    /// sorts them out.
     fn restore(
         &mut self,
         reader: &SnapshotReader<'_>,
