@@ -1,5 +1,14 @@
-//! What the tests of connectors share: an environment, and an output that remembers.
+//! What the tests of connectors share: an environment, an output that remembers, and a disk.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use millstream_storage::io::{
+    FileAnswer, FileDone, FileEntry, FileFault, FileId, FileOp, OpenMode,
+};
+
+use crate::connector::generator::draw::Draw;
 use crate::data::key_group::KeyGroupCount;
 use crate::data::row::Row;
 use crate::operator::env::TaskPlace;
@@ -44,5 +53,152 @@ impl Output<Nothing> for NoOutput<'_> {
 
     fn env(&self) -> &TaskEnv {
         self.0
+    }
+}
+
+/// Files in memory, and answers in an order drawn from a seed: operations on one file in order,
+/// others in any.
+#[derive(Debug)]
+pub(crate) struct MemoryDisk {
+    pub(crate) files: BTreeMap<PathBuf, Vec<u8>>,
+    /// What the system says about a path, whatever is done with it.
+    pub(crate) faults: BTreeMap<PathBuf, std::io::ErrorKind>,
+    open: BTreeMap<FileId, PathBuf>,
+    waiting: Vec<FileOp>,
+    draw: Draw,
+}
+
+impl MemoryDisk {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            files: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            open: BTreeMap::new(),
+            waiting: Vec::new(),
+            draw: Draw::of_record(seed, 0),
+        }
+    }
+
+    /// With a file.
+    pub(crate) fn with(mut self, path: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        self.files.insert(path.into(), bytes.into());
+        self
+    }
+
+    /// With a path that cannot be used.
+    pub(crate) fn failing(mut self, path: &str, kind: std::io::ErrorKind) -> Self {
+        self.faults.insert(path.into(), kind);
+        self
+    }
+
+    /// Accepts what `env` asks for.
+    pub(crate) fn accept(&mut self, env: &TaskEnv) {
+        self.waiting.append(&mut env.requests.borrow_mut().files);
+    }
+
+    /// Carries out one of the operations that wait; none if none does.
+    pub(crate) fn answer(&mut self) -> Option<FileDone> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let drawn = self.draw.below(self.waiting.len() as u64) as usize;
+        let file = file_of(&self.waiting[drawn]);
+        let same_file = |op: &FileOp| file.is_some() && file_of(op) == file;
+        let first = self.waiting.iter().position(same_file).unwrap_or(drawn);
+        let op = self.waiting.remove(first);
+        let id = op.id();
+        let action = format!("{op:?}").split(' ').next().unwrap_or_default().to_lowercase();
+        let (path, result) = self.carry_out(op);
+        let fault = |source| FileFault { action: format!("{action} {}", path.display()), source };
+        Some(FileDone { op: id, result: result.map_err(fault) })
+    }
+
+    fn carry_out(&mut self, op: FileOp) -> (PathBuf, std::io::Result<FileAnswer>) {
+        let path = match &op {
+            FileOp::Open { path, .. } | FileOp::Remove { path, .. } => path.clone(),
+            FileOp::Rename { from, .. } => from.clone(),
+            FileOp::List { pattern, .. } => pattern.into(),
+            FileOp::Read { file, .. }
+            | FileOp::Write { file, .. }
+            | FileOp::Sync { file, .. }
+            | FileOp::Close { file, .. } => self.open[file].clone(),
+        };
+        if let (Some(kind), false) = (self.faults.get(&path), matches!(op, FileOp::Close { .. })) {
+            if let FileOp::Open { file, path, .. } = op {
+                self.open.insert(file, path);
+            }
+            return (path, Err((*kind).into()));
+        }
+        let answer = match op {
+            FileOp::Open { file, path, mode, .. } => {
+                self.open.insert(file, path.clone());
+                if mode == OpenMode::Create {
+                    self.files.insert(path.clone(), Vec::new());
+                }
+                match self.files.get(&path) {
+                    Some(bytes) => Ok(FileAnswer::Opened { size_bytes: bytes.len() as u64 }),
+                    None => Err(std::io::ErrorKind::NotFound.into()),
+                }
+            }
+            FileOp::Read { offset, len, .. } => {
+                let bytes = &self.files[&path];
+                let start = bytes.len().min(offset as usize);
+                let end = bytes.len().min(start + len);
+                Ok(FileAnswer::Read { bytes: bytes[start..end].to_vec() })
+            }
+            FileOp::Write { offset, bytes, .. } => {
+                let content = self.files.get_mut(&path).expect("it is open");
+                let end = content.len().max(offset as usize + bytes.len());
+                content.resize(end, 0);
+                content[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
+                Ok(FileAnswer::Written { bytes })
+            }
+            FileOp::Sync { .. } => Ok(FileAnswer::Synced),
+            FileOp::Close { file, .. } => {
+                self.open.remove(&file);
+                Ok(FileAnswer::Closed)
+            }
+            FileOp::Rename { from, to, .. } => {
+                let bytes = self.files.remove(&from).expect("what is renamed is there");
+                self.files.insert(to, bytes);
+                Ok(FileAnswer::Renamed)
+            }
+            FileOp::Remove { path, .. } => {
+                self.files.remove(&path);
+                Ok(FileAnswer::Removed)
+            }
+            FileOp::List { pattern, .. } => Ok(FileAnswer::Listed { files: self.list(&pattern) }),
+        };
+        (path, answer)
+    }
+
+    /// A path, a directory, or a directory and `*` with an ending.
+    fn list(&self, pattern: &str) -> Vec<FileEntry> {
+        let pattern = pattern.trim_end_matches('/');
+        let is_meant = |path: &Path| match pattern.split_once('*') {
+            Some((start, end)) => {
+                let text = path.to_string_lossy();
+                text.starts_with(start) && text.ends_with(end)
+            }
+            None => path == Path::new(pattern) || path.parent() == Some(Path::new(pattern)),
+        };
+        let meant = self.files.iter().filter(|(path, _)| is_meant(path));
+        let entry = |(path, bytes): (&PathBuf, &Vec<u8>)| FileEntry {
+            path: path.clone(),
+            size_bytes: bytes.len() as u64,
+            modified: SystemTime::UNIX_EPOCH,
+        };
+        meant.map(entry).collect()
+    }
+}
+
+fn file_of(op: &FileOp) -> Option<FileId> {
+    match op {
+        FileOp::Open { file, .. }
+        | FileOp::Read { file, .. }
+        | FileOp::Write { file, .. }
+        | FileOp::Sync { file, .. }
+        | FileOp::Close { file, .. } => Some(*file),
+        FileOp::Rename { .. } | FileOp::Remove { .. } | FileOp::List { .. } => None,
     }
 }

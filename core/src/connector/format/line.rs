@@ -61,6 +61,11 @@ impl LineFinder {
         }
     }
 
+    /// The window begins elsewhere now.
+    pub fn restart(&mut self) {
+        self.searched = 0;
+    }
+
     /// Whether the window stands within a line that was too long.
     pub fn is_skipping(&self) -> bool {
         self.is_skipping

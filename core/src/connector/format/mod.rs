@@ -53,14 +53,20 @@ pub trait Decode: 'static {
     /// What a record becomes.
     type Record;
 
-    /// Reads what stands before the first record. `bytes` begins at the first byte of the file;
+    /// Whether something stands before the first record, so that [`Decode::header`] must see the
+    /// beginning of a file even if only its end is to be read.
+    fn has_header(&self) -> bool {
+        false
+    }
+
+    /// Reads what stands before the first record; must be called first. `bytes` begins at the first byte of the file;
     /// `is_end` says that nothing follows it.
     fn header(&mut self, _bytes: &[u8], _is_end: bool) -> Header {
         Header::Read(Taken::default())
     }
 
     /// Reads the record at the start of `bytes`, which is not empty; `is_end` says that nothing
-    /// follows it. After [`Decoded::More`] it is called with at least the same bytes again.
+    /// follows it, and then the answer is not [`Decoded::More`]. After [`Decoded::More`] it is called with at least the same bytes again.
     fn decode(&mut self, bytes: &[u8], is_end: bool) -> Decoded<Self::Record>;
 
     /// Whether it stands within a record that is too long and passes over the rest of it.

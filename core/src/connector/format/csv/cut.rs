@@ -97,6 +97,12 @@ impl Cutter {
         self.finder.skip_line();
     }
 
+    /// The window begins elsewhere now.
+    pub(super) fn restart(&mut self) {
+        self.finder.restart();
+        self.attempt_at = 0;
+    }
+
     /// Cuts the record at the start of `bytes`; `is_end` says that nothing follows them.
     pub(super) fn cut<'a>(&'a mut self, bytes: &'a [u8], is_end: bool) -> Cut<'a> {
         if bytes.len() < self.attempt_at && !is_end {

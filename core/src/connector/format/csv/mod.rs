@@ -142,6 +142,10 @@ impl<T: DeserializeOwned + 'static> CsvDecoder<T> {
 impl<T: DeserializeOwned + 'static> Decode for CsvDecoder<T> {
     type Record = T;
 
+    fn has_header(&self) -> bool {
+        self.settings.columns.is_none()
+    }
+
     fn header(&mut self, bytes: &[u8], is_end: bool) -> Header {
         if let Some(names) = self.settings.columns.clone() {
             return self.set_columns(names, Taken::default());
@@ -159,7 +163,11 @@ impl<T: DeserializeOwned + 'static> Decode for CsvDecoder<T> {
                     continue;
                 }
                 Cut::More if is_end && rest.is_empty() => return Header::Read(before),
-                Cut::More => return Header::More,
+                Cut::More => {
+                    // The blank lines before it will be seen again.
+                    self.cutter.restart();
+                    return Header::More;
+                }
                 Cut::Bad(fault, _) => return Header::Wrong(fault),
                 Cut::Rest(_) | Cut::TooLong(_) => return Header::Wrong(too_long()),
             };
