@@ -53,9 +53,12 @@ pub fn run(program: &Program, config: &Config, handle_signals: bool) -> Result<J
     let parkers: Result<Vec<_>, _> = program.plans.iter().map(|_| Parker::with_eventfd()).collect();
     let parkers = parkers.map_err(|source| system("make an eventfd", source))?;
     let wakers: Vec<_> = parkers.iter().map(Parker::waker).collect();
-    let (_service, storages) =
-        StorageService::start(driver(config.storage_service), placement.housekeeping, wakers.clone())
-            .map_err(|source| system("start the storage service", source))?;
+    let (_service, storages) = StorageService::start(
+        driver(config.storage_service),
+        placement.housekeeping,
+        wakers.clone(),
+    )
+    .map_err(|source| system("start the storage service", source))?;
     let (reports, received) = unbounded_channel();
     let (clock, start_ms) = (Clock::start(), wall_ms());
     let mut links = Vec::new();

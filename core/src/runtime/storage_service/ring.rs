@@ -25,8 +25,8 @@ use millstream_storage::io::{DIRECT_ALIGNMENT_BYTES, FileAnswer};
 use super::blocking;
 use super::desk::Desk;
 use super::queue::{Files, Job, Outcome, Ticket, Work};
-use crate::runtime::parking::Parker;
 use crate::runtime::op_ring::{Bytes, Completion, Op, Uring};
+use crate::runtime::parking::Parker;
 
 /// Operations in the kernel at once.
 const DEPTH: usize = 128;
