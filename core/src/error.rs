@@ -95,6 +95,15 @@ pub enum Error {
     /// The user asked a second time for an end.
     #[error("interrupted before everything under way was processed")]
     Interrupted,
+    /// Two simulations of one seed differ.
+    #[error(
+        "two runs of seed {seed} differ: an operator uses something that a seed does not decide, \
+         such as the clock, a random number, or the order of a hash map"
+    )]
+    Unrepeatable {
+        /// The seed.
+        seed: u64,
+    },
     /// An invariant of the engine does not hold where an assertion could not say so.
     #[error("operator {operator}: {what} (a bug in the engine)")]
     Bug {
@@ -140,6 +149,7 @@ impl Error {
             | Self::ConfigFile { .. }
             | Self::Input { .. }
             | Self::RowTooLarge { .. }
+            | Self::Unrepeatable { .. }
             | Self::Panicked { .. } => Remedy::Fix,
             Self::File { .. } | Self::Socket { .. } | Self::System { .. } | Self::Interrupted => {
                 Remedy::Retry

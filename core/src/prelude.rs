@@ -1,20 +1,28 @@
 //! Everything a job needs, in one `use`.
 
 pub use crate::api::{
-    AnyStream, ConnectedStreams, Job, KeyedStream, SharedStream, Stream, StreamEnd,
+    AnyStream, ConnectedStreams, Job, JobArgs, KeyedStream, SharedStream, Stream, StreamEnd,
 };
 pub use crate::config::Config;
 pub use crate::connector::{
-    CardSource, CollectSink, Collected, DiscardSink, FileSink, FileSource, ForEachSink,
-    GeneratorSource, NexmarkSource, StdoutSink, VecSource,
+    CardSource, CollectSink, Collected, DiscardSink, FileSource, ForEachSink, GeneratorSource,
+    NexmarkSource, StdoutSink, VecSource,
 };
 pub use crate::data::key::Key;
 pub use crate::data::record::Record;
 pub use crate::data::row::Row;
 pub use crate::error::{Error, Result};
 pub use crate::operator::side_output::{DeadLetter, OnError, OutputTag, skip_to};
+pub use crate::operator::window::{
+    EmitResult, ProcessWindowFunction, WindowContext, WindowFunction,
+};
 pub use crate::operator::{Nothing, Operator, OperatorContext, Output, Progress, Sink};
+pub use crate::runtime::node::JobReport;
+pub use crate::sim::world::{SimConfig, SimReport};
 pub use crate::state::aggregate::AggregateFunction;
 pub use crate::time::strategy::{
     BoundedOutOfOrderness, Monotonic, Punctuated, WatermarkGenerator, WatermarkStrategy,
+};
+pub use crate::time::window::{
+    Cumulative, Global, Session, Sliding, Tumbling, Window, WindowAssigner,
 };

@@ -11,13 +11,13 @@ use crate::api::draft::PendingEdge;
 use crate::api::head::{Head, RowsHead};
 use crate::api::keyed::KeyedStream;
 use crate::api::shared::{SharedStream, StreamEnd};
-use crate::api::stream::Stream;
+use crate::api::stream::{Appended, Stream};
 use crate::connector::DiscardSink;
 use crate::data::key::Key;
 use crate::data::record::Record;
 use crate::graph::Partitioner;
 use crate::operator::Operator;
-use crate::operator::chain::{Chain, Stage, Then};
+use crate::operator::chain::Chain;
 use crate::operator::pass::Pass;
 use crate::operator::sink::Sink;
 use crate::operator::stateless::{Filter, FlatMap, Inspect, KeyBy, Map, PartitionBy};
@@ -26,7 +26,7 @@ use crate::time::strategy::IntoWatermarkStrategy;
 
 /// The stream behind stream `S` and operator `O`.
 pub type Behind<'j, S, O> =
-    Stream<'j, <S as AnyStream<'j>>::Head, Then<<S as AnyStream<'j>>::Chain, Stage<O>>>;
+    Appended<'j, <S as AnyStream<'j>>::Head, <S as AnyStream<'j>>::Chain, O>;
 
 /// The stream behind an exchange of records `T`.
 pub type Exchanged<'j, T> = Stream<'j, RowsHead<T>, Pass<T>>;
@@ -115,9 +115,9 @@ pub trait AnyStream<'j>: Sized {
         K: Key,
         F: Fn(&Self::Out) -> K + Clone + Send + 'static,
     {
-        let sealed = self.into_stream().then("key_by", None, KeyBy::new(key)).seal();
+        let sealed = self.into_stream().then("key_by", None, KeyBy::new(key.clone())).seal();
         let edge = PendingEdge { partitioner: Partitioner::Hash, ..sealed.edge };
-        KeyedStream::new(Stream::pending(sealed.job, vec![edge], true))
+        KeyedStream::new(Stream::pending(sealed.job, vec![edge], true), key)
     }
 
     /// The records of both streams, in no particular order.

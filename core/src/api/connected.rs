@@ -8,11 +8,10 @@ use std::marker::PhantomData;
 use crate::api::draft::PendingEdge;
 use crate::api::head::PairHead;
 use crate::api::job::Job;
-use crate::api::stream::{Place, Stream};
+use crate::api::stream::{Appended, Place, Stream};
 use crate::data::either::Either;
 use crate::data::record::Record;
 use crate::operator::Operator;
-use crate::operator::chain::{Stage, Then};
 use crate::operator::co::{CoFlatMap, CoMap};
 use crate::operator::pass::Pass;
 
@@ -20,7 +19,7 @@ use crate::operator::pass::Pass;
 pub type PairStream<'j, A, B> = Stream<'j, PairHead<A, B>, Pass<Either<A, B>>>;
 
 /// The stream behind two connected ones and operator `O`.
-pub type PairThen<'j, A, B, O> = Stream<'j, PairHead<A, B>, Then<Pass<Either<A, B>>, Stage<O>>>;
+pub type PairThen<'j, A, B, O> = Appended<'j, PairHead<A, B>, Pass<Either<A, B>>, O>;
 
 /// Two connected streams.
 #[must_use = "a stream does nothing until it ends in a sink"]

@@ -7,16 +7,21 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::api::head::Head;
-use crate::api::stream::Stream;
+use crate::api::stream::{Appended, Stream};
+use crate::api::windowed::WindowedStream;
 use crate::data::key::Key;
+use crate::data::record::Record;
 use crate::operator::Operator;
-use crate::operator::chain::{Chain, Stage, Then};
+use crate::operator::aggregate::{KeyedAggregate, KeyedReduce};
+use crate::operator::chain::Chain;
+use crate::state::aggregate::AggregateFunction;
 
 /// A stream grouped by keys `K`, which `F` makes.
 #[must_use = "a stream does nothing until it ends in a sink"]
 pub struct KeyedStream<'j, H, C, K, F> {
-    stream: Stream<'j, H, C>,
-    types: PhantomData<fn(F) -> K>,
+    pub(crate) stream: Stream<'j, H, C>,
+    pub(crate) key: F,
+    types: PhantomData<fn() -> K>,
 }
 
 impl<'j, H, C, K, F> KeyedStream<'j, H, C, K, F>
@@ -26,8 +31,8 @@ where
     K: Key,
     F: Fn(&C::Out) -> K + Clone + Send + 'static,
 {
-    pub(crate) fn new(stream: Stream<'j, H, C>) -> Self {
-        Self { stream, types: PhantomData }
+    pub(crate) fn new(stream: Stream<'j, H, C>, key: F) -> Self {
+        Self { stream, key, types: PhantomData }
     }
 
     /// See [`Stream::parallelism`].
@@ -35,12 +40,36 @@ where
         Self { stream: self.stream.parallelism(parallelism), ..self }
     }
 
+    /// Combines the records of a key pair by pair; every record gives what came of the key's
+    /// records so far.
+    ///
+    /// Keys are kept for ever. A window forgets them, and so does a process function whose state
+    /// has a time to live.
+    pub fn reduce<R>(self, reduce: R) -> Appended<'j, H, C, KeyedReduce<K, C::Out, F, R>>
+    where
+        C::Out: Record,
+        Option<C::Out>: Record,
+        R: Fn(C::Out, C::Out) -> C::Out + Clone + Send + 'static,
+    {
+        self.stream.then("reduce", None, KeyedReduce::new(self.key, reduce))
+    }
+
+    /// Keeps an accumulator per key; every record gives the result so far. Keys are kept for ever,
+    /// as by [`KeyedStream::reduce`].
+    pub fn aggregate<A>(self, function: A) -> Appended<'j, H, C, KeyedAggregate<K, A, F>>
+    where
+        A: AggregateFunction<In = C::Out>,
+    {
+        self.stream.then("aggregate", None, KeyedAggregate::new(self.key, function))
+    }
+
+    /// Cuts the records of each key into windows.
+    pub fn window<W>(self, windows: W) -> WindowedStream<'j, H, C, K, F, W> {
+        WindowedStream::new(self, windows)
+    }
+
     /// An operator of your own that keeps state per key. Every task runs a clone of it.
-    pub fn operator<O>(
-        self,
-        name: impl Into<String>,
-        operator: O,
-    ) -> Stream<'j, H, Then<C, Stage<O>>>
+    pub fn operator<O>(self, name: impl Into<String>, operator: O) -> Appended<'j, H, C, O>
     where
         O: Operator<In = C::Out> + Clone + Send,
     {

@@ -9,17 +9,23 @@ mod draft;
 pub mod head;
 pub mod job;
 pub mod keyed;
+pub mod main;
 pub mod plan;
 pub mod shared;
+pub mod simulate;
 pub mod stream;
+pub mod windowed;
 
 pub use any_stream::AnyStream;
 pub use connected::ConnectedStreams;
 pub use job::Job;
 pub use keyed::KeyedStream;
+pub use main::{JobArgs, JobCommand, RunArgs, fail};
 pub use plan::JobPlan;
 pub use shared::{SharedStream, StreamEnd};
+pub use simulate::SimulateArgs;
 pub use stream::Stream;
+pub use windowed::WindowedStream;
 
 #[cfg(test)]
 mod tests;

@@ -45,6 +45,9 @@ pub struct Stream<'j, H, C> {
     pub(crate) is_keyed: bool,
 }
 
+/// The stream behind a chain `C` that begins with `H`, and operator `O`.
+pub type Appended<'j, H, C, O> = Stream<'j, H, Then<C, Stage<O>>>;
+
 /// Where a stream's chain stands in the plan.
 #[derive(Debug)]
 pub(crate) enum Place {
@@ -138,7 +141,7 @@ where
         verb: &'static str,
         name: Option<String>,
         operator: O,
-    ) -> Stream<'j, H, Then<C, Stage<O>>>
+    ) -> Appended<'j, H, C, O>
     where
         O: Operator<In = C::Out> + Clone + Send,
     {

@@ -1,5 +1,8 @@
 //! Jobs written with the builder, run in the simulator.
 
+use std::time::Duration;
+
+use crate::api::windowed::AggregatingWindows;
 use crate::api::{AnyStream, Job, SharedStream};
 use crate::connector::GeneratorSource;
 use crate::data::row::Row;
@@ -7,9 +10,11 @@ use crate::error::Error;
 use crate::graph::{ExplainFormat, Facts};
 use crate::operator::side_output::OutputTag;
 use crate::operator::sink::Nothing;
+use crate::operator::window::Reduce;
 use crate::operator::{Operator, OperatorContext, Output};
 use crate::sim::world::{SimConfig, run};
 use crate::time::strategy::Monotonic;
+use crate::time::window::{Cumulative, Sliding, Tumbling, Window};
 
 /// Prints `task:record` for every record.
 #[derive(Clone, Default)]
@@ -226,6 +231,61 @@ impl Operator for Key {
         let modulus = self.0;
         out.emit(row.map(|n| n % modulus));
     }
+}
+
+#[test]
+fn rolling_aggregations() {
+    check(
+        |job| {
+            let keyed = numbers(job, 6).key_by(|n| n % 2);
+            // Each task sees the records of a key in any order, the last result is the whole.
+            keyed.reduce(u64::max).filter(|n| *n > 3).sink("print", print());
+        },
+        "4 5",
+    );
+}
+
+type Parity = fn(&u64) -> u64;
+type Sum = fn(u64, u64) -> u64;
+type Label = fn(&u64, &Window, u64) -> String;
+
+/// Sums of the odd and of the even numbers below 30, number `n` at `n` ms.
+fn check_windows<W>(windows: W, expected: &str)
+where
+    W: AggregatingWindows<u64, Parity, Reduce<u64, Sum>, Label> + Copy,
+    W::Operator: Operator<Out = String>,
+{
+    let parity: Parity = |n| n % 2;
+    let sum: Sum = |a, b| a + b;
+    let label: Label =
+        |key, window, sum| format!("{key}:{}..{}:{sum}", window.start_ms, window.end_ms);
+    check(
+        |job| {
+            let numbers = job.source("numbers", GeneratorSource::new(30, |n| n));
+            let keyed = numbers.watermark(Monotonic::new(), |n| *n as i64).key_by(parity);
+            keyed.window(windows).reduce_with(sum, label).sink("print", print());
+        },
+        expected,
+    );
+}
+
+#[test]
+fn windows() {
+    let ms = Duration::from_millis;
+    check_windows(
+        Tumbling::new(ms(10)),
+        "0:0..10:20 1:0..10:25 0:10..20:70 1:10..20:75 0:20..30:120 1:20..30:125",
+    );
+    check_windows(
+        Sliding::new(ms(20), ms(10)),
+        "0:0..20:90 1:0..20:100 0:-10..10:20 0:10..30:190 \
+         0:20..40:120 1:-10..10:25 1:10..30:200 1:20..40:125",
+    );
+    check_windows(
+        Cumulative::new(ms(20), ms(10)),
+        "0:0..10:20 0:0..20:90 1:0..10:25 1:0..20:100 \
+         0:20..30:120 0:20..40:120 1:20..30:125 1:20..40:125",
+    );
 }
 
 #[test]

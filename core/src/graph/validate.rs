@@ -125,8 +125,8 @@ fn check_nodes(graph: &LogicalGraph, findings: &mut Findings) {
         }
         for state in &facts.unbounded_states {
             findings.warnings.push(format!(
-                "{} keeps state \"{state}\" for ever: neither a time to live nor a window removes \
-                 it, so it grows with every new key; give it a time to live",
+                "{} keeps state \"{state}\" for ever, so it grows with every new key: give it a time \
+                 to live, or use a window",
                 quoted(node)
             ));
         }

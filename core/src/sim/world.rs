@@ -16,6 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_net::io::{SocketDone, SocketOp};
@@ -45,6 +46,8 @@ pub struct SimConfig {
     pub network: NetworkFaults,
     /// The disk.
     pub disk: DiskFaults,
+    /// What is on the disk at the start.
+    pub files: BTreeMap<PathBuf, Vec<u8>>,
     /// A turn takes up to this long; each shard is slower by a random factor of up to 8.
     pub turn_max: Duration,
     /// One turn in this many is followed by a stall; 0 means none.
@@ -71,6 +74,7 @@ impl SimConfig {
             start_ms: 1_700_000_000_000,
             network: NetworkFaults::default(),
             disk: DiskFaults::default(),
+            files: BTreeMap::new(),
             turn_max: Duration::from_micros(20),
             stall_one_in: 500,
             stall_max: Duration::from_millis(20),
@@ -160,12 +164,16 @@ impl<'a> World<'a> {
         };
         let shards = (0..program.shard_count()).map(shard).collect();
         let interval = config.checkpoint_interval;
+        let mut disk = Disk::new(rng.fork(2), config.disk.clone());
+        for (path, bytes) in &config.files {
+            disk.write_file(path, bytes.clone());
+        }
         Self {
             program,
             config,
             shards,
             network: Network::new(rng.fork(1), config.network.clone()),
-            disk: Disk::new(rng.fork(2), config.disk.clone()),
+            disk,
             rng,
             now: Duration::ZERO,
             disk_owners: BTreeMap::new(),

@@ -368,8 +368,8 @@ fn state_that_only_grows_is_a_warning() {
     let facts = Facts { unbounded_states: vec!["totals".to_string()], ..Facts::stateless() };
     check_warnings(
         &Draft::new().op("process", "velocity", facts).sink(),
-        &["process \"velocity\" keeps state \"totals\" for ever: neither a time to live nor a \
-           window removes it, so it grows with every new key; give it a time to live"],
+        &["process \"velocity\" keeps state \"totals\" for ever, so it grows with every new \
+           key: give it a time to live, or use a window"],
     );
 }
 

@@ -30,6 +30,7 @@ mod stored;
 pub mod tumbling;
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::data::row::Row;
 use crate::graph::{Facts, SideOutputFacts};
@@ -38,7 +39,7 @@ use crate::operator::watermark::has_event_time;
 use crate::operator::{OperatorContext, Output};
 use crate::time::slices::Slices;
 use crate::time::strategy::duration_ms;
-use crate::time::window::{TimeDomain, Window, WindowAssigner, show};
+use crate::time::window::{TimeDomain, Tumbling, Window, WindowAssigner, show};
 
 pub use aggregate::{Aggregate, Reduce, WindowAggregate};
 pub use function::{EmitResult, ProcessWindowFunction, WindowContext, WindowFunction};
@@ -74,7 +75,7 @@ impl<T> fmt::Debug for Lateness<T> {
 impl<T: 'static> Lateness<T> {
     /// Windows stay for this long after they were complete, and fire again for every record that
     /// comes. Default 0.
-    pub fn allow(mut self, lateness: std::time::Duration) -> Self {
+    pub fn allow(mut self, lateness: Duration) -> Self {
         self.allowed_ms = duration_ms(lateness);
         self
     }
@@ -135,19 +136,25 @@ pub struct SlicedBy {
     slices: Slices,
     domain: TimeDomain,
     detail: String,
+    problems: Vec<String>,
 }
 
 impl SlicedBy {
-    /// The windows of a tumbling, sliding or cumulative assigner.
-    ///
-    /// # Panics
-    /// If the assigner has [`problems`](WindowAssigner::problems); the plan refuses them.
+    /// The windows of a tumbling, sliding or cumulative assigner. If it has
+    /// [`problems`](WindowAssigner::problems), the plan will refuse the operator; until then any
+    /// windows will do.
     pub fn new<A: WindowAssigner<()> + Copy + Into<Slices>>(assigner: A) -> Self {
-        Self { slices: assigner.into(), domain: assigner.domain(), detail: assigner.describe() }
+        let problems = assigner.problems();
+        let slices = match problems.as_slice() {
+            [] => assigner.into(),
+            _ => Tumbling::new(Duration::from_secs(1)).into(),
+        };
+        Self { slices, domain: assigner.domain(), detail: assigner.describe(), problems }
     }
 
     fn facts<T: 'static>(&self, lateness: &Lateness<T>, side_outputs: SideOutputFacts) -> Facts {
-        lateness.facts(self.domain, self.detail.clone(), side_outputs)
+        let facts = lateness.facts(self.domain, self.detail.clone(), side_outputs);
+        Facts { problems: self.problems.clone(), ..facts }
     }
 
     /// Whether no two of its windows overlap.

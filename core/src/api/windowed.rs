@@ -1,0 +1,176 @@
+//! Keyed streams cut into windows.
+//!
+//! | windows | `reduce`, `aggregate` run on |
+//! |---|---|
+//! | [`Tumbling`] | [`TumblingWindows`]: one accumulator per key and window |
+//! | [`Sliding`], [`Cumulative`] | [`SlidingWindows`]: slices that the windows share |
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::api::head::Head;
+use crate::api::keyed::KeyedStream;
+use crate::api::stream::Appended;
+use crate::data::key::Key;
+use crate::data::record::Record;
+use crate::operator::Operator;
+use crate::operator::chain::Chain;
+use crate::operator::side_output::OutputTag;
+use crate::operator::window::{
+    Aggregate, EmitResult, Lateness, Reduce, SlicedBy, SlidingWindows, TumblingWindows,
+    WindowAggregate, WindowFunction,
+};
+use crate::state::aggregate::AggregateFunction;
+use crate::time::window::{Cumulative, Sliding, Tumbling};
+
+/// A keyed stream cut into windows `W`.
+#[must_use = "a stream does nothing until it ends in a sink"]
+pub struct WindowedStream<'j, H, C: Chain, K, F, W> {
+    keyed: KeyedStream<'j, H, C, K, F>,
+    windows: W,
+    lateness: Lateness<C::Out>,
+}
+
+/// Windows that can be aggregated without keeping their records: which operator does that.
+pub trait AggregatingWindows<K, S, A: WindowAggregate, F>: 'static {
+    /// The operator.
+    type Operator: Operator<In = A::In> + Clone + Send;
+
+    /// The operator for these windows.
+    fn operator(
+        self,
+        key_of: S,
+        aggregate: A,
+        function: F,
+        lateness: Lateness<A::In>,
+    ) -> Self::Operator;
+}
+
+macro_rules! aggregating_windows {
+    ($($windows:ident => $operator:ident),*) => {$(
+        impl<K, S, A, F> AggregatingWindows<K, S, A, F> for $windows
+        where
+            K: Key,
+            S: FnMut(&A::In) -> K + Clone + Send + 'static,
+            A: WindowAggregate<Accumulator: Send>,
+            F: WindowFunction<K, A::Out>,
+        {
+            type Operator = $operator<K, S, A, F>;
+
+            fn operator(
+                self,
+                key_of: S,
+                aggregate: A,
+                function: F,
+                lateness: Lateness<A::In>,
+            ) -> Self::Operator {
+                $operator::new(SlicedBy::new(self), key_of, aggregate, function, lateness)
+            }
+        }
+    )*};
+}
+
+aggregating_windows! {
+    Tumbling => TumblingWindows,
+    Sliding => SlidingWindows,
+    Cumulative => SlidingWindows
+}
+
+/// The operator that aggregates windows `W` of records that `S` makes keys `K` of.
+type Aggregating<W, K, S, A, F> = <W as AggregatingWindows<K, S, A, F>>::Operator;
+
+/// The stream behind windows `W` that reduce by `R` and make results by `F`.
+type Reduced<'j, H, C, K, S, W, R, F> =
+    Appended<'j, H, C, Aggregating<W, K, S, Reduce<<C as Chain>::Out, R>, F>>;
+
+/// The stream behind windows `W` that aggregate by `A` and make results by `F`.
+type Aggregated<'j, H, C, K, S, W, A, F> =
+    Appended<'j, H, C, Aggregating<W, K, S, Aggregate<A>, F>>;
+
+impl<'j, H, C, K, S, W> WindowedStream<'j, H, C, K, S, W>
+where
+    H: Head,
+    C: Chain<In = H::Out> + Clone + Send,
+    K: Key,
+    S: Fn(&C::Out) -> K + Clone + Send + 'static,
+{
+    pub(crate) fn new(keyed: KeyedStream<'j, H, C, K, S>, windows: W) -> Self {
+        Self { keyed, windows, lateness: Lateness::default() }
+    }
+
+    /// Windows stay for this long after they were complete, and fire again for every record that
+    /// comes late. Default: not at all.
+    ///
+    /// Longer: fewer records are lost, more windows are kept.
+    pub fn allowed_lateness(self, lateness: Duration) -> Self {
+        Self { lateness: self.lateness.allow(lateness), ..self }
+    }
+
+    /// Records that come too late for all their windows go to a side output. Without it they are
+    /// dropped; they are counted in any case.
+    pub fn late_output(self, tag: OutputTag<C::Out>) -> Self {
+        Self { lateness: self.lateness.to(tag), ..self }
+    }
+
+    /// Combines the records of a window pair by pair. `reduce` must not care about their order.
+    pub fn reduce<R>(self, reduce: R) -> Reduced<'j, H, C, K, S, W, R, EmitResult>
+    where
+        C::Out: Record,
+        R: Fn(C::Out, C::Out) -> C::Out + Clone + Send + 'static,
+        W: AggregatingWindows<K, S, Reduce<C::Out, R>, EmitResult>,
+    {
+        self.then(Reduce::new(reduce), EmitResult)
+    }
+
+    /// As [`WindowedStream::reduce`]; a function makes results of what came of each window, its key
+    /// and the window: `|key, window, reduced| ...`.
+    pub fn reduce_with<R, F>(self, reduce: R, function: F) -> Reduced<'j, H, C, K, S, W, R, F>
+    where
+        C::Out: Record,
+        R: Fn(C::Out, C::Out) -> C::Out + Clone + Send + 'static,
+        F: WindowFunction<K, C::Out>,
+        W: AggregatingWindows<K, S, Reduce<C::Out, R>, F>,
+    {
+        self.then(Reduce::new(reduce), function)
+    }
+
+    /// Aggregates the records of each window.
+    pub fn aggregate<A>(self, aggregate: A) -> Aggregated<'j, H, C, K, S, W, A, EmitResult>
+    where
+        A: AggregateFunction<In = C::Out>,
+        W: AggregatingWindows<K, S, Aggregate<A>, EmitResult>,
+    {
+        self.then(Aggregate(aggregate), EmitResult)
+    }
+
+    /// As [`WindowedStream::aggregate`]; a function makes results of each aggregate, its key and
+    /// the window: `|key, window, aggregate| ...`.
+    pub fn aggregate_with<A, F>(
+        self,
+        aggregate: A,
+        function: F,
+    ) -> Aggregated<'j, H, C, K, S, W, A, F>
+    where
+        A: AggregateFunction<In = C::Out>,
+        F: WindowFunction<K, A::Out>,
+        W: AggregatingWindows<K, S, Aggregate<A>, F>,
+    {
+        self.then(Aggregate(aggregate), function)
+    }
+
+    fn then<A, F>(self, aggregate: A, function: F) -> Appended<'j, H, C, Aggregating<W, K, S, A, F>>
+    where
+        A: WindowAggregate<In = C::Out>,
+        W: AggregatingWindows<K, S, A, F>,
+    {
+        let KeyedStream { stream, key, .. } = self.keyed;
+        let operator = self.windows.operator(key, aggregate, function, self.lateness);
+        stream.then("window", None, operator)
+    }
+}
+
+impl<H, C: Chain, K, F, W> fmt::Debug for WindowedStream<'_, H, C, K, F, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WindowedStream").field("keyed", &self.keyed).finish_non_exhaustive()
+    }
+}
