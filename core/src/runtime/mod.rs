@@ -7,8 +7,8 @@
 //! |---|---|
 //! | `spsc.rs` | a slot belongs to the producer or to the consumer, as the two indices say |
 //! | `parking.rs` | an eventfd has one owner (creating it is a system call) |
+//! | `op_ring.rs`, `op_ring/op.rs` | an operation owns what it names until it is answered |
 //! | `clock.rs` | nothing: reading the processor's counter is an instruction without operands |
-//! | `uring/kernel.rs` | what the kernel may touch is on loan until the last completion |
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -15,55 +15,26 @@
 //! freed.
 //!
 //! The ring belongs to the thread that made it (`SINGLE_ISSUER`). The kernel does its part of the
-//! work only when that thread enters it (`DEFER_TASKRUN`), and says by a flag in shared memory
-//! when entering is worth it (`TASKRUN_FLAG`): a loop that finds nothing makes no system call. Older
-//! kernels get a ring with fewer of these flags.
+//! work only when that thread enters it (`DEFER_TASKRUN`), and says by a flag in shared memory when
+//! entering is worth it (`TASKRUN_FLAG`): a loop that finds nothing makes no system call. An older
+//! kernel gets a ring with fewer of these flags.
 //!
 //! Invariant: a slot's number carries a generation, so a cancellation that comes late never hits
 //! the slot's next operation.
-//! Not here: what operations mean (`ring.rs` for sockets, `storage_service/ring.rs` for files).
+//! Not here: what operations mean (`uring.rs` for sockets, `storage_service/ring.rs` for files).
+
+mod op;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::rc::Rc;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
-use millstream_storage::arena::Buffer;
-use socket2::SockAddr;
 
-/// One operation, with all that the kernel needs for it.
-#[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "sockets are next"))]
-pub(crate) enum Op {
-    /// Reads at most `len` bytes from `offset` into the space behind the bytes in use, and counts
-    /// what came as used.
-    Read { file: Rc<OwnedFd>, offset: u64, len: usize, bytes: Bytes },
-    /// Writes the bytes in use from `written` on, at `offset`.
-    Write { file: Rc<OwnedFd>, offset: u64, bytes: Bytes, written: usize },
-    /// Makes a file durable; with `data_only` without metadata that reading it does not need.
-    Sync { file: Rc<OwnedFd>, data_only: bool },
-    /// Takes one connection.
-    Accept { listener: Rc<OwnedFd>, accepted: Option<OwnedFd> },
-    /// Connects.
-    Connect { socket: Rc<OwnedFd>, address: Box<SockAddr> },
-    /// Receives into the space behind the bytes in use, and counts what came as used.
-    Receive { socket: Rc<OwnedFd>, bytes: Bytes },
-    /// Sends the bytes in use from `sent` on.
-    Send { socket: Rc<OwnedFd>, bytes: Bytes, sent: usize },
-    /// Completes, again and again, when the eventfd is written to.
-    Bell { eventfd: Rc<OwnedFd> },
-}
-
-/// Memory for an operation: a plain vector, or an aligned buffer for direct I/O.
-#[derive(Debug)]
-pub(crate) enum Bytes {
-    Vec(Vec<u8>),
-    Aligned(Buffer),
-}
+pub(crate) use self::op::{Bytes, Op};
 
 /// Names an operation in flight, to cancel it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,16 +49,29 @@ pub(crate) struct Completion<T> {
     pub(crate) op: Option<Op>,
     /// Bytes moved, where that makes sense.
     pub(crate) result: io::Result<u32>,
+    /// The connection, if the operation was to accept one and did.
+    pub(crate) accepted: Option<OwnedFd>,
+}
+
+/// When answers are posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Features {
+    /// When the thread asks for them; a flag says that it should. No interrupts. Linux 6.1.
+    Deferred,
+    /// At the next system call; a flag says that there ought to be one. Linux 5.19.
+    Cooperative,
+    /// When they are there: the thread is interrupted.
+    Plain,
 }
 
 /// A ring whose operations are told apart by tags of type `T`.
-pub(crate) struct Uring<T> {
+pub(crate) struct OpRing<T> {
     ring: IoUring,
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     /// Entries that did not fit into the submission queue.
     backlog: VecDeque<squeue::Entry>,
-    flags: &'static str,
+    features: Features,
 }
 
 struct Slot<T> {
@@ -99,31 +83,42 @@ struct Slot<T> {
 /// The name under which cancellations are answered; nobody listens.
 const CANCELLATION: u64 = u64::MAX;
 
-/// One operation moves at most this much; callers go on from there.
-const MOVED_BYTES_MAX: usize = 1 << 30;
-
 /// How long a dropped ring waits for its answers.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-impl<T: Copy> Uring<T> {
-    /// A ring for about `entries` operations per entry into the kernel. To be used by the calling
-    /// thread alone.
+impl<T: Copy> OpRing<T> {
+    /// A ring for about `entries` operations per entry into the kernel, with the best features
+    /// that the kernel has. To be used by the calling thread alone.
     ///
     /// # Errors
     /// The operating system's, with what it lacks.
     pub(crate) fn new(entries: u32) -> io::Result<Self> {
-        let (ring, flags) = build(entries).map_err(explain)?;
+        let mut ring = Self::with(entries, Features::Deferred);
+        for features in [Features::Cooperative, Features::Plain] {
+            match ring {
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                    ring = Self::with(entries, features);
+                }
+                _ => break,
+            }
+        }
+        ring.map_err(explain)
+    }
+
+    /// A ring with these features.
+    pub(crate) fn with(entries: u32, features: Features) -> io::Result<Self> {
+        let ring = build(entries, features)?;
         if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
-            let missing = "io_uring of this kernel is too old: Linux 5.13 or newer is needed";
+            let missing = "this kernel's io_uring cannot wait with a timeout: Linux 5.11 can";
             return Err(io::Error::new(io::ErrorKind::Unsupported, missing));
         }
         let (slots, free, backlog) = (Vec::new(), Vec::new(), VecDeque::new());
-        Ok(Self { ring, slots, free, backlog, flags })
+        Ok(Self { ring, slots, free, backlog, features })
     }
 
-    /// The set-up flags that the kernel agreed to, for the log.
-    pub(crate) fn flags(&self) -> &'static str {
-        self.flags
+    /// What the kernel agreed to, for the log.
+    pub(crate) fn features(&self) -> Features {
+        self.features
     }
 
     /// Takes `op` over. The kernel sees it when it is entered next.
@@ -144,7 +139,6 @@ impl<T: Copy> Uring<T> {
 
     /// Asks the kernel to give up on an operation. It is answered as ever: with an error of kind
     /// `ECANCELED`, or with success if that was quicker.
-    #[cfg_attr(not(test), expect(dead_code, reason = "sockets are next"))]
     pub(crate) fn cancel(&mut self, number: OpNumber) {
         let entry = opcode::AsyncCancel::new(number.0).build().user_data(CANCELLATION);
         self.backlog.push_back(entry);
@@ -172,7 +166,7 @@ impl<T: Copy> Uring<T> {
         }
     }
 
-    /// Waits until something is answered or `timeout` is over, then does as [`Uring::poll`].
+    /// Waits until something is answered or `timeout` is over, then does as [`OpRing::poll`].
     ///
     /// # Errors
     /// The operating system's; the ring is unusable then.
@@ -199,22 +193,21 @@ impl<T: Copy> Uring<T> {
             assert_eq!(u64::from(slot.generation), entry.user_data() >> 32, "an answer came twice");
             let result = u32::try_from(entry.result())
                 .map_err(|_| io::Error::from_raw_os_error(-entry.result()));
-            if cqueue::more(entry.flags()) {
-                let (tag, _) = slot.lent.as_ref().expect("an operation that goes on is in flight");
-                completions.push(Completion { tag: *tag, op: None, result });
-                continue;
-            }
-            let (tag, mut op) = slot.lent.take().expect("an answered operation was in flight");
-            self.free.push(index as u32);
-            if let Ok(result) = result {
-                op.arrived(result);
-            }
-            completions.push(Completion { tag, op: Some(op), result });
+            let (tag, op) = slot.lent.as_mut().expect("an answered operation was in flight");
+            let accepted = result.as_ref().ok().and_then(|result| op.on_result(*result));
+            let tag = *tag;
+            let op = if cqueue::more(entry.flags()) {
+                None
+            } else {
+                self.free.push(index as u32);
+                slot.lent.take().map(|(_, op)| op)
+            };
+            completions.push(Completion { tag, op, result, accepted });
         }
     }
 }
 
-impl<T> Uring<T> {
+impl<T> OpRing<T> {
     /// Operations not answered yet.
     pub(crate) fn in_flight_count(&self) -> usize {
         self.slots.len() - self.free.len()
@@ -235,7 +228,7 @@ impl<T> Uring<T> {
     }
 }
 
-impl<T> Drop for Uring<T> {
+impl<T> Drop for OpRing<T> {
     fn drop(&mut self) {
         let round = Duration::from_millis(10);
         let mut rounds = FAREWELL.as_millis() / round.as_millis();
@@ -255,10 +248,18 @@ impl<T> Drop for Uring<T> {
             if tolerate(self.ring.submitter().submit_with_args(1, &arguments)).is_err() {
                 break;
             }
-            let answered = |entry: &cqueue::Entry| {
-                entry.user_data() != CANCELLATION && !cqueue::more(entry.flags())
-            };
-            remaining -= self.ring.completion().filter(answered).count();
+            for entry in self.ring.completion() {
+                if entry.user_data() == CANCELLATION {
+                    continue;
+                }
+                let slot = &mut self.slots[(entry.user_data() & u64::from(u32::MAX)) as usize];
+                if let (Some((_, op)), Ok(result)) = (&mut slot.lent, u32::try_from(entry.result()))
+                {
+                    // A connection that nobody will hear of is closed.
+                    drop(op.on_result(result));
+                }
+                remaining -= usize::from(!cqueue::more(entry.flags()));
+            }
         }
         if remaining > 0 {
             tracing::warn!(
@@ -270,155 +271,29 @@ impl<T> Drop for Uring<T> {
     }
 }
 
-impl<T> fmt::Debug for Uring<T> {
+impl<T> fmt::Debug for OpRing<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Uring")
-            .field("flags", &self.flags)
+        f.debug_struct("OpRing")
+            .field("features", &self.features)
             .field("in_flight", &self.in_flight_count())
             .finish_non_exhaustive()
     }
 }
 
-impl Op {
-    /// The kernel's form. Points into what the operation owns.
-    fn entry(&mut self) -> squeue::Entry {
-        match self {
-            Self::Read { file, offset, len, bytes } => {
-                let (start, spare) = bytes.spare();
-                let len = spare.min((*len).min(MOVED_BYTES_MAX) as u32);
-                opcode::Read::new(fd(file), start, len).offset(*offset).build()
-            }
-            Self::Write { file, offset, bytes, written } => {
-                let (start, len) = bytes.used(*written);
-                opcode::Write::new(fd(file), start, len).offset(*offset).build()
-            }
-            Self::Sync { file, data_only } => {
-                let flags = if *data_only {
-                    types::FsyncFlags::DATASYNC
-                } else {
-                    types::FsyncFlags::empty()
-                };
-                opcode::Fsync::new(fd(file)).flags(flags).build()
-            }
-            Self::Accept { listener, .. } => {
-                let (nobody, no_len) = (std::ptr::null_mut(), std::ptr::null_mut());
-                opcode::Accept::new(fd(listener), nobody, no_len).flags(libc::SOCK_CLOEXEC).build()
-            }
-            Self::Connect { socket, address } => {
-                opcode::Connect::new(fd(socket), address.as_ptr().cast(), address.len()).build()
-            }
-            Self::Receive { socket, bytes } => {
-                let (start, len) = bytes.spare();
-                opcode::Recv::new(fd(socket), start, len).build()
-            }
-            Self::Send { socket, bytes, sent } => {
-                let (start, len) = bytes.used(*sent);
-                let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-                opcode::Send::new(fd(socket), start, len).flags(flags).build()
-            }
-            Self::Bell { eventfd } => {
-                opcode::PollAdd::new(fd(eventfd), libc::POLLIN as u32).multi(true).build()
-            }
+fn build(entries: u32, features: Features) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    // Beyond the completion queue the kernel keeps answers, more slowly.
+    builder.setup_cqsize(entries * 16).setup_clamp();
+    match features {
+        Features::Deferred => {
+            builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         }
-    }
-
-    /// Takes note of what the kernel answered: bytes that it has written, a descriptor made.
-    fn arrived(&mut self, result: u32) {
-        match self {
-            Self::Read { bytes, .. } | Self::Receive { bytes, .. } => bytes.grow(result as usize),
-            Self::Accept { accepted, .. } => {
-                // SAFETY: the kernel made this descriptor for this operation and told nobody else.
-                *accepted = Some(unsafe { OwnedFd::from_raw_fd(result as RawFd) });
-            }
-            _ => {}
+        Features::Cooperative => {
+            builder.setup_coop_taskrun().setup_taskrun_flag();
         }
+        Features::Plain => {}
     }
-}
-
-fn fd(owned: &OwnedFd) -> types::Fd {
-    types::Fd(owned.as_raw_fd())
-}
-
-impl Bytes {
-    /// Bytes in use.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Vec(bytes) => bytes.len(),
-            Self::Aligned(buffer) => buffer.len(),
-        }
-    }
-
-    /// Bytes that still fit.
-    pub(crate) fn spare_bytes(&self) -> usize {
-        match self {
-            Self::Vec(bytes) => bytes.capacity() - bytes.len(),
-            Self::Aligned(buffer) => buffer.spare_bytes(),
-        }
-    }
-
-    /// The bytes in use.
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Vec(bytes) => bytes,
-            Self::Aligned(buffer) => buffer.as_slice(),
-        }
-    }
-
-    /// Where the kernel may write, and how much.
-    fn spare(&mut self) -> (*mut u8, u32) {
-        let (start, len) = match self {
-            Self::Vec(bytes) => {
-                let spare = bytes.spare_capacity_mut();
-                (spare.as_mut_ptr().cast(), spare.len())
-            }
-            Self::Aligned(buffer) => {
-                let spare = buffer.spare_mut();
-                (spare.as_mut_ptr(), spare.len())
-            }
-        };
-        (start, len.min(MOVED_BYTES_MAX) as u32)
-    }
-
-    /// Where the kernel may read, and how much.
-    fn used(&self, from: usize) -> (*const u8, u32) {
-        let bytes = &self.as_slice()[from..];
-        (bytes.as_ptr(), bytes.len().min(MOVED_BYTES_MAX) as u32)
-    }
-
-    /// Counts `count` bytes behind those in use, which the kernel has written, as used.
-    fn grow(&mut self, count: usize) {
-        assert!(count <= self.spare_bytes(), "the kernel wrote more than it was given room for");
-        match self {
-            // SAFETY: the kernel was given this vector's spare capacity and has answered that it
-            // wrote `count` bytes of it.
-            Self::Vec(bytes) => unsafe { bytes.set_len(bytes.len() + count) },
-            Self::Aligned(buffer) => buffer.set_len(buffer.len() + count),
-        }
-    }
-}
-
-/// A ring with as many of the wanted flags as the kernel knows.
-fn build(entries: u32) -> io::Result<(IoUring, &'static str)> {
-    let best = IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .setup_clamp()
-        .build(entries);
-    match best {
-        Ok(ring) => return Ok((ring, "single issuer, deferred task work")),
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
-        Err(error) => return Err(error),
-    }
-    let good =
-        IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().setup_clamp().build(entries);
-    match good {
-        Ok(ring) => Ok((ring, "cooperative task work")),
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            Ok((IoUring::builder().setup_clamp().build(entries)?, "none"))
-        }
-        Err(error) => Err(error),
-    }
+    builder.build(entries)
 }
 
 /// Says what to do where the operating system's answer does not.

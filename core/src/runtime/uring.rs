@@ -14,7 +14,7 @@
 //!
 //! Invariant: an operation in flight implies an entry in `sockets`, as a socket ends only when both
 //! its directions are quiet.
-//! Not here: memory on loan (`uring/kernel.rs`), what a socket does next (`uring/socket.rs`),
+//! Not here: what the kernel may touch (`op_ring.rs`), what a socket does next (`uring/socket.rs`),
 //! files (`storage_service.rs`), whether to park at all (the loop of the host).
 
 mod kernel;
@@ -24,12 +24,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use millstream_net::io::{SocketDone, SocketId, SocketOp};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use self::kernel::{Kernel, Op, Outcome, Ticket};
 use self::socket::{Direction, Machine, Step};
@@ -61,7 +61,7 @@ pub struct Ring {
 
 struct Open {
     machine: Machine,
-    socket: Rc<Socket>,
+    socket: Rc<OwnedFd>,
     in_ticket: Option<Ticket>,
     out_ticket: Option<Ticket>,
 }
@@ -133,7 +133,8 @@ impl Ring {
     pub fn park(&mut self, timeout: Duration, eventfd: BorrowedFd<'_>) {
         self.step();
         if self.dones.is_empty() {
-            self.kernel.watch(eventfd);
+            // Without a descriptor for the bell, a call is heard at the end of the timeout.
+            let _ = self.kernel.watch(eventfd);
             self.kernel.wait(timeout);
         }
     }
@@ -145,7 +146,7 @@ impl Ring {
     }
 
     fn open(&mut self, machine: Machine, socket: Socket, id: SocketId) {
-        let socket = Rc::new(socket);
+        let socket = Rc::new(socket.into());
         let open = Open { machine, socket, in_ticket: None, out_ticket: None };
         let before = self.sockets.insert(id, open);
         assert!(before.is_none(), "socket {id:?} is open already");
@@ -218,7 +219,7 @@ impl Ring {
                 };
                 let is_welcome = open.machine.on_accepted(result, is_last);
                 if let Some(socket) = socket.filter(|_| is_welcome) {
-                    self.welcome(id, socket);
+                    self.welcome(id, socket.into());
                 }
             }
             Outcome::Connected(result) => {
@@ -269,8 +270,8 @@ fn connection(address: SocketAddr) -> io::Result<Socket> {
 
 /// Refuses a connection to itself. Where nobody listens, the system may choose for the caller the
 /// very port that is called, and TCP lets the two meet.
-fn check_connected(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    let is_itself = socket.local_addr()?.as_socket() == Some(address);
+fn check_connected(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    let is_itself = SockRef::from(socket).local_addr()?.as_socket() == Some(address);
     if is_itself { Err(io::Error::from_raw_os_error(libc::ECONNREFUSED)) } else { Ok(()) }
 }
 

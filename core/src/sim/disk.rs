@@ -34,9 +34,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use millstream_storage::io::{
-    DIRECT_ALIGNMENT_BYTES, FileAnswer, FileDone, FileFault, FileId, FileOp, OpenMode,
-};
+use millstream_storage::io::{FileAnswer, FileDone, FileFault, FileId, FileOp, OpenMode};
 
 use self::errno::os_error;
 use self::stored::StoredFile;
@@ -297,22 +295,14 @@ impl Disk {
 
     /// What `op` does, in the words of an error.
     fn action(&self, op: &FileOp) -> String {
-        let of = |verb: &str, file: &FileId| match self.open.get(file) {
-            Some(open) => format!("{verb} {}", open.path.display()),
-            None => format!("{verb} file {file}, which is not open"),
+        let path = match op {
+            FileOp::Read { file, .. }
+            | FileOp::Write { file, .. }
+            | FileOp::Sync { file, .. }
+            | FileOp::Close { file, .. } => self.open.get(file).map(|open| open.path.as_path()),
+            _ => None,
         };
-        match op {
-            FileOp::Open { path, .. } => format!("open {}", path.display()),
-            FileOp::Read { file, .. } => of("read", file),
-            FileOp::Write { file, .. } => of("write", file),
-            FileOp::Sync { file, .. } => of("sync", file),
-            FileOp::Close { file, .. } => of("close", file),
-            FileOp::Rename { from, to, .. } => {
-                format!("rename {} to {}", from.display(), to.display())
-            }
-            FileOp::Remove { path, .. } => format!("remove {}", path.display()),
-            FileOp::List { pattern, .. } => format!("list {pattern}"),
-        }
+        op.action(path)
     }
 }
 
@@ -331,8 +321,5 @@ fn lanes(op: &FileOp) -> Vec<Lane> {
 }
 
 fn check_aligned(mode: OpenMode, offset: u64, len: usize) -> io::Result<()> {
-    let direct = matches!(mode, OpenMode::ReadDirect | OpenMode::CreateDirect);
-    let aligned = offset.is_multiple_of(DIRECT_ALIGNMENT_BYTES as u64)
-        && len.is_multiple_of(DIRECT_ALIGNMENT_BYTES);
-    if direct && !aligned { Err(os_error(errno::EINVAL)) } else { Ok(()) }
+    if mode.accepts(offset, len) { Ok(()) } else { Err(os_error(errno::EINVAL)) }
 }

@@ -2,18 +2,22 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use millstream_storage::arena::Buffer;
 
 use super::super::parking::Parker;
 use super::*;
 
 const LONG: Duration = Duration::from_secs(20);
 
-fn uring() -> Uring<u32> {
-    Uring::new(8).expect("io_uring is available")
+fn uring() -> OpRing<u32> {
+    OpRing::new(8).expect("io_uring is available")
 }
 
 /// Waits for `count` answers, sorted by tag.
-fn wait(uring: &mut Uring<u32>, count: usize) -> Vec<Completion<u32>> {
+fn wait(uring: &mut OpRing<u32>, count: usize) -> Vec<Completion<u32>> {
     let mut completions = Vec::new();
     while completions.len() < count {
         uring.wait(LONG, &mut completions).expect("the ring works");
@@ -91,15 +95,12 @@ fn accept_connect_send_and_receive() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = listener.local_addr().expect("it is bound").into();
     let listener = Rc::new(listener.into());
-    uring.start(0, Op::Accept { listener, accepted: None });
+    uring.start(0, Op::Accept { listener, goes_on: false });
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let socket: Rc<OwnedFd> = Rc::new(socket.expect("descriptors are left").into());
     uring.start(1, Op::Connect { socket: Rc::clone(&socket), address: Box::new(address) });
     let done = wait(&mut uring, 2).remove(0);
-    let Some(Op::Accept { accepted: Some(accepted), .. }) = done.op else {
-        panic!("nothing accepted: {done:?}");
-    };
-    let accepted = Rc::new(accepted);
+    let accepted = Rc::new(done.accepted.expect("somebody called"));
 
     uring.start(0, Op::Receive { socket: accepted, bytes: Bytes::Vec(Vec::with_capacity(64)) });
     uring.start(1, Op::Send { socket, bytes: Bytes::Vec(b"..hello".to_vec()), sent: 2 });
@@ -139,16 +140,41 @@ fn a_dropped_ring_lets_go_of_what_is_in_flight() {
 }
 
 #[test]
-fn the_bell_ends_a_wait_again_and_again() {
+fn an_accept_that_goes_on_is_answered_per_caller() {
+    let mut uring = uring();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let accept = Op::Accept { listener: Rc::new(listener.into()), goes_on: true };
+    let number = uring.start(0, accept);
+    uring.poll(&mut Vec::new()).expect("the ring works");
+    let callers: Vec<_> = (0..3).map(|_| TcpStream::connect(address)).collect();
+    let done = wait(&mut uring, 3);
+    assert!(done.iter().all(|done| done.op.is_none() && done.accepted.is_some()), "{done:?}");
+    uring.cancel(number);
+    assert!(matches!(wait(&mut uring, 1)[0].op, Some(Op::Accept { .. })));
+    drop(callers);
+}
+
+#[test]
+fn older_kernels_get_a_ring_too() {
+    for features in [Features::Cooperative, Features::Plain] {
+        let mut uring = OpRing::with(8, features).expect("io_uring is available");
+        uring.start(3, Op::Sync { file: temporary_file(), data_only: false });
+        assert_eq!((wait(&mut uring, 1)[0].tag, uring.features()), (3, features));
+    }
+}
+
+#[test]
+fn the_bell_ends_a_wait() {
     let mut uring = uring();
     let parker = Parker::with_eventfd().expect("descriptors are left");
     let eventfd = parker.eventfd().try_clone_to_owned().expect("descriptors are left");
-    uring.start(9, Op::Bell { eventfd: Rc::new(eventfd) });
+    let mut bell = Some(Op::Bell { eventfd: Rc::new(eventfd) });
     for _ in 0..3 {
+        uring.start(9, bell.take().expect("it came back"));
         let waker = parker.waker();
         let thread = std::thread::spawn(move || waker.kick());
-        let done = wait(&mut uring, 1);
-        assert!(done.iter().all(|done| done.tag == 9 && done.op.is_none()), "{done:?}");
+        bell = wait(&mut uring, 1).remove(0).op;
         thread.join().expect("the thread does not panic");
         parker.drain();
     }

@@ -15,7 +15,8 @@
 //! waits longer than 10 ms calls again (`desk.rs`). And what makes it likelier is not used: no
 //! latency-sensitive task queues, no glommio queues between threads.
 //!
-//! Not here: order (`queue.rs`), what names mean (`blocking.rs`). No type of glommio leaves this file.
+//! Invariant: no type of glommio leaves this file.
+//! Not here: order (`queue.rs`), what names mean (`blocking.rs`).
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

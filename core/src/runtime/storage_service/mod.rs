@@ -1,7 +1,7 @@
 //! The storage service: one thread per node that carries out the file operations of its shards.
 //!
 //! ```text
-//! shard 0 ──StorageHandle──┐            ┌── glommio.rs   a glommio executor, DmaFile and BufferedFile
+//! shard 0 ──StorageHandle──┐            ┌── glommio.rs   an executor of glommio
 //! shard 1 ──StorageHandle──┼─► desk ──► │
 //! shard n ──StorageHandle──┘   queue    └── ring.rs      our own loop on a raw io_uring
 //! ```

@@ -9,7 +9,7 @@
 //! a change of names is followed by syncing the directories. Direct transfers go through aligned
 //! buffers of a slab and are copied, since requesters own plain vectors.
 //!
-//! Not here: order (`queue.rs`), ownership of what the kernel touches (`uring.rs`).
+//! Not here: order (`queue.rs`), ownership of what the kernel touches (`op_ring.rs`).
 
 use std::fs::File;
 use std::io;
@@ -25,7 +25,7 @@ use millstream_storage::io::{DIRECT_ALIGNMENT_BYTES, FileAnswer};
 use super::blocking;
 use super::desk::Desk;
 use super::queue::{Files, Job, Outcome, Ticket, Work};
-use crate::runtime::op_ring::{Bytes, Completion, Op, Uring};
+use crate::runtime::op_ring::{Bytes, Completion, Op, OpRing};
 use crate::runtime::parking::Parker;
 
 /// Operations in the kernel at once.
@@ -78,7 +78,7 @@ enum Step {
 
 /// The worker of the service.
 struct Worker {
-    uring: Uring<Tag>,
+    uring: OpRing<Tag>,
     files: Files<Handle>,
     running: Vec<Option<Running>>,
     free: Vec<usize>,
@@ -94,7 +94,7 @@ pub(super) fn run(mut desk: Desk, parker: &Parker, ready: &mpsc::Sender<io::Resu
             return;
         }
     };
-    tracing::debug!(flags = worker.uring.flags(), "storage service on a raw ring");
+    tracing::debug!(features = ?worker.uring.features(), "storage service on a raw ring");
     // Nobody listening means that the starter has given up.
     let _ = ready.send(Ok(()));
     let mut completions = Vec::new();
@@ -121,7 +121,7 @@ pub(super) fn run(mut desk: Desk, parker: &Parker, ready: &mpsc::Sender<io::Resu
 
 impl Worker {
     fn new(parker: &Parker) -> io::Result<Self> {
-        let mut uring = Uring::new(DEPTH as u32)?;
+        let mut uring = OpRing::new(DEPTH as u32)?;
         let eventfd = Rc::new(parker.eventfd().try_clone_to_owned()?);
         uring.start(Tag::Bell, Op::Bell { eventfd });
         Ok(Self {
@@ -232,18 +232,17 @@ impl Worker {
     /// Goes on with what has completed. Returns whether anything has.
     fn finish(&mut self, parker: &Parker, completions: &mut Vec<Completion<Tag>>) -> bool {
         let has_finished = !completions.is_empty();
-        for Completion { tag, op, result } in completions.drain(..) {
-            match (tag, op) {
-                // The bell rings again by itself, unless the kernel says otherwise.
-                (Tag::Bell, None) => parker.drain(),
-                (Tag::Bell, Some(op)) => {
+        for Completion { tag, op, result, .. } in completions.drain(..) {
+            let op = op.expect("neither files nor the bell go on");
+            match tag {
+                Tag::Bell => {
                     parker.drain();
                     self.uring.start(Tag::Bell, op);
                 }
-                (Tag::Job(index), op) => {
+                Tag::Job(index) => {
                     let running = self.running[index].take().expect("the job is on its way");
                     self.free.push(index);
-                    self.advance(running, op.expect("a job's operation ends"), result);
+                    self.advance(running, op, result);
                 }
             }
         }

@@ -7,9 +7,9 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Instant;
 
-use super::kernel::Features;
 use super::socket::RECV_BYTES_MAX;
 use super::*;
+use crate::runtime::op_ring::Features;
 use crate::runtime::parking::Parker;
 
 mod data;

@@ -171,6 +171,6 @@ fn a_connection_to_itself_is_refused() {
     socket.bind(&any_port().into()).unwrap();
     let address = socket.local_addr().unwrap();
     socket.connect(&address).unwrap();
-    let error = check_connected(&socket, address.as_socket().unwrap()).unwrap_err();
+    let error = check_connected(&socket.into(), address.as_socket().unwrap()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
