@@ -8,5 +8,5 @@
 //! of operations as such (`storage_service/queue/tests.rs`).
 
 mod bench;
+mod process;
 mod scripts;
-mod stopped;

@@ -1,5 +1,5 @@
 //! A process that writes, syncs and reads a file in rounds, and prints a line after each, until it
-//! is killed. `storage_conformance/stopped.rs` stops and continues it.
+//! is killed. `storage_conformance/process.rs` stops and continues it.
 //!
 //! Usage: `storage-worker glommio|ring`. Exits with an error after 20 s without progress.
 

@@ -95,17 +95,18 @@ pub(super) fn run(desk: Desk, parker: Parker, ready: &mpsc::Sender<io::Result<()
     executor.run(serve(desk, parker));
 }
 
+/// Why this process cannot have a glommio executor, if so: a limit that glommio insists on, and
+/// that containers often have.
+pub(super) fn impediment() -> Option<String> {
+    let limit_bytes = memlock_bytes().filter(|bytes| *bytes < MEMLOCK_MIN_BYTES)?;
+    Some(format!("the limit of locked memory is {limit_bytes} bytes, glommio wants 512 KiB"))
+}
+
 fn make_executor() -> io::Result<LocalExecutor> {
-    let memlock_bytes = memlock_bytes();
-    if memlock_bytes.is_some_and(|bytes| bytes < MEMLOCK_MIN_BYTES) {
-        let message = "the limit of locked memory is below 512 KiB: raise it (ulimit -l), or let \
-                       the raw ring carry out file operations";
-        return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
-    }
     LocalExecutorBuilder::new(Placement::Unbound)
         .name("storage")
         .preempt_timer(PREEMPT_TIMER)
-        .io_memory(io_memory_bytes(memlock_bytes))
+        .io_memory(io_memory_bytes(memlock_bytes()))
         .make()
         .map_err(io_error)
 }

@@ -36,11 +36,28 @@ pub use self::desk::StorageHandle;
 /// Who talks to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StorageDriver {
-    /// A glommio executor.
+    /// A glommio executor. Where the limit of locked memory forbids one (below 512 KiB, as in
+    /// many containers), the raw ring takes its place, with a warning.
     #[default]
     Glommio,
     /// Our own loop on a raw `io_uring`.
     Ring,
+}
+
+impl StorageDriver {
+    /// This driver, or the raw ring if this process cannot have it.
+    fn or_possible(self) -> Self {
+        match self {
+            Self::Glommio => match glommio::impediment() {
+                Some(reason) => {
+                    tracing::warn!(reason, "the raw ring carries out file operations instead");
+                    Self::Ring
+                }
+                None => Self::Glommio,
+            },
+            Self::Ring => Self::Ring,
+        }
+    }
 }
 
 /// The running service.
@@ -62,6 +79,7 @@ impl StorageService {
         core: Option<Core>,
         wakers: Vec<Waker>,
     ) -> io::Result<(Self, Vec<StorageHandle>)> {
+        let driver = driver.or_possible();
         let health = Arc::new(Health::default());
         let parker = match driver {
             StorageDriver::Glommio => Parker::with_task(),
