@@ -19,6 +19,7 @@ use millstream::data::slot::Slot;
 use millstream::limits::PREFETCH_GROUP;
 use millstream::state::table::KeyTable;
 use millstream::time::timer::{Registrant, TimerQueue};
+use millstream_bench::mix;
 
 /// Measures keyed state and timers.
 #[derive(Debug, Parser)]
@@ -189,12 +190,4 @@ fn print_line(name: &str, ns: f64, peer_ns: Option<f64>) {
         Some(peer_ns) => println!("  {name:32} {ns:8.1} ns   {:5.2} ×", ns / peer_ns),
         None => println!("  {name:32} {ns:8.1} ns"),
     }
-}
-
-/// The splitmix64 generator's `i`th number.
-fn mix(i: u64) -> u64 {
-    let mut z = i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

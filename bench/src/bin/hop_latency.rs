@@ -1,0 +1,320 @@
+//! How long a record takes from the instant at which it is due to the sink behind a keyed hop.
+//!
+//! ```text
+//! shard 0:  source ──key_by──┐ ┌── hash ──► count per key ──► sink
+//!                            ├─┤
+//! shard 1:  source ──key_by──┘ └── hash ──► count per key ──► sink
+//! ```
+//!
+//! The loop is open: a record is due at its number times the interval, whether anybody is ready or
+//! not, and latency counts from there. Only rows that crossed to the other shard are reported. Both
+//! shards spin. Beside it stand the gaps in which nothing ran: of a bare loop on the same cores just
+//! before, and between two polls of the sources in the measured run itself.
+//!
+//! `cargo run --release -p millstream-bench --bin hop_latency [-- --rate 100000 --seconds 10]`
+
+#![expect(clippy::print_stdout, reason = "a report is for reading")]
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use hdrhistogram::Histogram;
+use millstream::data::row::NO_EVENT_TIME;
+use millstream::operator::SplitEvent;
+use millstream::operator::aggregate::KeyedAggregate;
+use millstream::operator::source::{Source, SourceOutput, SourceReader, SourceStatus};
+use millstream::prelude::*;
+use millstream_bench::{mix, process, stopwatch};
+
+/// Measures the latency of a keyed hop.
+#[derive(Debug, Clone, Copy, Parser)]
+struct Options {
+    /// Records per second, both sources together.
+    #[arg(long, default_value_t = 100_000)]
+    rate: u64,
+    /// Seconds that are measured.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Seconds before that.
+    #[arg(long, default_value_t = 1)]
+    warm_up: u64,
+    /// Keys.
+    #[arg(long, default_value_t = 100_000)]
+    keys: u64,
+}
+
+/// Between building the job and the first record: time for threads to start.
+const LEAD: Duration = Duration::from_millis(300);
+
+/// What all tasks of a run write into at their end.
+#[derive(Debug, Clone)]
+struct Findings(Arc<Mutex<[Histogram<u64>; 3]>>);
+
+/// Indexes into [`Findings`].
+const CROSSED: usize = 0;
+const STAYED: usize = 1;
+const POLL_GAPS: usize = 2;
+
+impl Findings {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(std::array::from_fn(|_| histogram()))))
+    }
+
+    fn add(&self, index: usize, histogram: &Histogram<u64>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all[index].add(histogram).expect("histograms of one kind");
+    }
+}
+
+/// Nanoseconds, up to ten seconds.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 10_000_000_000, 3).expect("bounds are in order")
+}
+
+#[derive(Debug, Clone, Copy, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Ping {
+    key: u64,
+    /// Since the run's beginning.
+    due_ns: u64,
+    from_task: u32,
+}
+
+/// Makes every ping when it is due.
+#[derive(Clone)]
+struct Pings {
+    options: Options,
+    begin: Instant,
+    findings: Findings,
+}
+
+struct PingReader {
+    pings: Pings,
+    next: u64,
+    step: u64,
+    has_begun: bool,
+    polled_at: Option<Instant>,
+    gaps: Histogram<u64>,
+}
+
+impl Pings {
+    fn count(&self) -> u64 {
+        (self.options.warm_up + self.options.seconds) * self.options.rate
+    }
+
+    fn due_ns(&self, n: u64) -> u64 {
+        n * 1_000_000_000 / self.options.rate
+    }
+}
+
+impl Source for Pings {
+    type Out = Ping;
+    type Reader = PingReader;
+
+    fn describe(&self) -> String {
+        format!("{} pings per second", self.options.rate)
+    }
+
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
+    fn open(&self, ctx: &OperatorContext<'_>) -> Result<PingReader> {
+        let task = ctx.env().task;
+        Ok(PingReader {
+            pings: self.clone(),
+            next: u64::from(task.task_index),
+            step: u64::from(task.parallelism),
+            has_begun: false,
+            polled_at: None,
+            gaps: histogram(),
+        })
+    }
+}
+
+impl SourceReader for PingReader {
+    type Out = Ping;
+
+    fn poll(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl SourceOutput<Ping>,
+    ) -> SourceStatus {
+        let from_task = ctx.env().task.task_index;
+        if !self.has_begun {
+            self.has_begun = true;
+            out.on_split(SplitEvent::Active(from_task));
+        }
+        let now = Instant::now();
+        if let Some(polled_at) = self.polled_at.replace(now) {
+            self.gaps.saturating_record((now - polled_at).as_nanos() as u64);
+        }
+        let Some(now_ns) = now.checked_duration_since(self.pings.begin) else {
+            return SourceStatus::Ready;
+        };
+        let now_ns = now_ns.as_nanos() as u64;
+        while self.next < self.pings.count() {
+            let due_ns = self.pings.due_ns(self.next);
+            if now_ns < due_ns || !ctx.env().spend() {
+                return SourceStatus::Ready;
+            }
+            let ping = Ping { key: mix(self.next) % self.pings.options.keys, due_ns, from_task };
+            out.emit(from_task, self.next, NO_EVENT_TIME, ping);
+            self.next += self.step;
+        }
+        self.pings.findings.add(POLL_GAPS, &self.gaps);
+        SourceStatus::Ended
+    }
+}
+
+/// Counts, and remembers the last ping.
+#[derive(Clone)]
+struct CountPings;
+
+impl AggregateFunction for CountPings {
+    type In = Ping;
+    type Accumulator = (u64, Option<Ping>);
+    type Out = (u64, Option<Ping>);
+
+    fn create(&self) -> Self::Accumulator {
+        (0, None)
+    }
+
+    fn add(&self, (count, last): &mut Self::Accumulator, ping: Ping) {
+        *count += 1;
+        *last = Some(ping);
+    }
+
+    fn merge(&self, (count, last): &mut Self::Accumulator, other: Self::Accumulator) {
+        *count += other.0;
+        *last = last.or(other.1);
+    }
+
+    fn result(&self, accumulator: &Self::Accumulator) -> Self::Out {
+        *accumulator
+    }
+}
+
+/// Reads the clock for every ping.
+#[derive(Clone)]
+struct LatencySink {
+    begin: Instant,
+    warm_up_ns: u64,
+    crossed: Histogram<u64>,
+    stayed: Histogram<u64>,
+    findings: Findings,
+}
+
+impl Operator for LatencySink {
+    type In = (u64, Option<Ping>);
+    type Out = Nothing;
+
+    fn on_row(
+        &mut self,
+        row: Row<(u64, Option<Ping>)>,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<Nothing>,
+    ) {
+        let now_ns = self.begin.elapsed().as_nanos() as u64;
+        let Some(ping) = row.value.1 else { return };
+        if ping.due_ns < self.warm_up_ns {
+            return;
+        }
+        let latency_ns = now_ns.saturating_sub(ping.due_ns);
+        if ping.from_task == ctx.env().task.task_index {
+            self.stayed.saturating_record(latency_ns);
+        } else {
+            self.crossed.saturating_record(latency_ns);
+        }
+    }
+
+    fn on_end(&mut self, _ctx: &OperatorContext<'_>, _out: &mut impl Output<Nothing>) -> Progress {
+        self.findings.add(CROSSED, &self.crossed);
+        self.findings.add(STAYED, &self.stayed);
+        Progress::Done
+    }
+}
+
+/// What a bare loop on each of the first two cores misses in `seconds`.
+fn hiccups(seconds: u64) -> Histogram<u64> {
+    let on_core = |id| {
+        core_affinity::set_for_current(core_affinity::CoreId { id });
+        let mut gaps = histogram();
+        let begin = Instant::now();
+        let mut last = begin;
+        while last - begin < Duration::from_secs(seconds) {
+            let now = Instant::now();
+            gaps.saturating_record((now - last).as_nanos() as u64);
+            last = now;
+        }
+        gaps
+    };
+    std::thread::scope(|scope| {
+        let threads = [0, 1].map(|id| scope.spawn(move || on_core(id)));
+        let mut all = histogram();
+        for thread in threads {
+            all.add(thread.join().expect("it only counts")).expect("histograms of one kind");
+        }
+        all
+    })
+}
+
+fn print(name: &str, histogram: &Histogram<u64>) {
+    let us = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+    println!(
+        "{name:28} {:9} values   p50 {:8.2}  p90 {:8.2}  p99 {:8.2}  p99.9 {:8.1}  \
+         p99.99 {:8.1}  max {:8.1} µs",
+        histogram.len(),
+        us(0.5),
+        us(0.9),
+        us(0.99),
+        us(0.999),
+        us(0.9999),
+        us(1.0),
+    );
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    print("hiccups of a bare loop", &hiccups(options.seconds.div_ceil(2)));
+
+    let job = Job::new("hop-latency");
+    let findings = Findings::new();
+    let config = stopwatch::spinning();
+    let begin = Instant::now() + LEAD;
+    let sink = LatencySink {
+        begin,
+        warm_up_ns: options.warm_up * 1_000_000_000,
+        crossed: histogram(),
+        stayed: histogram(),
+        findings: findings.clone(),
+    };
+    job.source("pings", Pings { options, begin, findings: findings.clone() })
+        .key_by(|ping| ping.key)
+        .operator("count", KeyedAggregate::new(|ping: &Ping| ping.key, CountPings))
+        .sink("latency", sink);
+    let cpu_before = process::cpu_time();
+    let plan = job.plan(2, config.key_group_count)?;
+    let report = millstream::runtime::node::run(&plan.program, &config, false)?;
+    let cpu = process::cpu_time().saturating_sub(cpu_before);
+
+    let findings = findings.0.lock().unwrap_or_else(PoisonError::into_inner);
+    print("hop, crossed", &findings[CROSSED]);
+    print("hop, stayed", &findings[STAYED]);
+    print("gaps between polls", &findings[POLL_GAPS]);
+    println!(
+        "{} records/s, both shards spinning; {:.1} s of processor time in {:.1} s, {:.0} MiB resident",
+        options.rate,
+        cpu.as_secs_f64(),
+        report.took.as_secs_f64(),
+        process::resident_mib(),
+    );
+    let us = |quantile| findings[CROSSED].value_at_quantile(quantile) as f64 / 1e3;
+    let met = |is_met| if is_met { "met" } else { "NOT MET" };
+    println!(
+        "gate p50 at most 2 µs: {}; p99 at most 20 µs: {}",
+        met(us(0.5) <= 2.0),
+        met(us(0.99) <= 20.0)
+    );
+    Ok(())
+}
