@@ -5,8 +5,8 @@ pub use crate::api::{
 };
 pub use crate::config::Config;
 pub use crate::connector::{
-    CardSource, CollectSink, Collected, DiscardSink, FileSource, ForEachSink, GeneratorSource,
-    NexmarkSource, StdoutSink, VecSource,
+    CardSource, CollectSink, Collected, DiscardSink, FileSink, FileSource, ForEachSink,
+    GeneratorSource, NexmarkSource, StdoutSink, VecSource,
 };
 pub use crate::data::key::Key;
 pub use crate::data::record::Record;

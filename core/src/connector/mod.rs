@@ -12,6 +12,7 @@
 //! is tested with bytes in memory.
 
 pub mod collect_sink;
+pub mod file_sink;
 pub mod file_source;
 pub mod for_each_sink;
 pub mod format;
@@ -23,6 +24,7 @@ pub mod vec_source;
 mod testing;
 
 pub use collect_sink::{CollectSink, Collected};
+pub use file_sink::FileSink;
 pub use file_source::FileSource;
 pub use for_each_sink::{DiscardSink, ForEachSink};
 pub use generator::{CardSource, GeneratorSource, NexmarkSource};

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! **Which files.** All that the pattern names, in order of their paths; from a directory or glob
-//! not those whose names begin with `.` or `_` or end with `.inprogress`. They are listed once, when
-//! the job starts; with [`FileSource::watch`] again and again, and then the source has no end. A file
-//! is read once, known by its path: put it in place complete, by renaming, and do not change it.
+//! not those whose names begin with `.` or `_` or end with `.inprogress`. They are listed once,
+//! when the job starts; with [`FileSource::watch`] again and again, and then the source has no end.
+//! A file is read once, known by its path: put it in place complete, by renaming, and do not change
+//! it.
 //!
 //! **Order.** A task reads its splits one after the other, in order of path. So the watermark moves
 //! with the file being read, and files should follow each other in time as their names do. Files
@@ -18,8 +19,8 @@
 //! **Compression.** `.gz` and `.zst` are decompressed as they are read.
 //!
 //! **Splits.** Plain text in which every line break ends a record (lines, JSON Lines) is cut into
-//! ranges of 8 MiB that several tasks read. CSV is not, because a quoted field may hold a line break,
-//! unless [`FileSource::splittable`] promises that none does. Compressed files never are.
+//! ranges of 8 MiB that several tasks read. CSV is not, because a quoted field may hold a line
+//! break, unless [`FileSource::splittable`] promises that none does. Compressed files never are.
 //!
 //! **Positions** are bytes of the content, so they mean the same whatever the compression.
 

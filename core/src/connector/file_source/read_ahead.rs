@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Up to [`PIECES_AHEAD`] reads are under way or waiting to be taken; beyond `eager_until` only the
-//! next piece is asked for, and only when nothing else is left. That bounds memory, and a byte range
-//! of a file hardly reads beyond its end.
+//! next piece is asked for, and only when nothing else is left. That bounds memory, and a byte
+//! range of a file hardly reads beyond its end.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};

@@ -10,8 +10,8 @@
 //! tasks move through it side by side.
 //!
 //! A fixed set of files is dealt out by ordinal: every task lists the same files and finds the same
-//! order. A watched directory changes between the listings of two tasks, so there a split belongs to
-//! the task that its path's hash and its range pick, whatever else is there.
+//! order. A watched directory changes between the listings of two tasks, so there a split belongs
+//! to the task that its path's hash and its range pick, whatever else is there.
 
 use std::path::Path;
 

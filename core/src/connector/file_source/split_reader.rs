@@ -8,12 +8,12 @@
 //!
 //! *Header*: what stands before the first record is read wherever the split begins, because it says
 //! what the columns are. *Seeking*: bytes up to the split, or up to where a snapshot was taken, are
-//! passed over; in plain text without reading them. *`LineStart`*: a range that begins in the middle
-//! of a record leaves it to the range before; it looks for a line end from one byte before its start,
-//! so that a record beginning exactly there is its own.
+//! passed over; in plain text without reading them. *`LineStart`*: a range that begins in the
+//! middle of a record leaves it to the range before; it looks for a line end from one byte before
+//! its start, so that a record beginning exactly there is its own.
 //!
-//! [`SplitReader::next`] takes what is there and never waits; [`SplitReader::wish`] says what should
-//! be read. Neither knows who carries that out.
+//! [`SplitReader::next`] takes what is there and never waits; [`SplitReader::wish`] says what
+//! should be read. Neither knows who carries that out.
 
 use std::io;
 

@@ -554,7 +554,8 @@ proptest! {
         name in prop::sample::select(vec!["a.csv", "a.gz", "a.zst"]),
         seed: u64,
     ) {
-        let heads: [&[u8]; 4] = [b"", b"id,amount\n", b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"\x28\xb5\x2f\xfd"];
+        let (gzip_head, zstd_head) = (b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"\x28\xb5\x2f\xfd");
+        let heads: [&[u8]; 4] = [b"", b"id,amount\n", gzip_head, zstd_head];
         let bytes = [heads[head], &bytes].concat();
         let disk = || MemoryDisk::new(seed).with(name, bytes.clone());
         let dead = skip_to("dead-letter");

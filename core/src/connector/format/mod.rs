@@ -59,14 +59,15 @@ pub trait Decode: 'static {
         false
     }
 
-    /// Reads what stands before the first record; must be called first. `bytes` begins at the first byte of the file;
-    /// `is_end` says that nothing follows it.
+    /// Reads what stands before the first record; must be called first. `bytes` begins at the first
+    /// byte of the file; `is_end` says that nothing follows it.
     fn header(&mut self, _bytes: &[u8], _is_end: bool) -> Header {
         Header::Read(Taken::default())
     }
 
     /// Reads the record at the start of `bytes`, which is not empty; `is_end` says that nothing
-    /// follows it, and then the answer is not [`Decoded::More`]. After [`Decoded::More`] it is called with at least the same bytes again.
+    /// follows it, and then the answer is not [`Decoded::More`]. After [`Decoded::More`] it is
+    /// called with at least the same bytes again.
     fn decode(&mut self, bytes: &[u8], is_end: bool) -> Decoded<Self::Record>;
 
     /// Whether it stands within a record that is too long and passes over the rest of it.

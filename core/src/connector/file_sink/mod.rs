@@ -1,0 +1,339 @@
+//! Files as a sink: a directory of files that appear when they are complete.
+//!
+//! ```text
+//! alerts/part-00001-000007.jsonl              task 1, its eighth file: complete, durable
+//! alerts/part-00001-000008.jsonl.inprogress   being written, or left behind by a crash
+//! ```
+//!
+//! Each task writes one file at a time and begins the next when the file is large enough or old
+//! enough (processing time), and when the input ends. A task without records writes no file. What
+//! is there already stays: a task continues with the number after its highest, over restarts, and
+//! writes over what a crash left unfinished. Two jobs must not write to one directory.
+//!
+//! Not here: the life of one file (`part.rs`), formats (`connector/format/`).
+
+mod part;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use millstream_storage::io::{FileAnswer, FileDone, FileEntry, FileFault, FileOp, OpId};
+use serde::Serialize;
+
+use self::part::{Part, Step};
+use crate::connector::fail_to_encode;
+use crate::connector::file_source::IN_PROGRESS_SUFFIX;
+use crate::connector::format::{CsvEncoder, Encode, JsonLinesEncoder, TextEncoder};
+use crate::data::row::Row;
+use crate::error::Error;
+use crate::graph::Facts;
+use crate::operator::{Nothing, Operator, OperatorContext, Output, Progress};
+
+/// Bytes of one write. Large enough that an operation's cost (5-20 µs) is small beside it.
+const WRITE_BYTES: usize = 128 << 10;
+
+/// Operations of the open file under way. With more the sink lets its inputs wait; with these the
+/// disk is never idle and memory stays below a megabyte.
+const OPS_WAITING_MAX: usize = 4;
+
+/// Finished files whose last answers are awaited. A sync may take long; with more the inputs wait.
+const FINISHING_MAX: usize = 2;
+
+/// A file ends at this size, unless said otherwise.
+const ROLL_BYTES: u64 = 128 << 20;
+
+/// A file ends at this age, unless said otherwise.
+const ROLL_INTERVAL: Duration = Duration::from_mins(1);
+
+/// A sink to files in a directory, in the format of its encoder.
+///
+/// ```
+/// use millstream::prelude::*;
+/// use std::time::Duration;
+///
+/// let sink = FileSink::json_lines("alerts/").roll_interval(Duration::from_secs(10));
+/// # fn takes(_: impl Operator<In = u64>) {}
+/// # takes(sink);
+/// ```
+pub struct FileSink<E> {
+    directory: PathBuf,
+    roll_bytes: u64,
+    roll_interval: Duration,
+    encoder: E,
+    /// Names files of a task; set when the sink is opened.
+    task_index: u32,
+    numbering: Numbering,
+    /// The file being written, if it has been opened.
+    current: Option<Part>,
+    /// Processing time (ms) of the first record of the file being written.
+    begun_ms: Option<i64>,
+    finishing: Vec<Part>,
+    /// Memory of answered writes.
+    spare: Vec<Vec<u8>>,
+}
+
+/// What is known of the files that the task has written before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbering {
+    Unknown,
+    Listing(OpId),
+    Next(u64),
+}
+
+impl<T: Serialize + 'static> FileSink<JsonLinesEncoder<T>> {
+    /// Every record as a line of JSON.
+    pub fn json_lines(directory: impl Into<PathBuf>) -> Self {
+        Self::of(directory, JsonLinesEncoder::default())
+    }
+
+    /// The same as [`FileSink::json_lines`].
+    pub fn jsonl(directory: impl Into<PathBuf>) -> Self {
+        Self::json_lines(directory)
+    }
+}
+
+impl<T: Serialize + 'static> FileSink<CsvEncoder<T>> {
+    /// Every record as a line of CSV; every file begins with a header.
+    pub fn csv(directory: impl Into<PathBuf>) -> Self {
+        Self::of(directory, CsvEncoder::default())
+    }
+
+    /// Separates fields by `delimiter`, an ASCII character.
+    pub fn delimiter(mut self, delimiter: u8) -> Self {
+        self.encoder = self.encoder.delimiter(delimiter);
+        self
+    }
+}
+
+impl<T: std::fmt::Display + 'static> FileSink<TextEncoder<T>> {
+    /// Every record as its `Display` says, on a line.
+    pub fn text(directory: impl Into<PathBuf>) -> Self {
+        Self::of(directory, TextEncoder::default())
+    }
+}
+
+impl<E: Encode> FileSink<E> {
+    /// Files in some format.
+    pub fn of(directory: impl Into<PathBuf>, encoder: E) -> Self {
+        Self {
+            directory: directory.into(),
+            roll_bytes: ROLL_BYTES,
+            roll_interval: ROLL_INTERVAL,
+            encoder,
+            task_index: 0,
+            numbering: Numbering::Unknown,
+            current: None,
+            begun_ms: None,
+            finishing: Vec::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// Ends a file when it has about `bytes`. Default 128 MiB.
+    pub fn roll_bytes(self, bytes: u64) -> Self {
+        Self { roll_bytes: bytes, ..self }
+    }
+
+    /// Ends a file `interval` after its first record came, in processing time. Default 60 s.
+    pub fn roll_interval(self, interval: Duration) -> Self {
+        Self { roll_interval: interval, ..self }
+    }
+
+    /// Writes the encoded records, opening a file if there is none.
+    fn flush(&mut self, ctx: &OperatorContext<'_>) {
+        let Numbering::Next(number) = self.numbering else { return };
+        let bytes = self.encoder.take(self.spare.pop().unwrap_or_default());
+        if bytes.is_empty() {
+            return self.spare.push(bytes);
+        }
+        let part = self.current.get_or_insert_with(|| {
+            self.numbering = Numbering::Next(number + 1);
+            let extension = self.encoder.extension();
+            let name = format!("part-{:05}-{number:06}.{extension}", self.task_index);
+            let path = self.directory.join(name);
+            let (temporary, mode) = Part::open_as(&path);
+            let (file, op) = ctx.open_file(temporary, mode);
+            Part::opening(path, file, op)
+        });
+        part.write(bytes, |make| ctx.file(make));
+        if part.written_bytes() >= self.roll_bytes {
+            self.roll(ctx);
+        }
+    }
+
+    /// Ends the file being written; the next record begins another.
+    fn roll(&mut self, ctx: &OperatorContext<'_>) {
+        if let Some(mut part) = self.current.take() {
+            part.finish(|make| ctx.file(make));
+            self.finishing.push(part);
+        }
+        self.begun_ms = None;
+    }
+
+    fn on_listed(&mut self, files: &[FileEntry], ctx: &OperatorContext<'_>) {
+        let numbers = files.iter().filter_map(|file| number_in(&file.path, self.task_index));
+        self.numbering = Numbering::Next(numbers.max().map_or(0, |last| last + 1));
+        if self.encoder.encoded_bytes() >= WRITE_BYTES {
+            self.flush(ctx);
+        }
+    }
+
+    fn on_part_done(&mut self, op: OpId, ctx: &OperatorContext<'_>) {
+        let finishing = self.finishing.iter_mut().enumerate();
+        let mut parts = finishing.map(|(i, part)| (Some(i), part));
+        let current = self.current.as_mut().map(|part| (None, part));
+        let found = parts.find(|(_, part)| part.is_waiting_for(op));
+        let found = found.or_else(|| current.filter(|(_, part)| part.is_waiting_for(op)));
+        let Some((index, part)) = found else {
+            return ctx.fail(Error::bug(ctx.name(), format!("an unexpected answer to {op:?}")));
+        };
+        match (part.on_done(op), index) {
+            (Step::Wait, _) => {}
+            (Step::Rename, _) => part.rename(|make| ctx.file(make)),
+            (Step::Complete, Some(index)) => drop(self.finishing.remove(index)),
+            (Step::Complete, None) => unreachable!("a file being written has not been renamed"),
+        }
+    }
+}
+
+/// The number of a complete file that task `task_index` wrote.
+fn number_in(path: &Path, task_index: u32) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    if name.ends_with(IN_PROGRESS_SUFFIX) {
+        return None;
+    }
+    let (task, rest) = name.strip_prefix("part-")?.split_once('-')?;
+    let (number, _extension) = rest.split_once('.')?;
+    (task.parse() == Ok(task_index)).then(|| number.parse().ok()).flatten()
+}
+
+/// What a failed operation means for whoever runs the job.
+fn file_error(ctx: &OperatorContext<'_>, fault: FileFault) -> Error {
+    let FileFault { action, source } = fault;
+    let advice = match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room there or write elsewhere, then start the job again"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "let the user that runs the job write there, or write elsewhere"
+        }
+        _ => {
+            "check the disk (what it reported last may be lost) or write elsewhere, then start \
+              the job again"
+        }
+    };
+    let source = io::Error::new(source.kind(), format!("{source}; {advice}"));
+    Error::File { operator: ctx.name().to_string(), action, source }
+}
+
+impl<E: Encode> Clone for FileSink<E> {
+    fn clone(&self) -> Self {
+        Self {
+            roll_bytes: self.roll_bytes,
+            roll_interval: self.roll_interval,
+            ..Self::of(self.directory.clone(), self.encoder.clone())
+        }
+    }
+}
+
+impl<E: Encode> Operator for FileSink<E> {
+    type In = E::Record;
+    type Out = Nothing;
+
+    fn facts(&self) -> Facts {
+        let mut problems = Vec::new();
+        if self.directory.as_os_str().is_empty() {
+            problems.push("the directory to write to is empty; give one".to_string());
+        }
+        if self.roll_bytes == 0 || self.roll_interval.is_zero() {
+            problems.push("a file must end at a size and an age above zero".to_string());
+        }
+        let detail = format!("files in {} ({})", self.directory.display(), self.encoder.describe());
+        Facts { problems, ..Facts::stateless().detailed(detail) }
+    }
+
+    fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
+        self.task_index = ctx.env().task.task_index;
+        let pattern = self.directory.display().to_string();
+        self.numbering = Numbering::Listing(ctx.file(|op| FileOp::List { op, pattern }));
+        Ok(())
+    }
+
+    fn on_row(
+        &mut self,
+        row: Row<E::Record>,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<Nothing>,
+    ) {
+        if self.begun_ms.is_none() {
+            self.begun_ms = Some(ctx.processing_time_ms());
+            self.encoder.begin_file();
+        }
+        if let Err(reason) = self.encoder.encode(&row.value) {
+            return fail_to_encode(ctx, &reason);
+        }
+        if self.encoder.encoded_bytes() >= WRITE_BYTES {
+            self.flush(ctx);
+        }
+    }
+
+    fn next_time_ms(&self) -> Option<i64> {
+        let interval_ms = i64::try_from(self.roll_interval.as_millis()).unwrap_or(i64::MAX);
+        // Before the listing has been answered nothing can be written; the answer comes soon.
+        match self.numbering {
+            Numbering::Next(_) => {
+                self.begun_ms.map(|begun_ms| begun_ms.saturating_add(interval_ms))
+            }
+            Numbering::Unknown | Numbering::Listing(_) => None,
+        }
+    }
+
+    fn on_time(&mut self, ctx: &OperatorContext<'_>, _out: &mut impl Output<Nothing>) -> Progress {
+        self.flush(ctx);
+        self.roll(ctx);
+        Progress::Done
+    }
+
+    fn is_ready(&self) -> bool {
+        matches!(self.numbering, Numbering::Next(_))
+            && self.current.as_ref().is_none_or(|part| part.waiting_count() < OPS_WAITING_MAX)
+            && self.finishing.len() < FINISHING_MAX
+    }
+
+    fn on_file_done(
+        &mut self,
+        done: FileDone,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<Nothing>,
+    ) {
+        let is_listing = self.numbering == Numbering::Listing(done.op);
+        match done.result {
+            Ok(FileAnswer::Listed { files }) if is_listing => self.on_listed(&files, ctx),
+            // The directory is made with its first file.
+            Err(fault) if is_listing && fault.source.kind() == io::ErrorKind::NotFound => {
+                self.on_listed(&[], ctx);
+            }
+            Ok(FileAnswer::Written { bytes }) => {
+                if self.spare.len() < OPS_WAITING_MAX {
+                    self.spare.push(bytes);
+                }
+                self.on_part_done(done.op, ctx);
+            }
+            Ok(_) => self.on_part_done(done.op, ctx),
+            Err(fault) => ctx.fail(file_error(ctx, fault)),
+        }
+    }
+
+    fn on_end(&mut self, ctx: &OperatorContext<'_>, _out: &mut impl Output<Nothing>) -> Progress {
+        if matches!(self.numbering, Numbering::Next(_)) {
+            self.flush(ctx);
+            self.roll(ctx);
+        }
+        let is_written = self.begun_ms.is_none() && self.finishing.is_empty();
+        if is_written { Progress::Done } else { Progress::Pending }
+    }
+}
+
+#[cfg(test)]
+mod tests;
