@@ -55,8 +55,7 @@ pub trait Trigger<T>: Clone + Send + 'static {
     /// empty (the default) need not be kept.
     type State: Record + Default + PartialEq;
 
-    /// `value` was added to the window. `time_ms` is its event time, or the processing time at
-    /// which it came if the window is one of processing time.
+    /// `value`, whose event time is `time_ms`, was added to the window.
     fn on_element(
         &self,
         value: &T,
@@ -83,6 +82,11 @@ pub trait Trigger<T>: Clone + Send + 'static {
         _ctx: &mut TriggerContext<'_, Self::State>,
     ) -> TriggerResult {
         TriggerResult::Continue
+    }
+
+    /// Whether it waits for event time: records must have one, and there must be watermarks.
+    fn needs_watermarks(&self) -> bool {
+        false
     }
 
     /// Whether it can be used with windows that merge.

@@ -363,8 +363,9 @@ impl<T> WindowAssigner<T> for Global {
         windows.push(Window::GLOBAL);
     }
 
+    /// It depends on no time, so records need none.
     fn domain(&self) -> TimeDomain {
-        TimeDomain::Event
+        TimeDomain::Processing
     }
 
     fn describe(&self) -> String {

@@ -23,10 +23,13 @@
 
 mod agenda;
 pub mod aggregate;
+pub mod contents;
 pub mod function;
+pub mod general;
+mod held;
 mod panes;
 pub mod sliding;
-mod stored;
+pub mod stored;
 pub mod tumbling;
 
 use std::fmt;
@@ -42,7 +45,9 @@ use crate::time::strategy::duration_ms;
 use crate::time::window::{TimeDomain, Tumbling, Window, WindowAssigner, show};
 
 pub use aggregate::{Aggregate, Reduce, WindowAggregate};
+pub use contents::{Aggregated, CoGroupFunction, CoGrouped, Listed, Pairs, WindowContents};
 pub use function::{EmitResult, ProcessWindowFunction, WindowContext, WindowFunction};
+pub use general::GeneralWindows;
 pub use sliding::SlidingWindows;
 pub use tumbling::TumblingWindows;
 

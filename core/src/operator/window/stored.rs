@@ -9,44 +9,65 @@ use crate::data::record::Record;
 use crate::error::Error;
 use crate::operator::OperatorContext;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::time::window::Window;
 use millstream_storage::key::StoredKey;
 
 /// A state of an operator: its name in snapshots and its number in stored keys.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct StateName(pub(crate) &'static str, pub(crate) u16);
+pub struct StateName(
+    /// The name.
+    pub &'static str,
+    /// The number.
+    pub u16,
+);
 
 /// Where an entry is, apart from its state.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Place<'a> {
+pub struct Place<'a> {
     /// See [`StoredKey::window_bucket`].
-    pub(crate) window_bucket: i64,
+    pub window_bucket: i64,
     /// See [`StoredKey::namespace`].
-    pub(crate) namespace: &'a [u8],
+    pub namespace: &'a [u8],
     /// See [`StoredKey::map_key`].
-    pub(crate) map_key: &'a [u8],
+    pub map_key: &'a [u8],
 }
 
 /// One entry, read back.
 #[derive(Debug)]
-pub(crate) struct Entry<'a, K, V> {
-    pub(crate) hash64: u64,
-    pub(crate) key: K,
-    pub(crate) window_bucket: i64,
-    pub(crate) map_key: &'a [u8],
-    pub(crate) value: V,
+pub struct Entry<'a, K, V> {
+    /// Hash of the key.
+    pub hash64: u64,
+    /// The key.
+    pub key: K,
+    /// See [`StoredKey::window_bucket`].
+    pub window_bucket: i64,
+    /// See [`StoredKey::namespace`].
+    pub namespace: &'a [u8],
+    /// See [`StoredKey::map_key`].
+    pub map_key: &'a [u8],
+    /// The value.
+    pub value: V,
 }
 
 /// Writes the state of one key after the other.
-pub(crate) struct KeyWriter<'a, 'b> {
+pub struct KeyWriter<'a, 'b> {
     writer: &'a mut SnapshotWriter<'b>,
     groups: KeyGroupCount,
     hash64: u64,
     key: rkyv::util::AlignedVec,
 }
 
+impl<'a, V, K> Entry<'a, K, V> {
+    /// The same entry with another value.
+    pub fn map<U>(self, f: impl FnOnce(V) -> U) -> Entry<'a, K, U> {
+        let Self { hash64, key, window_bucket, namespace, map_key, value } = self;
+        Entry { hash64, key, window_bucket, namespace, map_key, value: f(value) }
+    }
+}
+
 impl<'a, 'b> KeyWriter<'a, 'b> {
     /// Writes entries of `key`, whose hash is `hash64`.
-    pub(crate) fn new<K: Key>(
+    pub fn new<K: Key>(
         writer: &'a mut SnapshotWriter<'b>,
         groups: KeyGroupCount,
         hash64: u64,
@@ -56,7 +77,7 @@ impl<'a, 'b> KeyWriter<'a, 'b> {
     }
 
     /// Writes one entry.
-    pub(crate) fn put<V: Record>(&mut self, state: StateName, place: Place<'_>, value: &V) {
+    pub fn put<V: Record>(&mut self, state: StateName, place: Place<'_>, value: &V) {
         let StateName(name, state_id) = state;
         let stored = StoredKey {
             key_group: self.groups.of(self.hash64).0,
@@ -75,7 +96,7 @@ impl<'a, 'b> KeyWriter<'a, 'b> {
 ///
 /// # Errors
 /// [`Error::Corrupt`] if a key or a value cannot be read.
-pub(crate) fn read<'a, K: Key, V: Record>(
+pub fn read<'a, K: Key, V: Record>(
     reader: &SnapshotReader<'a>,
     state: StateName,
     ctx: &OperatorContext<'_>,
@@ -86,14 +107,14 @@ pub(crate) fn read<'a, K: Key, V: Record>(
         let mut bytes: rkyv::util::AlignedVec = rkyv::util::AlignedVec::new();
         bytes.extend_from_slice(stored.key);
         let key = K::view(&bytes).map(K::unarchive).map_err(|e| damaged(state, ctx, &e))?;
-        let StoredKey { hash64, window_bucket, map_key, .. } = stored;
-        read.push(Entry { hash64, key, window_bucket, map_key, value });
+        let StoredKey { hash64, window_bucket, namespace, map_key, .. } = stored;
+        read.push(Entry { hash64, key, window_bucket, namespace, map_key, value });
     }
     Ok(read)
 }
 
 /// Bytes of `state` that are not what they should be.
-pub(crate) fn damaged(
+pub fn damaged(
     state: StateName,
     ctx: &OperatorContext<'_>,
     reason: &dyn std::fmt::Display,
@@ -106,14 +127,28 @@ pub(crate) fn damaged(
 }
 
 /// A number as bytes that order as numbers do.
-pub(crate) fn ordered(number: i64) -> [u8; 8] {
+pub fn ordered(number: i64) -> [u8; 8] {
     (number as u64 ^ 1 << 63).to_be_bytes()
 }
 
 /// The number that [`ordered`] wrote, if these are its bytes.
-pub(crate) fn from_ordered(bytes: &[u8]) -> Option<i64> {
+pub fn from_ordered(bytes: &[u8]) -> Option<i64> {
     let bytes = <[u8; 8]>::try_from(bytes).ok()?;
     Some((u64::from_be_bytes(bytes) ^ 1 << 63) as i64)
+}
+
+/// A window as a namespace.
+pub fn namespace_of(window: Window) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&ordered(window.start_ms));
+    bytes[8..].copy_from_slice(&ordered(window.end_ms));
+    bytes
+}
+
+/// The window of a namespace, if it is one.
+pub fn window_of(namespace: &[u8]) -> Option<Window> {
+    let (start, end) = namespace.split_at_checked(8)?;
+    Some(Window::new(from_ordered(start)?, from_ordered(end)?))
 }
 
 #[cfg(test)]

@@ -49,6 +49,10 @@ impl<T> Trigger<T> for EventTime {
         if time_ms == window.max_timestamp() { Fire } else { Continue }
     }
 
+    fn needs_watermarks(&self) -> bool {
+        true
+    }
+
     fn can_merge(&self) -> bool {
         true
     }
@@ -242,6 +246,10 @@ impl<T> Trigger<T> for ContinuousEventTime {
         Fire
     }
 
+    fn needs_watermarks(&self) -> bool {
+        true
+    }
+
     fn can_merge(&self) -> bool {
         true
     }
@@ -335,6 +343,10 @@ impl<T, G: Trigger<T>> Trigger<T> for Purging<G> {
         ctx: &mut TriggerContext<'_, G::State>,
     ) -> TriggerResult {
         purge(self.inner.on_processing_time(time_ms, window, ctx))
+    }
+
+    fn needs_watermarks(&self) -> bool {
+        self.inner.needs_watermarks()
     }
 
     fn can_merge(&self) -> bool {
