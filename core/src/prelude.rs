@@ -6,7 +6,7 @@ pub use crate::api::{
 pub use crate::config::Config;
 pub use crate::connector::{
     CardSource, CollectSink, Collected, DiscardSink, FileSink, FileSource, ForEachSink,
-    GeneratorSource, NexmarkSource, StdoutSink, VecSource,
+    GeneratorSource, NexmarkSource, Reconnect, SocketSink, SocketSource, StdoutSink, VecSource,
 };
 pub use crate::data::key::Key;
 pub use crate::data::record::Record;

@@ -11,12 +11,16 @@
 //! and is told what came of them. What they decide is a function of those answers, so every branch
 //! is tested with bytes in memory.
 
+mod byte_window;
 pub mod collect_sink;
 pub mod file_sink;
 pub mod file_source;
 pub mod for_each_sink;
 pub mod format;
 pub mod generator;
+pub mod socket;
+pub mod socket_sink;
+pub mod socket_source;
 pub mod stdout_sink;
 pub mod vec_source;
 
@@ -28,6 +32,9 @@ pub use file_sink::FileSink;
 pub use file_source::FileSource;
 pub use for_each_sink::{DiscardSink, ForEachSink};
 pub use generator::{CardSource, GeneratorSource, NexmarkSource};
+pub use socket::Reconnect;
+pub use socket_sink::SocketSink;
+pub use socket_source::SocketSource;
 pub use stdout_sink::StdoutSink;
 pub use vec_source::VecSource;
 

@@ -30,7 +30,6 @@ mod read_ahead;
 mod reader;
 mod split;
 mod split_reader;
-mod window;
 
 use std::marker::PhantomData;
 use std::time::Duration;

@@ -22,7 +22,7 @@ use millstream_storage::io::OpId;
 use super::content::{Compression, Content, Damage, Step};
 use super::read_ahead::{ReadAhead, Wish};
 use super::split::{Position, Progress, SplitState};
-use super::window::Window;
+use crate::connector::byte_window::ByteWindow;
 use crate::connector::format::{Decode, Decoded, Fault, Header, Taken};
 
 /// What UTF-8 files of some programs begin with; it is no part of the text.
@@ -40,7 +40,7 @@ pub(super) struct SplitReader<D> {
     piece_bytes: usize,
     /// None until the file is open.
     content: Option<Content>,
-    window: Window,
+    window: ByteWindow,
     /// Nothing follows what is in the window.
     is_complete: bool,
     /// The decoder needs more bytes than there are.
@@ -91,7 +91,7 @@ impl<D: Decode> SplitReader<D> {
             phase: Phase::Opening,
             piece_bytes,
             content: None,
-            window: Window::default(),
+            window: ByteWindow::default(),
             is_complete: false,
             is_starved: false,
             line: 1,
@@ -311,7 +311,7 @@ impl<D: Decode> SplitReader<D> {
                 return self.shrunk();
             }
             content.reads_mut().seek(target);
-            self.window = Window::at(target);
+            self.window = ByteWindow::at(target);
         } else {
             let passed = self.window.rest().len().min((target - self.window.position()) as usize);
             self.window.consume(passed);

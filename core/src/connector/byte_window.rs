@@ -1,20 +1,20 @@
-//! The bytes of a file that have arrived and have not been read as records.
+//! The bytes of a file or connection that have arrived and have not been read as records.
 
 /// Bytes already read may stay in front of the others up to so many, so that moving the others to
 /// the front happens rarely.
 const SLACK_BYTES: usize = 64 << 10;
 
-/// A piece of a file's content that grows at its end and is read from its beginning.
+/// A piece of content that grows at its end and is read from its beginning.
 #[derive(Debug, Default)]
-pub(super) struct Window {
+pub(super) struct ByteWindow {
     bytes: Vec<u8>,
     /// So many of `bytes` have been read.
     read: usize,
-    /// Place in the file of the first byte that has not been read.
+    /// Place in the content of the first byte that has not been read.
     position: u64,
 }
 
-impl Window {
+impl ByteWindow {
     /// An empty window at byte `position`.
     pub(super) fn at(position: u64) -> Self {
         Self { position, ..Self::default() }
@@ -25,7 +25,7 @@ impl Window {
         &self.bytes[self.read..]
     }
 
-    /// Place in the file of the first byte that has not been read.
+    /// Place in the content of the first byte that has not been read.
     pub(super) fn position(&self) -> u64 {
         self.position
     }
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn what_has_been_read_makes_room() {
-        let mut window = Window::at(100);
+        let mut window = ByteWindow::at(100);
         window.end().resize(SLACK_BYTES + 10, 7);
         window.consume(SLACK_BYTES);
         assert_eq!((window.position(), window.rest()), (100 + SLACK_BYTES as u64, &[7; 10][..]));
