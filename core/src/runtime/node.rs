@@ -74,7 +74,7 @@ pub fn run(program: &Program, config: &Config, handle_signals: bool) -> Result<J
         threads.push(seat.start(program)?);
     }
     drop(reports);
-    tracing::info!(job = program.name, shards = threads.len(), ?idle, "started");
+    tracing::debug!(job = program.name, shards = threads.len(), ?idle, "threads started");
     let mut control = Control::new(program.source_names.clone(), links, received);
     let outcome = control.run(config.listen, handle_signals);
     let shards = join(threads);

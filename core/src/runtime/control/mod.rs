@@ -102,6 +102,7 @@ impl Control {
             tracing::info!(%address, "http server listens");
         }
         let mut signals = if handle_signals { Some(Signals::new()?) } else { None };
+        tracing::info!(shards = self.hosts.len(), "started");
         while self.node.is_running() {
             let decision = self.wait(&mut requests, signals.as_mut()).await;
             match decision {

@@ -1,0 +1,188 @@
+//! Real processes: how a job ends, what it says, what it leaves behind.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes, on any machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+struct Job {
+    child: Child,
+    log: BufReader<ChildStderr>,
+}
+
+fn command(kind: &str, args: &[&str], output: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_test_job"));
+    command.arg(kind).args(args).env("TEST_JOB_OUTPUT", output).env("RUST_LOG", "info");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs a job to its end.
+fn run(kind: &str, args: &[&str], output: &Path) -> Output {
+    command(kind, args, output).output().expect("the job is there")
+}
+
+impl Job {
+    fn start(kind: &str, args: &[&str], output: &Path) -> Self {
+        let mut child = command(kind, args, output).spawn().expect("the job is there");
+        let log = BufReader::new(child.stderr.take().expect("piped"));
+        Self { child, log }
+    }
+
+    /// Reads the log up to a line that contains `text`, and gives that line.
+    fn await_line(&mut self, text: &str) -> String {
+        let mut seen = String::new();
+        let mut line = String::new();
+        while self.log.read_line(&mut line).expect("the log is text") > 0 {
+            if line.contains(text) {
+                return line;
+            }
+            seen.push_str(&line);
+            line.clear();
+        }
+        panic!("the job ended without saying {text:?}, but:\n{seen}");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args([signal, &pid]).status().expect("kill is there");
+        assert!(status.success());
+    }
+
+    /// The exit code, once it has ended.
+    fn await_end(mut self) -> Option<i32> {
+        let until = Instant::now() + PATIENCE;
+        // The log must be read on, or the job could wait for us.
+        let drain = std::thread::spawn(move || {
+            let mut rest = String::new();
+            self.log.read_to_string(&mut rest).expect("the log is text");
+            rest
+        });
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                drain.join().expect("reading does not fail");
+                return status.code();
+            }
+            assert!(Instant::now() < until, "the job does not end");
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// All numbers in the files of `directory`. No file may be unfinished.
+fn numbers_in(directory: &Path) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(directory).expect("the sink made it") {
+        let path = entry.expect("it can be listed").path();
+        let name = path.file_name().expect("a file").to_string_lossy().into_owned();
+        assert!(!name.contains("inprogress"), "{name} was left behind");
+        let text = std::fs::read_to_string(&path).expect("it is text");
+        numbers.extend(text.lines().map(|line| line.parse::<u64>().expect("a number a line")));
+    }
+    numbers
+}
+
+fn http_get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+        .expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
+#[test]
+fn a_bounded_input_ends_with_everything_written_and_exit_0() {
+    for shards in ["1", "2", "5"] {
+        let directory = tempfile::tempdir().expect("a place for files");
+        let output = run("bounded", &["--shards", shards], directory.path());
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{log}");
+        let mut numbers = numbers_in(directory.path());
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(0..10_000), "{shards} shards");
+    }
+}
+
+#[test]
+fn a_signal_drains_what_is_under_way_and_exits_0() {
+    for signal in ["-INT", "-TERM"] {
+        let directory = tempfile::tempdir().expect("a place for files");
+        let mut job = Job::start("endless", &["--shards", "2"], directory.path());
+        job.await_line("started");
+        job.signal(signal);
+        assert_eq!(job.await_end(), Some(0), "{signal}");
+        // Every task reads every other number: each must have written a prefix, without holes.
+        let numbers = numbers_in(directory.path());
+        let distinct: BTreeSet<u64> = numbers.iter().copied().collect();
+        assert_eq!(distinct.len(), numbers.len(), "a number was written twice");
+        for split in 0..2 {
+            let of_split = distinct.iter().filter(|n| *n % 2 == split);
+            let expected = (0..).map(|i| i * 2 + split);
+            assert!(of_split.zip(expected).all(|(n, i)| *n == i), "split {split} has a hole");
+        }
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let mut job = Job::start("stuck", &["--shards", "1"], directory.path());
+    job.await_line("started");
+    job.signal("-INT");
+    job.await_line("draining");
+    job.signal("-INT");
+    assert_eq!(job.await_end(), Some(1));
+}
+
+#[test]
+fn a_panic_names_the_operator_and_the_record_and_exits_1() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let output = run("panics", &["--shards", "2"], directory.path());
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("operator largest panicked at source numbers"), "{log}");
+    assert!(log.contains("record 4321: 4321 is not to be added"), "{log}");
+}
+
+#[test]
+fn a_job_with_mistakes_does_not_start_and_exits_2() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let output = run("invalid", &[], directory.path());
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{log}");
+    assert!(log.contains("watermark") && log.contains("sink"), "both mistakes are there: {log}");
+}
+
+#[test]
+fn http_shows_health_metrics_and_shards() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let args = ["--shards", "2", "--listen", "127.0.0.1:0"];
+    let mut job = Job::start("endless", &args, directory.path());
+    let line = job.await_line("http server listens");
+    let address = line.split("address=").nth(1).expect("it says where").trim().to_string();
+    assert!(http_get(&address, "/healthz").starts_with("HTTP/1.1 200"));
+    let metrics = http_get(&address, "/metrics");
+    assert!(metrics.contains("millstream_task_records_in_total{shard=\"1\""), "{metrics}");
+    let shards = http_get(&address, "/shards");
+    let body = shards.split("\r\n\r\n").nth(1).expect("it has a body");
+    let shards: serde_json::Value = serde_json::from_str(body).expect("it is JSON");
+    assert_eq!(shards.as_array().map(Vec::len), Some(2));
+    assert!(shards[1]["tasks"][0]["status"]["records_in"].is_u64(), "{shards}");
+    job.signal("-INT");
+    assert_eq!(job.await_end(), Some(0));
+}
+
+#[test]
+fn it_does_not_listen_beyond_loopback() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let output = run("bounded", &["--listen", "0.0.0.0:0"], directory.path());
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_ne!(output.status.code(), Some(0), "{log}");
+    assert!(log.contains("loopback"), "{log}");
+}

@@ -1,0 +1,203 @@
+//! Whole jobs in the simulator, seed after seed, against naive models.
+//!
+//! Each seed decides the number of shards, which shard runs when, how long everything takes, who
+//! stalls. Watermarks allow for all the disorder there is, so nothing is late and the results must
+//! be the model's, whatever the seed. `MILLSTREAM_SIM_SEEDS` says how many seeds (1,000 by default).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use millstream::prelude::*;
+
+/// A measurement: sensor, event time (ms), value.
+type Measured = (u64, i64, u64);
+
+const COUNT: u64 = 1_500;
+const SENSOR_COUNT: u64 = 13;
+const DISORDER_MS: i64 = 700;
+
+fn seeds() -> std::ops::Range<u64> {
+    let count = std::env::var("MILLSTREAM_SIM_SEEDS").ok().and_then(|text| text.parse().ok());
+    0..count.unwrap_or(1_000)
+}
+
+fn shard_count(seed: u64) -> u32 {
+    [1, 2, 3, 5][(seed / 4 % 4) as usize]
+}
+
+/// Measurement `n`: 7 ms apart on average, up to [`DISORDER_MS`] early, with a long pause now and
+/// then so that sessions end.
+fn measured(n: u64) -> Measured {
+    let mixed = (n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let early_ms = ((mixed >> 8) % DISORDER_MS as u64) as i64;
+    let pause_ms = (n / 400) as i64 * 5_000;
+    let time_ms = 1_700_000_000_000 + n as i64 * 7 + pause_ms + DISORDER_MS - early_ms;
+    ((mixed >> 40) % SENSOR_COUNT, time_ms, mixed % 1_000)
+}
+
+fn all() -> impl Iterator<Item = Measured> {
+    (0..COUNT).map(measured)
+}
+
+fn source(job: &Job) -> impl AnyStream<'_, Out = Measured> + use<'_> {
+    let disorder = Duration::from_millis(2 * DISORDER_MS as u64);
+    job.source("measured", GeneratorSource::new(COUNT, measured))
+        .watermark(BoundedOutOfOrderness::new(disorder), |m| m.1)
+}
+
+/// Runs `job` under `seed`, with a checkpoint's barriers under way all the time.
+fn simulate(job: &Job, seed: u64) -> SimReport {
+    let checkpoint_interval = Some(Duration::from_micros(500 + seed % 7 * 300));
+    let config = SimConfig { checkpoint_interval, ..SimConfig::new(seed) };
+    let report = job.simulate(shard_count(seed), &config).expect("the job has no mistakes");
+    if let Err(error) = &report.outcome {
+        panic!("seed {seed}: {}", error.chain());
+    }
+    let tasks = report.shards.iter().flat_map(|shard| &shard.tasks);
+    let late: u64 = tasks.map(|task| task.status.late_records).sum();
+    assert_eq!(late, 0, "seed {seed}: records are late");
+    report
+}
+
+/// Sum and count of a window, by sensor and window's start.
+fn sums(size_ms: i64, slide_ms: i64) -> BTreeSet<(u64, i64, u64, u64)> {
+    let mut sums: BTreeMap<(u64, i64), (u64, u64)> = BTreeMap::new();
+    for (sensor, time_ms, value) in all() {
+        let mut start_ms = time_ms.div_euclid(slide_ms) * slide_ms;
+        while time_ms < start_ms + size_ms {
+            let sum = sums.entry((sensor, start_ms)).or_default();
+            *sum = (sum.0 + 1, sum.1 + value);
+            start_ms -= slide_ms;
+        }
+    }
+    sums.into_iter().map(|((sensor, start), (count, sum))| (sensor, start, count, sum)).collect()
+}
+
+#[derive(Clone)]
+struct CountAndSum;
+
+impl AggregateFunction for CountAndSum {
+    type In = Measured;
+    type Accumulator = (u64, u64);
+    type Out = (u64, u64);
+
+    fn create(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
+    fn add(&self, accumulator: &mut (u64, u64), (_, _, value): Measured) {
+        self.merge(accumulator, (1, value));
+    }
+
+    fn merge(&self, accumulator: &mut (u64, u64), other: (u64, u64)) {
+        *accumulator = (accumulator.0 + other.0, accumulator.1 + other.1);
+    }
+
+    fn result(&self, accumulator: &(u64, u64)) -> (u64, u64) {
+        *accumulator
+    }
+}
+
+/// Seeds are dealt out to the tests below: each has another part of them.
+fn seeds_of(test: u64) -> impl Iterator<Item = u64> {
+    seeds().filter(move |seed| seed % 4 == test)
+}
+
+#[test]
+fn simulation_of_tumbling_windows() {
+    let expected = sums(1_000, 1_000);
+    for seed in seeds_of(0) {
+        let job = Job::new("tumbling");
+        let results = Collected::new();
+        source(&job)
+            .key_by(|m| m.0)
+            .window(Tumbling::new(Duration::from_secs(1)))
+            .aggregate_with(CountAndSum, |sensor: &u64, window: &Window, (count, sum)| {
+                (*sensor, window.start_ms, count, sum)
+            })
+            .sink("results", results.sink());
+        simulate(&job, seed);
+        let values = results.values();
+        assert_eq!(values.len(), expected.len(), "seed {seed}: a window fired twice or never");
+        assert_eq!(values.into_iter().collect::<BTreeSet<_>>(), expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn simulation_of_sliding_windows() {
+    let expected = sums(3_000, 500);
+    for seed in seeds_of(1) {
+        let job = Job::new("sliding");
+        let results = Collected::new();
+        source(&job)
+            .rebalance()
+            .key_by(|m| m.0)
+            .window(Sliding::new(Duration::from_secs(3), Duration::from_millis(500)))
+            .aggregate_with(CountAndSum, |sensor: &u64, window: &Window, (count, sum)| {
+                (*sensor, window.start_ms, count, sum)
+            })
+            .sink("results", results.sink());
+        simulate(&job, seed);
+        let values = results.values();
+        assert_eq!(values.len(), expected.len(), "seed {seed}: a window fired twice or never");
+        assert_eq!(values.into_iter().collect::<BTreeSet<_>>(), expected, "seed {seed}");
+    }
+}
+
+/// Two sources united, rolled up by key, every intermediate result kept: as many results as
+/// records, and the last of each key is its total.
+#[test]
+fn simulation_of_union_and_reduce() {
+    let mut totals: BTreeMap<u64, u64> = BTreeMap::new();
+    all().chain(all()).for_each(|(sensor, _, value)| *totals.entry(sensor).or_default() += value);
+    for seed in seeds_of(2) {
+        let job = Job::new("union");
+        let results = Collected::new();
+        let first = source(&job).map(|m| (m.0, m.2));
+        let other = job.source("again", GeneratorSource::new(COUNT, measured)).map(|m| (m.0, m.2));
+        first
+            .union(other)
+            .key_by(|r| r.0)
+            .reduce(|a, b| (a.0, a.1 + b.1))
+            .sink("results", results.sink());
+        simulate(&job, seed);
+        let values = results.values();
+        assert_eq!(values.len() as u64, 2 * COUNT, "seed {seed}");
+        let mut last: BTreeMap<u64, u64> = BTreeMap::new();
+        for (sensor, sum) in values {
+            let best = last.entry(sensor).or_default();
+            *best = sum.max(*best);
+        }
+        assert_eq!(last, totals, "seed {seed}");
+    }
+}
+
+/// One stream with three consumers, over every kind of edge; nothing is lost or doubled.
+#[test]
+fn simulation_of_every_partitioner() {
+    let expected: Vec<u64> = {
+        let mut values: Vec<u64> = (0..COUNT).collect();
+        values.sort_unstable();
+        values
+    };
+    for seed in seeds_of(3) {
+        let job = Job::new("partitioners");
+        let (global, custom, broadcast) = (Collected::new(), Collected::new(), Collected::new());
+        let numbers = job.source("numbers", GeneratorSource::new(COUNT, |n| n)).shared();
+        numbers.global().map(|n| n).sink("to one", global.sink());
+        numbers.partition_by(|n| *n).sink("custom", custom.sink());
+        numbers.broadcast().sink("broadcast", broadcast.sink());
+        simulate(&job, seed);
+        let sorted = |collected: &Collected<u64>| {
+            let mut values = collected.values();
+            values.sort_unstable();
+            values
+        };
+        assert_eq!(sorted(&global), expected, "seed {seed}: global");
+        assert_eq!(sorted(&custom), expected, "seed {seed}: custom");
+        let copies = shard_count(seed) as usize;
+        let all_copies = expected.iter().flat_map(|n| std::iter::repeat_n(*n, copies));
+        assert!(sorted(&broadcast).into_iter().eq(all_copies), "seed {seed}: broadcast");
+    }
+}
