@@ -12,6 +12,11 @@ pub use crate::data::key::Key;
 pub use crate::data::record::Record;
 pub use crate::data::row::Row;
 pub use crate::error::{Error, Result};
+pub use crate::operator::process::{
+    BroadcastContext, BroadcastProcessFunction, CoProcessFunction, FiredTimer,
+    KeyedBroadcastProcessFunction, KeyedContext, OpenContext, ProcessContext, ProcessFunction,
+    UnkeyedCoProcessFunction, UnkeyedProcessFunction,
+};
 pub use crate::operator::side_output::{DeadLetter, OnError, OutputTag, skip_to};
 pub use crate::operator::window::{
     EmitResult, ProcessWindowFunction, WindowContext, WindowFunction,
@@ -20,6 +25,13 @@ pub use crate::operator::{Nothing, Operator, OperatorContext, Output, Progress, 
 pub use crate::runtime::node::JobReport;
 pub use crate::sim::world::{SimConfig, SimReport};
 pub use crate::state::aggregate::AggregateFunction;
+pub use crate::state::broadcast::BroadcastState;
+pub use crate::state::keyed::TimerKind;
+pub use crate::state::list::ListState;
+pub use crate::state::map::MapState;
+pub use crate::state::operator_list::OperatorList;
+pub use crate::state::spec::{StateSpec, Ttl};
+pub use crate::state::value::{AggregatingState, ReducingState, ValueState};
 pub use crate::time::strategy::{
     BoundedOutOfOrderness, Monotonic, Punctuated, WatermarkGenerator, WatermarkStrategy,
 };

@@ -19,6 +19,7 @@ pub mod chain;
 pub mod co;
 pub mod env;
 pub mod pass;
+pub mod process;
 pub mod side_output;
 pub mod sink;
 pub mod source;

@@ -1,0 +1,36 @@
+//! Functions of a user's own with state and timers: [`ProcessFunction`] and its relatives.
+//!
+//! | function | inputs | state and timers per key | operator |
+//! |---|---|---|---|
+//! | [`ProcessFunction`] | one, keyed | yes | [`KeyedProcess`] |
+//! | [`UnkeyedProcessFunction`] | one | no | [`Process`] |
+//! | [`CoProcessFunction`] | two, both keyed alike | yes | [`KeyedCoProcess`] |
+//! | [`UnkeyedCoProcessFunction`] | two | no | [`CoProcess`] |
+//! | [`KeyedBroadcastProcessFunction`] | one keyed, one broadcast | yes | [`KeyedBroadcastProcess`] |
+//! | [`BroadcastProcessFunction`] | one, one broadcast | no | [`BroadcastProcess`] |
+//!
+//! A function is a value: the plan holds a prototype, every task opens and runs a clone. In `open`
+//! it declares its states and keeps their handles; everything else it needs is in the context of
+//! the call. It sees one record or one timer at a time, and for each key they come in order: timers
+//! that are due fire before the key's next record.
+//!
+//! The plan opens a prototype's clone too, to learn the states' names; so `open` declares, and does
+//! nothing else.
+
+mod broadcast;
+mod co;
+mod context;
+mod keyed;
+mod open;
+mod task;
+mod unkeyed;
+
+pub use broadcast::{
+    BroadcastContext, BroadcastProcess, BroadcastProcessFunction, KeyedBroadcastProcess,
+    KeyedBroadcastProcessFunction,
+};
+pub use co::{CoProcess, CoProcessFunction, KeyedCoProcess, UnkeyedCoProcessFunction};
+pub use context::{FiredTimer, KeyedContext, ProcessContext};
+pub use keyed::{KeyedProcess, ProcessFunction};
+pub use open::OpenContext;
+pub use unkeyed::{Process, UnkeyedProcessFunction};

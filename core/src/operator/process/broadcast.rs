@@ -1,0 +1,380 @@
+//! Functions with an input of which every task gets every record: rules, rates, switches.
+//!
+//! Only a broadcast record may write the broadcast states, and it sees nothing else that differs
+//! from task to task; so they are the same on all tasks (see `state/broadcast.rs`).
+
+use std::marker::PhantomData;
+
+use crate::data::either::Either;
+use crate::data::key::Key;
+use crate::data::row::Row;
+use crate::error::Error;
+use crate::graph::Facts;
+use crate::operator::process::context::{
+    Cause, CausedOutput, FiredTimer, KeyedContext, ProcessContext, split, world,
+};
+use crate::operator::process::open::{Declarable, Declared, OpenContext};
+use crate::operator::process::task::{FiringFunction, KeyedTask, WithBroadcast};
+use crate::operator::process::unkeyed::UnkeyedTask;
+use crate::operator::side_output::OutputTag;
+use crate::operator::{Operator, OperatorContext, Output, Progress};
+use crate::state::broadcast::{BroadcastScope, BroadcastScopeMut, BroadcastStates};
+use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
+
+/// What a function sees while it processes a broadcast record.
+#[derive(Debug)]
+pub struct BroadcastContext<'a> {
+    operator: OperatorContext<'a>,
+    broadcast: &'a mut BroadcastStates,
+    cause: Cause,
+}
+
+impl BroadcastContext<'_> {
+    world!();
+
+    /// Runs user code for a broadcast record.
+    fn run<O>(
+        cause: Cause,
+        broadcast: &mut BroadcastStates,
+        ctx: &OperatorContext<'_>,
+        out: &mut O,
+        user_code: impl FnOnce(&mut BroadcastContext<'_>, &mut CausedOutput<'_, O>),
+    ) {
+        ctx.env().enter_row(&cause);
+        let mut context = BroadcastContext { operator: *ctx, broadcast, cause: cause.clone() };
+        user_code(&mut context, &mut CausedOutput { out, cause });
+    }
+}
+
+impl BroadcastScope for BroadcastContext<'_> {
+    fn broadcast(&self) -> &BroadcastStates {
+        self.broadcast
+    }
+}
+
+impl BroadcastScopeMut for BroadcastContext<'_> {
+    fn broadcast_mut(&mut self) -> &mut BroadcastStates {
+        self.broadcast
+    }
+}
+
+/// A function over a keyed stream and a broadcast one, with state and timers for each key.
+///
+/// ```
+/// use millstream::prelude::*;
+///
+/// /// Lets payments above the limit through that holds at the moment.
+/// #[derive(Clone, Default)]
+/// struct AboveLimit {
+///     limits: BroadcastState<String, u64>,
+/// }
+///
+/// impl KeyedBroadcastProcessFunction<u32, u64, u64> for AboveLimit {
+///     type Out = u64;
+///
+///     fn open(&mut self, ctx: &mut OpenContext<'_>) {
+///         self.limits = ctx.broadcast("limits");
+///     }
+///
+///     fn process(
+///         &mut self,
+///         amount: u64,
+///         ctx: &mut KeyedContext<'_, u32>,
+///         out: &mut impl Output<u64>,
+///     ) {
+///         let limit = self.limits.get(ctx, &"payment".to_string());
+///         if limit.is_some_and(|limit| *limit < amount) {
+///             out.collect(amount);
+///         }
+///     }
+///
+///     fn process_broadcast(
+///         &mut self,
+///         limit: u64,
+///         ctx: &mut BroadcastContext<'_>,
+///         _out: &mut impl Output<u64>,
+///     ) {
+///         self.limits.put(ctx, "payment".to_string(), limit);
+///     }
+/// }
+/// ```
+pub trait KeyedBroadcastProcessFunction<K: Key, In, B>: Clone + Send + 'static {
+    /// What comes out.
+    type Out: 'static;
+
+    /// Declares the states.
+    fn open(&mut self, _ctx: &mut OpenContext<'_>) {}
+
+    /// Takes a record of the key `ctx.key()`.
+    fn process(
+        &mut self,
+        value: In,
+        ctx: &mut KeyedContext<'_, K>,
+        out: &mut impl Output<Self::Out>,
+    );
+
+    /// Takes a broadcast record. It must do the same on every task.
+    fn process_broadcast(
+        &mut self,
+        value: B,
+        ctx: &mut BroadcastContext<'_>,
+        out: &mut impl Output<Self::Out>,
+    );
+
+    /// A timer of the key `ctx.key()` has come due.
+    fn on_timer(
+        &mut self,
+        _timer: FiredTimer,
+        _ctx: &mut KeyedContext<'_, K>,
+        _out: &mut impl Output<Self::Out>,
+    ) {
+    }
+}
+
+/// A [`KeyedBroadcastProcessFunction`] as an operator: the keyed stream is the left input, the
+/// broadcast one the right.
+pub struct KeyedBroadcastProcess<K, In, B, S, F> {
+    key_of: S,
+    function: F,
+    /// From `open` on.
+    task: Option<KeyedTask<K>>,
+    records: PhantomData<fn(In, B)>,
+}
+
+const KEYED: Declarable = Declarable { keyed: true, broadcast: true };
+const UNKEYED: Declarable = Declarable { keyed: false, broadcast: true };
+
+impl<K, In, B, S, F> KeyedBroadcastProcess<K, In, B, S, F> {
+    /// The operator around `function`, for records whose key is `key_of(record)`.
+    pub fn new(key_of: S, function: F) -> Self {
+        Self { key_of, function, task: None, records: PhantomData }
+    }
+}
+
+/// A clone has seen nothing.
+impl<K, In, B, S: Clone, F: Clone> Clone for KeyedBroadcastProcess<K, In, B, S, F> {
+    fn clone(&self) -> Self {
+        Self::new(self.key_of.clone(), self.function.clone())
+    }
+}
+
+impl<K, In, B, F> FiringFunction<K, WithBroadcast<In, B>> for F
+where
+    K: Key,
+    F: KeyedBroadcastProcessFunction<K, In, B>,
+{
+    type Out = F::Out;
+
+    fn fire(
+        &mut self,
+        timer: FiredTimer,
+        ctx: &mut KeyedContext<'_, K>,
+        out: &mut impl Output<F::Out>,
+    ) {
+        self.on_timer(timer, ctx, out);
+    }
+}
+
+impl<K, In, B, S, F> Operator for KeyedBroadcastProcess<K, In, B, S, F>
+where
+    K: Key,
+    In: 'static,
+    B: 'static,
+    S: Fn(&In) -> K + 'static,
+    F: KeyedBroadcastProcessFunction<K, In, B>,
+{
+    type In = Either<In, B>;
+    type Out = F::Out;
+
+    fn facts(&self) -> Facts {
+        let mut function = self.function.clone();
+        Declared::collect(KEYED, |ctx| function.open(ctx)).into_facts(KEYED)
+    }
+
+    fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
+        let declared = Declared::collect(KEYED, |ctx| self.function.open(ctx)).check(ctx)?;
+        self.task = Some(KeyedTask::new(declared, ctx));
+        Ok(())
+    }
+
+    #[inline]
+    fn prefetch(&mut self, hashes: &[u64]) {
+        KeyedTask::of(&mut self.task).prefetch(hashes);
+    }
+
+    #[inline]
+    fn on_row(
+        &mut self,
+        row: Row<Either<In, B>>,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) {
+        let (cause, value) = split(row);
+        let task = KeyedTask::of(&mut self.task);
+        let function = &mut self.function;
+        match value {
+            Either::Left(value) => {
+                let key = (self.key_of)(&value);
+                task.on_row::<WithBroadcast<In, B>, F, _>(
+                    key,
+                    cause,
+                    function,
+                    ctx,
+                    out,
+                    |function, ctx, out| function.process(value, ctx, out),
+                );
+            }
+            Either::Right(value) => {
+                BroadcastContext::run(cause, &mut task.broadcast, ctx, out, |ctx, out| {
+                    function.process_broadcast(value, ctx, out);
+                });
+            }
+        }
+    }
+
+    fn on_batch_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<F::Out>,
+    ) -> Option<i64> {
+        KeyedTask::of(&mut self.task).sweep(ctx);
+        None
+    }
+
+    fn on_watermark(
+        &mut self,
+        watermark_ms: i64,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Progress {
+        let task = KeyedTask::of(&mut self.task);
+        task.on_watermark::<WithBroadcast<In, B>, _>(watermark_ms, &mut self.function, ctx, out)
+    }
+
+    fn next_time_ms(&self) -> Option<i64> {
+        self.task.as_ref()?.next_time_ms()
+    }
+
+    fn on_time(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<F::Out>) -> Progress {
+        let task = KeyedTask::of(&mut self.task);
+        task.on_time::<WithBroadcast<In, B>, _>(&mut self.function, ctx, out)
+    }
+
+    fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        if let Some(task) = &self.task {
+            task.snapshot(writer);
+        }
+    }
+
+    fn restore(
+        &mut self,
+        reader: &SnapshotReader<'_>,
+        ctx: &OperatorContext<'_>,
+    ) -> Result<(), Error> {
+        KeyedTask::of(&mut self.task).restore(reader, ctx)
+    }
+}
+
+/// A function over a stream and a broadcast one.
+pub trait BroadcastProcessFunction<In, B>: Clone + Send + 'static {
+    /// What comes out.
+    type Out: 'static;
+
+    /// Declares the states.
+    fn open(&mut self, _ctx: &mut OpenContext<'_>) {}
+
+    /// Takes a record.
+    fn process(
+        &mut self,
+        value: In,
+        ctx: &mut ProcessContext<'_>,
+        out: &mut impl Output<Self::Out>,
+    );
+
+    /// Takes a broadcast record. It must do the same on every task.
+    fn process_broadcast(
+        &mut self,
+        value: B,
+        ctx: &mut BroadcastContext<'_>,
+        out: &mut impl Output<Self::Out>,
+    );
+}
+
+/// A [`BroadcastProcessFunction`] as an operator: the broadcast stream is the right input.
+pub struct BroadcastProcess<In, B, F> {
+    function: F,
+    /// From `open` on.
+    task: Option<UnkeyedTask>,
+    records: PhantomData<fn(In, B)>,
+}
+
+impl<In, B, F> BroadcastProcess<In, B, F> {
+    /// The operator around `function`.
+    pub fn new(function: F) -> Self {
+        Self { function, task: None, records: PhantomData }
+    }
+}
+
+/// A clone has seen nothing.
+impl<In, B, F: Clone> Clone for BroadcastProcess<In, B, F> {
+    fn clone(&self) -> Self {
+        Self::new(self.function.clone())
+    }
+}
+
+impl<In, B, F> Operator for BroadcastProcess<In, B, F>
+where
+    In: 'static,
+    B: 'static,
+    F: BroadcastProcessFunction<In, B>,
+{
+    type In = Either<In, B>;
+    type Out = F::Out;
+
+    fn facts(&self) -> Facts {
+        let mut function = self.function.clone();
+        Declared::collect(UNKEYED, |ctx| function.open(ctx)).into_facts(UNKEYED)
+    }
+
+    fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
+        let declared = Declared::collect(UNKEYED, |ctx| self.function.open(ctx)).check(ctx)?;
+        self.task = Some(UnkeyedTask::new(declared, ctx));
+        Ok(())
+    }
+
+    #[inline]
+    fn on_row(
+        &mut self,
+        row: Row<Either<In, B>>,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) {
+        let (cause, value) = split(row);
+        let task = UnkeyedTask::of(&mut self.task);
+        let function = &mut self.function;
+        match value {
+            Either::Left(value) => {
+                task.run(cause, ctx, out, |ctx, out| function.process(value, ctx, out));
+            }
+            Either::Right(value) => {
+                BroadcastContext::run(cause, &mut task.broadcast, ctx, out, |ctx, out| {
+                    function.process_broadcast(value, ctx, out);
+                });
+            }
+        }
+    }
+
+    fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        if let Some(task) = &self.task {
+            task.snapshot(writer);
+        }
+    }
+
+    fn restore(
+        &mut self,
+        reader: &SnapshotReader<'_>,
+        ctx: &OperatorContext<'_>,
+    ) -> Result<(), Error> {
+        UnkeyedTask::of(&mut self.task).restore(reader, ctx)
+    }
+}

@@ -1,0 +1,200 @@
+//! What a function sees while it processes a record or a timer.
+
+use crate::data::key::Key;
+use crate::data::row::{NO_EVENT_TIME, Origin, Row};
+use crate::operator::side_output::OutputTag;
+use crate::operator::{OperatorContext, Output, TaskEnv};
+use crate::state::broadcast::{BroadcastScope, BroadcastStates};
+use crate::state::columns::{StateColumns, StateScope};
+use crate::state::keyed::{KeyedState, TimerKind};
+use crate::state::operator_list::{OperatorListScope, OperatorLists};
+use crate::time::timer::Registrant;
+
+/// A timer of a key that has come due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FiredTimer {
+    /// The time it was registered for, ms.
+    pub time_ms: i64,
+    /// Which time that is.
+    pub kind: TimerKind,
+}
+
+/// The record or timer being processed, without its value.
+pub(super) type Cause = Row<()>;
+
+/// The cause without its value, and the value.
+#[inline]
+pub(super) fn split<T>(row: Row<T>) -> (Cause, T) {
+    let cause = row.with(());
+    (cause, row.value)
+}
+
+/// The cause of what a timer does.
+pub(super) fn cause_of_timer(timer: FiredTimer, hash64: u64) -> Cause {
+    let event_time_ms = match timer.kind {
+        TimerKind::Event => timer.time_ms,
+        TimerKind::Processing => NO_EVENT_TIME,
+    };
+    Row { hash64, event_time_ms, origin: Origin::NONE, value: () }
+}
+
+/// An output that knows what is being processed, so that what comes of it has the right time and
+/// key whatever the operators behind it do to the environment.
+pub(super) struct CausedOutput<'a, O> {
+    pub(super) out: &'a mut O,
+    pub(super) cause: Cause,
+}
+
+impl<T, O: Output<T>> Output<T> for CausedOutput<'_, O> {
+    #[inline]
+    fn emit(&mut self, row: Row<T>) {
+        self.out.emit(row);
+    }
+
+    #[inline]
+    fn env(&self) -> &TaskEnv {
+        self.out.env()
+    }
+
+    #[inline]
+    fn collect(&mut self, value: T) {
+        self.out.emit(self.cause.with(value));
+    }
+
+    #[inline]
+    fn collect_at(&mut self, value: T, event_time_ms: i64) {
+        self.out.emit(Row { event_time_ms, ..self.cause.with(value) });
+    }
+}
+
+/// Generates what every context tells about the world.
+macro_rules! world {
+    () => {
+        /// When the record happened, or the time of the event-time timer that fires, ms since 1970;
+        /// [`NO_EVENT_TIME`] for neither.
+        pub fn event_time_ms(&self) -> i64 {
+            self.cause.event_time_ms
+        }
+
+        /// No record at or before this event time (ms) is still expected.
+        pub fn watermark_ms(&self) -> i64 {
+            self.operator.watermark_ms()
+        }
+
+        /// Processing time of this turn, ms since 1970.
+        pub fn processing_time_ms(&self) -> i64 {
+            self.operator.processing_time_ms()
+        }
+
+        /// Which task of the operator this is, from 0.
+        pub fn task_index(&self) -> u32 {
+            self.operator.env().task.task_index
+        }
+
+        /// Puts a value into a side output; it has the time and key of what is being processed.
+        pub fn side_output<T: 'static>(&self, tag: OutputTag<T>, value: T) {
+            self.operator.side_output_row(tag, self.cause.with(value));
+        }
+
+        /// Stops the job with `error`.
+        pub fn fail(&self, error: crate::error::Error) {
+            self.operator.fail(error);
+        }
+    };
+}
+pub(super) use world;
+
+/// What a function with keys sees. State handles take it as their scope:
+/// `self.count.get(ctx)`.
+#[derive(Debug)]
+pub struct KeyedContext<'a, K> {
+    pub(super) operator: OperatorContext<'a>,
+    pub(super) keyed: &'a mut KeyedState<K>,
+    pub(super) broadcast: &'a BroadcastStates,
+    pub(super) cause: Cause,
+    /// The kind of the timer that is firing.
+    pub(super) firing: Option<TimerKind>,
+}
+
+impl<K: Key> KeyedContext<'_, K> {
+    world!();
+
+    /// The key of the record or timer.
+    pub fn key(&self) -> &K {
+        self.keyed.key()
+    }
+
+    /// Registers a timer for when the watermark reaches `time_ms`; if it has already, for when it
+    /// rises next (in a timer's call: for right after it). `false` if the key has that timer.
+    pub fn register_event_timer(&mut self, time_ms: i64) -> bool {
+        self.register(TimerKind::Event, time_ms)
+    }
+
+    /// Registers a timer for when processing time reaches `time_ms`. `false` if the key has that
+    /// timer.
+    pub fn register_processing_timer(&mut self, time_ms: i64) -> bool {
+        self.register(TimerKind::Processing, time_ms)
+    }
+
+    /// Deletes a timer. `false` if the key has none at that time.
+    pub fn delete_event_timer(&mut self, time_ms: i64) -> bool {
+        self.keyed.delete(TimerKind::Event, time_ms)
+    }
+
+    /// Deletes a timer. `false` if the key has none at that time.
+    pub fn delete_processing_timer(&mut self, time_ms: i64) -> bool {
+        self.keyed.delete(TimerKind::Processing, time_ms)
+    }
+
+    fn register(&mut self, kind: TimerKind, time_ms: i64) -> bool {
+        let by = if self.firing == Some(kind) { Registrant::Timer } else { Registrant::Record };
+        self.keyed.register(kind, time_ms, by)
+    }
+}
+
+impl<K: Key> StateScope for KeyedContext<'_, K> {
+    #[inline]
+    fn states(&self) -> &StateColumns {
+        self.keyed.columns()
+    }
+
+    #[inline]
+    fn states_mut(&mut self) -> &mut StateColumns {
+        self.keyed.columns_mut()
+    }
+}
+
+impl<K> BroadcastScope for KeyedContext<'_, K> {
+    fn broadcast(&self) -> &BroadcastStates {
+        self.broadcast
+    }
+}
+
+/// What a function without keys sees.
+#[derive(Debug)]
+pub struct ProcessContext<'a> {
+    pub(super) operator: OperatorContext<'a>,
+    pub(super) broadcast: &'a BroadcastStates,
+    pub(super) lists: &'a mut OperatorLists,
+    pub(super) cause: Cause,
+}
+
+impl ProcessContext<'_> {
+    world!();
+}
+
+impl OperatorListScope for ProcessContext<'_> {
+    fn lists(&self) -> &OperatorLists {
+        self.lists
+    }
+
+    fn lists_mut(&mut self) -> &mut OperatorLists {
+        self.lists
+    }
+}
+
+impl BroadcastScope for ProcessContext<'_> {
+    fn broadcast(&self) -> &BroadcastStates {
+        self.broadcast
+    }
+}

@@ -1,0 +1,208 @@
+//! [`ProcessFunction`] and its operator.
+
+use std::marker::PhantomData;
+
+use crate::data::key::Key;
+use crate::data::row::Row;
+use crate::error::Error;
+use crate::graph::Facts;
+use crate::operator::process::context::{FiredTimer, KeyedContext, split};
+use crate::operator::process::open::{Declarable, Declared, OpenContext};
+use crate::operator::process::task::{FiringFunction, KeyedTask, OneInput};
+use crate::operator::{Operator, OperatorContext, Output, Progress};
+use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
+
+/// A function over the records of a keyed stream, with state and timers for each key.
+///
+/// ```
+/// use millstream::prelude::*;
+///
+/// /// Counts the clicks of each session: what comes with at most 30 s in between.
+/// #[derive(Clone, Default)]
+/// struct CountPerSession {
+///     clicks: ValueState<u64>,
+///     ends_ms: ValueState<i64>,
+/// }
+///
+/// impl ProcessFunction<String, ()> for CountPerSession {
+///     type Out = (String, u64);
+///
+///     fn open(&mut self, ctx: &mut OpenContext<'_>) {
+///         self.clicks = ctx.value("clicks", StateSpec::kept_until_cleared());
+///         self.ends_ms = ctx.value("ends", StateSpec::kept_until_cleared());
+///     }
+///
+///     fn process(
+///         &mut self,
+///         _click: (),
+///         ctx: &mut KeyedContext<'_, String>,
+///         _out: &mut impl Output<Self::Out>,
+///     ) {
+///         self.clicks.update(ctx, |clicks| *clicks += 1);
+///         let ends_ms = ctx.event_time_ms() + 30_000;
+///         if let Some(before_ms) = self.ends_ms.take(ctx) {
+///             ctx.delete_event_timer(before_ms);
+///         }
+///         self.ends_ms.set(ctx, ends_ms);
+///         ctx.register_event_timer(ends_ms);
+///     }
+///
+///     fn on_timer(
+///         &mut self,
+///         _timer: FiredTimer,
+///         ctx: &mut KeyedContext<'_, String>,
+///         out: &mut impl Output<Self::Out>,
+///     ) {
+///         self.ends_ms.clear(ctx);
+///         if let Some(clicks) = self.clicks.take(ctx) {
+///             out.collect((ctx.key().clone(), clicks));
+///         }
+///     }
+/// }
+/// ```
+pub trait ProcessFunction<K: Key, In>: Clone + Send + 'static {
+    /// What comes out.
+    type Out: 'static;
+
+    /// Declares the states.
+    fn open(&mut self, _ctx: &mut OpenContext<'_>) {}
+
+    /// Takes a record of the key `ctx.key()`.
+    fn process(
+        &mut self,
+        value: In,
+        ctx: &mut KeyedContext<'_, K>,
+        out: &mut impl Output<Self::Out>,
+    );
+
+    /// A timer of the key `ctx.key()` has come due.
+    fn on_timer(
+        &mut self,
+        _timer: FiredTimer,
+        _ctx: &mut KeyedContext<'_, K>,
+        _out: &mut impl Output<Self::Out>,
+    ) {
+    }
+}
+
+/// A [`ProcessFunction`] as an operator.
+pub struct KeyedProcess<K, In, S, F> {
+    key_of: S,
+    function: F,
+    /// From `open` on.
+    task: Option<KeyedTask<K>>,
+    records: PhantomData<fn(In)>,
+}
+
+const DECLARABLE: Declarable = Declarable { keyed: true, broadcast: false };
+
+impl<K, In, S, F> KeyedProcess<K, In, S, F> {
+    /// The operator around `function`, for records whose key is `key_of(record)`.
+    pub fn new(key_of: S, function: F) -> Self {
+        Self { key_of, function, task: None, records: PhantomData }
+    }
+}
+
+/// A clone has seen nothing.
+impl<K, In, S: Clone, F: Clone> Clone for KeyedProcess<K, In, S, F> {
+    fn clone(&self) -> Self {
+        Self::new(self.key_of.clone(), self.function.clone())
+    }
+}
+
+impl<K: Key, In, F: ProcessFunction<K, In>> FiringFunction<K, OneInput<In>> for F {
+    type Out = F::Out;
+
+    fn fire(
+        &mut self,
+        timer: FiredTimer,
+        ctx: &mut KeyedContext<'_, K>,
+        out: &mut impl Output<F::Out>,
+    ) {
+        self.on_timer(timer, ctx, out);
+    }
+}
+
+impl<K, In, S, F> Operator for KeyedProcess<K, In, S, F>
+where
+    K: Key,
+    In: 'static,
+    S: Fn(&In) -> K + 'static,
+    F: ProcessFunction<K, In>,
+{
+    type In = In;
+    type Out = F::Out;
+
+    fn facts(&self) -> Facts {
+        let mut function = self.function.clone();
+        Declared::collect(DECLARABLE, |ctx| function.open(ctx)).into_facts(DECLARABLE)
+    }
+
+    fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
+        let declared = Declared::collect(DECLARABLE, |ctx| self.function.open(ctx)).check(ctx)?;
+        self.task = Some(KeyedTask::new(declared, ctx));
+        Ok(())
+    }
+
+    #[inline]
+    fn prefetch(&mut self, hashes: &[u64]) {
+        KeyedTask::of(&mut self.task).prefetch(hashes);
+    }
+
+    #[inline]
+    fn on_row(&mut self, row: Row<In>, ctx: &OperatorContext<'_>, out: &mut impl Output<F::Out>) {
+        let key = (self.key_of)(&row.value);
+        let (cause, value) = split(row);
+        let task = KeyedTask::of(&mut self.task);
+        task.on_row::<OneInput<In>, F, _>(
+            key,
+            cause,
+            &mut self.function,
+            ctx,
+            out,
+            |function, ctx, out| function.process(value, ctx, out),
+        );
+    }
+
+    fn on_batch_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<F::Out>,
+    ) -> Option<i64> {
+        KeyedTask::of(&mut self.task).sweep(ctx);
+        None
+    }
+
+    fn on_watermark(
+        &mut self,
+        watermark_ms: i64,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Progress {
+        let task = KeyedTask::of(&mut self.task);
+        task.on_watermark::<OneInput<In>, _>(watermark_ms, &mut self.function, ctx, out)
+    }
+
+    fn next_time_ms(&self) -> Option<i64> {
+        self.task.as_ref()?.next_time_ms()
+    }
+
+    fn on_time(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<F::Out>) -> Progress {
+        let task = KeyedTask::of(&mut self.task);
+        task.on_time::<OneInput<In>, _>(&mut self.function, ctx, out)
+    }
+
+    fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        if let Some(task) = &self.task {
+            task.snapshot(writer);
+        }
+    }
+
+    fn restore(
+        &mut self,
+        reader: &SnapshotReader<'_>,
+        ctx: &OperatorContext<'_>,
+    ) -> Result<(), Error> {
+        KeyedTask::of(&mut self.task).restore(reader, ctx)
+    }
+}

@@ -1,0 +1,247 @@
+//! The engine room of all functions with keys: their state on one task, and the firing of timers.
+//!
+//! ```text
+//! record ──► due timers of its key ──► process      even while a firing is being done in slices
+//! watermark ──► due timers of all keys, by time and hash, as far as the budget goes; the rest next
+//! ```
+
+use crate::data::key::Key;
+use crate::error::Error;
+use crate::operator::process::context::{
+    Cause, CausedOutput, FiredTimer, KeyedContext, cause_of_timer,
+};
+use crate::operator::process::open::Declared;
+use crate::operator::{OperatorContext, Output, Progress};
+use crate::state::broadcast::BroadcastStates;
+use crate::state::keyed::{KeyedState, TimerKind};
+use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::state::spec::StateTime;
+
+/// A function that takes timers. `Inputs` tells the kinds of functions apart.
+pub(super) trait FiringFunction<K: Key, Inputs> {
+    /// What comes out.
+    type Out;
+
+    /// Takes a timer.
+    fn fire(
+        &mut self,
+        timer: FiredTimer,
+        ctx: &mut KeyedContext<'_, K>,
+        out: &mut impl Output<Self::Out>,
+    );
+}
+
+/// Records `In` come in.
+pub(super) struct OneInput<In>(std::marker::PhantomData<In>);
+
+/// Records `A` and `B` come in.
+pub(super) struct TwoInputs<A, B>(std::marker::PhantomData<(A, B)>);
+
+/// Records `In` come in, and `B` on all tasks.
+pub(super) struct WithBroadcast<In, B>(std::marker::PhantomData<(In, B)>);
+
+/// The state of a function with keys on one task.
+#[derive(Debug)]
+pub(super) struct KeyedTask<K> {
+    keyed: KeyedState<K>,
+    pub(super) broadcast: BroadcastStates,
+    task_index: u32,
+}
+
+impl<K: Key> KeyedTask<K> {
+    pub(super) fn new(declared: Declared, ctx: &OperatorContext<'_>) -> Self {
+        let Declared { columns, broadcast, .. } = declared;
+        let task = ctx.env().task;
+        let keyed = KeyedState::new(columns, task.key_group_count, task.key_groups());
+        Self { keyed, broadcast, task_index: task.task_index }
+    }
+
+    /// The task of an operator that has been opened.
+    #[inline]
+    pub(super) fn of(opened: &mut Option<Self>) -> &mut Self {
+        opened.as_mut().expect("an operator is opened before anything else")
+    }
+
+    #[inline]
+    pub(super) fn prefetch(&self, hashes: &[u64]) {
+        self.keyed.prefetch(hashes);
+    }
+
+    pub(super) fn next_time_ms(&self) -> Option<i64> {
+        self.keyed.next_time_ms()
+    }
+
+    /// Processes a record of `key` with `process`, after the key's due timers.
+    #[inline]
+    pub(super) fn on_row<I, F: FiringFunction<K, I>, O: Output<F::Out>>(
+        &mut self,
+        key: K,
+        cause: Cause,
+        function: &mut F,
+        ctx: &OperatorContext<'_>,
+        out: &mut O,
+        process: impl FnOnce(&mut F, &mut KeyedContext<'_, K>, &mut CausedOutput<'_, O>),
+    ) {
+        for kind in TimerKind::ALL {
+            if self.keyed.timers(kind).has_due() {
+                self.fire_of_key(kind, &key, cause.hash64, function, ctx, out);
+            }
+        }
+        let (watermark_ms, processing_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
+        let now = StateTime::of_record(cause.event_time_ms, watermark_ms, processing_ms);
+        self.keyed.enter(cause.hash64, key, now);
+        self.run(cause, None, ctx, out, |context, out| process(function, context, out));
+    }
+
+    /// Event time has reached `watermark_ms`.
+    pub(super) fn on_watermark<I, F: FiringFunction<K, I>>(
+        &mut self,
+        watermark_ms: i64,
+        function: &mut F,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Progress {
+        let timers = self.keyed.timers_mut(TimerKind::Event);
+        if timers.horizon_ms() < watermark_ms {
+            timers.begin(watermark_ms);
+        }
+        let progress = self.fire(TimerKind::Event, function, ctx, out);
+        self.sweep(ctx);
+        progress
+    }
+
+    /// Processing time has reached what [`KeyedTask::next_time_ms`] asked for.
+    pub(super) fn on_time<I, F: FiringFunction<K, I>>(
+        &mut self,
+        function: &mut F,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Progress {
+        let timers = self.keyed.timers_mut(TimerKind::Processing);
+        if !timers.has_due() {
+            // The clock of a machine may be set back; what was due stays due.
+            timers.begin(timers.horizon_ms().max(ctx.processing_time_ms()));
+        }
+        let progress = self.fire(TimerKind::Processing, function, ctx, out);
+        self.sweep(ctx);
+        progress
+    }
+
+    /// Gives some memory of expired entries back, unless timers are due that may still see them.
+    pub(super) fn sweep(&mut self, ctx: &OperatorContext<'_>) {
+        if !self.keyed.timers(TimerKind::Event).has_due() {
+            let (watermark_ms, processing_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
+            self.keyed.sweep(StateTime::between_records(watermark_ms, processing_ms));
+        }
+    }
+
+    pub(super) fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        self.keyed.snapshot(writer);
+        self.broadcast.snapshot(self.task_index, writer);
+    }
+
+    pub(super) fn restore(
+        &mut self,
+        reader: &SnapshotReader<'_>,
+        ctx: &OperatorContext<'_>,
+    ) -> Result<(), Error> {
+        self.keyed.restore(reader, ctx.watermark_ms(), ctx.processing_time_ms())?;
+        self.broadcast.restore(reader)
+    }
+
+    /// Fires what is due, as far as the budget goes.
+    fn fire<I, F: FiringFunction<K, I>>(
+        &mut self,
+        kind: TimerKind,
+        function: &mut F,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Progress {
+        while self.keyed.timers(kind).has_due() {
+            if !ctx.env().spend() {
+                return Progress::Pending;
+            }
+            let Some((slot, time_ms)) = self.keyed.pop_due(kind) else { continue };
+            let timer = FiredTimer { time_ms, kind };
+            let now = now_of(timer, ctx);
+            let (key, hash64) = self.keyed.key_at(slot);
+            if kind == TimerKind::Processing && self.keyed.timers(TimerKind::Event).has_due() {
+                // What happened before goes first, and may be the last thing to keep the slot.
+                let key = key.clone();
+                self.fire_of_key(TimerKind::Event, &key, hash64, function, ctx, out);
+                self.keyed.enter(hash64, key, now);
+            } else {
+                self.keyed.enter_slot(slot, now);
+            }
+            self.fire_entered(timer, hash64, function, ctx, out);
+        }
+        Progress::Done
+    }
+
+    /// Fires the due timers of one key out of turn.
+    #[cold]
+    fn fire_of_key<I, F: FiringFunction<K, I>>(
+        &mut self,
+        kind: TimerKind,
+        key: &K,
+        hash64: u64,
+        function: &mut F,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) {
+        // A key that has fired its last timer and keeps nothing else has no slot any more.
+        while let Some(slot) = self.keyed.find(hash64, key)
+            && let Some(time_ms) = self.keyed.timers_mut(kind).pop_of(slot)
+        {
+            let timer = FiredTimer { time_ms, kind };
+            self.keyed.enter_slot(slot, now_of(timer, ctx));
+            self.fire_entered(timer, hash64, function, ctx, out);
+        }
+    }
+
+    /// Fires a timer of the key that was entered.
+    fn fire_entered<I, F: FiringFunction<K, I>>(
+        &mut self,
+        timer: FiredTimer,
+        hash64: u64,
+        function: &mut F,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) {
+        let cause = cause_of_timer(timer, hash64);
+        self.run(cause, Some(timer.kind), ctx, out, |context, out| {
+            function.fire(timer, context, out);
+        });
+    }
+
+    /// Runs user code for the key that was entered, and leaves it.
+    #[inline]
+    fn run<O>(
+        &mut self,
+        cause: Cause,
+        firing: Option<TimerKind>,
+        ctx: &OperatorContext<'_>,
+        out: &mut O,
+        user_code: impl FnOnce(&mut KeyedContext<'_, K>, &mut CausedOutput<'_, O>),
+    ) {
+        ctx.env().enter_row(&cause);
+        let mut context = KeyedContext {
+            operator: *ctx,
+            keyed: &mut self.keyed,
+            broadcast: &self.broadcast,
+            cause: cause.clone(),
+            firing,
+        };
+        user_code(&mut context, &mut CausedOutput { out, cause });
+        self.keyed.leave();
+    }
+}
+
+/// The time at which a timer sees the states of its key.
+fn now_of(timer: FiredTimer, ctx: &OperatorContext<'_>) -> StateTime {
+    let processing_ms = ctx.processing_time_ms();
+    match timer.kind {
+        TimerKind::Event => StateTime::of_event_timer(timer.time_ms, processing_ms),
+        TimerKind::Processing => StateTime::between_records(ctx.watermark_ms(), processing_ms),
+    }
+}

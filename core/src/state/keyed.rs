@@ -1,0 +1,283 @@
+//! [`KeyedState`]: everything one operator keeps per key, and the one look-up per record.
+//!
+//! ```text
+//! enter(key) ──► states and timers of the key ──► leave()      a key that keeps nothing is forgotten
+//! ```
+//!
+//! Invariant: between records, exactly the keys with a non-empty state or a timer (or the leftover
+//! alarm of one) have a slot.
+
+use std::ops::Range;
+
+use millstream_storage::key::StoredKey;
+
+use crate::data::key::Key;
+use crate::data::key_group::KeyGroupCount;
+use crate::data::slot::Slot;
+use crate::error::Error;
+use crate::limits::PREFETCH_GROUP;
+use crate::state::columns::{Restoring, StateColumns};
+use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::state::spec::StateTime;
+use crate::state::table::KeyTable;
+use crate::time::timer::{Registrant, TimerQueue};
+
+/// Entries that a sweep looks at in one turn: some 20 µs if each is a miss.
+const SWEEP_LIMIT: u32 = 128;
+
+/// Which time a timer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimerKind {
+    /// The watermark.
+    Event,
+    /// Processing time.
+    Processing,
+}
+
+impl TimerKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Event, Self::Processing];
+
+    fn stored_name(self) -> &'static str {
+        match self {
+            Self::Event => "timers/event",
+            Self::Processing => "timers/processing",
+        }
+    }
+}
+
+/// The states and timers of all keys of a task.
+#[derive(Debug)]
+pub struct KeyedState<K> {
+    key_group_count: KeyGroupCount,
+    key_groups: Range<u32>,
+    table: KeyTable<K, ()>,
+    columns: StateColumns,
+    event_timers: TimerQueue,
+    processing_timers: TimerQueue,
+    /// The key that was entered had no slot before, or has lost a timer since.
+    may_be_empty: bool,
+    emptied: Vec<Slot>,
+}
+
+impl<K: Key> KeyedState<K> {
+    /// No keys yet, with the states of `columns`, for a task that owns `key_groups`.
+    pub fn new(
+        columns: StateColumns,
+        key_group_count: KeyGroupCount,
+        key_groups: Range<u32>,
+    ) -> Self {
+        Self {
+            table: KeyTable::new(key_group_count.hashes(key_groups.clone())),
+            key_group_count,
+            key_groups,
+            columns,
+            event_timers: TimerQueue::default(),
+            processing_timers: TimerQueue::default(),
+            may_be_empty: false,
+            emptied: Vec::new(),
+        }
+    }
+
+    /// How many keys have state or timers.
+    pub fn key_count(&self) -> usize {
+        self.table.len()
+    }
+
+    /// The states.
+    pub fn columns(&self) -> &StateColumns {
+        &self.columns
+    }
+
+    /// The states, of the key that was entered.
+    pub fn columns_mut(&mut self) -> &mut StateColumns {
+        &mut self.columns
+    }
+
+    /// The timers of one kind.
+    pub fn timers(&self, kind: TimerKind) -> &TimerQueue {
+        match kind {
+            TimerKind::Event => &self.event_timers,
+            TimerKind::Processing => &self.processing_timers,
+        }
+    }
+
+    /// The timers of one kind.
+    pub fn timers_mut(&mut self, kind: TimerKind) -> &mut TimerQueue {
+        match kind {
+            TimerKind::Event => &mut self.event_timers,
+            TimerKind::Processing => &mut self.processing_timers,
+        }
+    }
+
+    /// Brings what the records with these key hashes will read into the cache.
+    #[inline]
+    pub fn prefetch(&self, hashes: &[u64]) {
+        for group in hashes.chunks(PREFETCH_GROUP) {
+            let slots = self.table.prefetch_group(group);
+            let touched = slots.iter().flatten().fold(0, |sum, slot| {
+                sum ^ self.columns.touch(*slot) ^ self.event_timers.touch(*slot)
+            });
+            std::hint::black_box(touched);
+        }
+    }
+
+    /// The slot of a key that has state or timers.
+    pub fn find(&self, hash64: u64, key: &K) -> Option<Slot> {
+        self.table.find(hash64, key)
+    }
+
+    /// From now on `key` is processed. Every `enter` is followed by a [`KeyedState::leave`].
+    #[inline]
+    pub fn enter(&mut self, hash64: u64, key: K, now: StateTime) -> Slot {
+        let key_count = self.table.len();
+        let slot = self.table.find_or_insert_with(hash64, key, || ());
+        self.may_be_empty = self.table.len() != key_count;
+        self.columns.enter(slot, now);
+        slot
+    }
+
+    /// From now on the key at `slot` is processed.
+    pub fn enter_slot(&mut self, slot: Slot, now: StateTime) {
+        // A timer of it has just been taken: it may have been all there was.
+        self.may_be_empty = true;
+        self.columns.enter(slot, now);
+    }
+
+    /// The key has been processed; if it keeps nothing it is forgotten.
+    #[inline]
+    pub fn leave(&mut self) {
+        if self.columns.leave(self.may_be_empty) || self.may_be_empty {
+            self.forget_if_empty(self.columns.slot());
+        }
+    }
+
+    /// The key being processed.
+    #[inline]
+    pub fn key(&self) -> &K {
+        self.table.key(self.columns.slot())
+    }
+
+    /// The key at `slot`, and its hash.
+    pub fn key_at(&self, slot: Slot) -> (&K, u64) {
+        (self.table.key(slot), self.table.hash64(slot))
+    }
+
+    /// Registers a timer for the key being processed. `false` if it has that one already.
+    pub fn register(&mut self, kind: TimerKind, time_ms: i64, by: Registrant) -> bool {
+        let slot = self.columns.slot();
+        let hash64 = self.table.hash64(slot);
+        self.timers_mut(kind).register(slot, hash64, time_ms, by)
+    }
+
+    /// Deletes a timer of the key being processed. `false` if it has no such.
+    pub fn delete(&mut self, kind: TimerKind, time_ms: i64) -> bool {
+        self.may_be_empty = true;
+        let slot = self.columns.slot();
+        self.timers_mut(kind).delete(slot, time_ms)
+    }
+
+    /// One step towards the next due timer, as [`TimerQueue::pop`]. Its key must be entered next.
+    pub fn pop_due(&mut self, kind: TimerKind) -> Option<(Slot, i64)> {
+        let popped = self.timers_mut(kind).pop();
+        while let Some(slot) = self.timers_mut(kind).take_emptied() {
+            self.forget_if_empty(slot);
+        }
+        popped
+    }
+
+    /// Gives the memory of some expired entries back: a bounded part of what there is to do.
+    pub fn sweep(&mut self, now: StateTime) {
+        let mut emptied = std::mem::take(&mut self.emptied);
+        self.columns.sweep(now, SWEEP_LIMIT, &mut emptied);
+        for slot in emptied.drain(..) {
+            self.forget_if_empty(slot);
+        }
+        self.emptied = emptied;
+    }
+
+    /// The earliest processing time (ms) at which there is something to fire or to sweep.
+    pub fn next_time_ms(&self) -> Option<i64> {
+        let sweep_ms = self.columns.next_sweep_ms();
+        self.processing_timers.next_time_ms().into_iter().chain(sweep_ms).min()
+    }
+
+    fn forget_if_empty(&mut self, slot: Slot) {
+        if !self.columns.is_empty_at(slot) {
+            return;
+        }
+        let hash64 = self.table.hash64(slot);
+        if self.event_timers.settle(slot, hash64) && self.processing_timers.settle(slot, hash64) {
+            self.table.remove_slot(slot);
+        }
+    }
+
+    /// Writes all states and timers.
+    pub fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        for slot in self.table.slots() {
+            let key = self.table.key(slot).archive();
+            let hash64 = self.table.hash64(slot);
+            let place = StoredKey {
+                key_group: self.key_group_count.of(hash64).0,
+                state_id: 0,
+                window_bucket: 0,
+                hash64,
+                key: &key,
+                namespace: &[],
+                map_key: &[],
+            };
+            self.columns.snapshot(slot, &place, writer);
+            for kind in TimerKind::ALL {
+                for (time_ms, is_late) in self.timers(kind).timers_of(slot) {
+                    let namespace = (time_ms as u64 ^ 1 << 63).to_be_bytes();
+                    let place = StoredKey { namespace: &namespace, ..place };
+                    writer.keyed_state(kind.stored_name(), &place, &(time_ms, is_late));
+                }
+            }
+        }
+    }
+
+    /// Takes the states and timers of the task's keys from a snapshot. Called once, before anything
+    /// else; `watermark_ms` is how far event time had come.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for damaged bytes.
+    pub fn restore(
+        &mut self,
+        reader: &SnapshotReader<'_>,
+        watermark_ms: i64,
+        processing_ms: i64,
+    ) -> Result<(), Error> {
+        let table = &mut self.table;
+        let mut slots = Vec::new();
+        let mut slot_of = |place: &StoredKey<'_>| {
+            let key: K = reader.unarchive("key", place.key)?;
+            let slot = table.find_or_insert_with(place.hash64, key, || ());
+            slots.push(slot);
+            Ok(slot)
+        };
+        let key_groups = self.key_groups.clone();
+        let now = StateTime::between_records(watermark_ms, processing_ms);
+        let mut restoring = Restoring { key_groups, now, slot_of: &mut slot_of };
+        self.columns.restore(reader, &mut restoring)?;
+        self.event_timers.restore_horizon(watermark_ms);
+        for kind in TimerKind::ALL {
+            let timers =
+                reader.keyed_state::<(i64, bool)>(kind.stored_name(), self.key_groups.clone())?;
+            for (place, (time_ms, is_late)) in timers {
+                let slot = (restoring.slot_of)(&place)?;
+                let queue = match kind {
+                    TimerKind::Event => &mut self.event_timers,
+                    TimerKind::Processing => &mut self.processing_timers,
+                };
+                queue.restore(slot, place.hash64, time_ms, is_late);
+            }
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        for slot in slots {
+            self.columns.count_live(slot);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! How states are named and stamped in a snapshot.
+//!
+//! ```text
+//! state/<name>   stored key ──► value            an entry each: value, element, map entry
+//! stamp/<name>   the same stored key ──► i64     when it was last written, with a time to live
+//! ```
+//!
+//! Stamps are beside the entries and say when, not until when: a state may gain or lose its time to
+//! live, or get another one, between a snapshot and a restore. Entries without a stamp count as
+//! written at the moment of the restore.
+
+use std::collections::BTreeMap;
+
+use millstream_storage::key::StoredKey;
+
+use crate::data::record::Record;
+use crate::data::slot::Slot;
+use crate::error::Error;
+use crate::state::columns::Restoring;
+use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
+
+/// What a state is called in a snapshot.
+#[derive(Debug, Clone)]
+pub(super) struct StateName {
+    pub(super) entries: String,
+    stamps: String,
+}
+
+impl StateName {
+    pub(super) fn new(name: &str) -> Self {
+        Self { entries: format!("state/{name}"), stamps: format!("stamp/{name}") }
+    }
+
+    pub(super) fn put_stamp(
+        &self,
+        place: &StoredKey<'_>,
+        stamp_ms: i64,
+        writer: &mut SnapshotWriter<'_>,
+    ) {
+        writer.keyed_state(&self.stamps, place, &stamp_ms);
+    }
+}
+
+/// An entry of a snapshot.
+pub(super) struct StoredEntry<'a, V> {
+    pub(super) slot: Slot,
+    pub(super) map_key: &'a [u8],
+    pub(super) value: V,
+    pub(super) stamp_ms: i64,
+}
+
+/// The entries of a state that belong to the task, in stored order.
+pub(super) fn read_entries<'a, V: Record>(
+    reader: &SnapshotReader<'a>,
+    name: &StateName,
+    restoring: &mut Restoring<'_>,
+    unstamped_ms: Option<i64>,
+) -> Result<Vec<StoredEntry<'a, V>>, Error> {
+    let mut stamps = BTreeMap::new();
+    if unstamped_ms.is_some() {
+        let stored = reader.keyed_state::<i64>(&name.stamps, restoring.key_groups.clone())?;
+        stamps.extend(stored.into_iter().map(|(place, ms)| (order(&place), ms)));
+    }
+    let entries = reader.keyed_state::<V>(&name.entries, restoring.key_groups.clone())?;
+    let mut found = Vec::with_capacity(entries.len());
+    for (place, value) in entries {
+        let stamp_ms = stamps.get(&order(&place)).copied().or(unstamped_ms).unwrap_or(0);
+        let slot = (restoring.slot_of)(&place)?;
+        found.push(StoredEntry { slot, map_key: place.map_key, value, stamp_ms });
+    }
+    Ok(found)
+}
+
+/// What makes an entry of one state unique.
+fn order<'a>(place: &StoredKey<'a>) -> (u64, &'a [u8], &'a [u8]) {
+    (place.hash64, place.key, place.map_key)
+}
