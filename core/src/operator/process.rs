@@ -6,8 +6,8 @@
 //! | [`UnkeyedProcessFunction`] | one | no | [`Process`] |
 //! | [`CoProcessFunction`] | two, both keyed alike | yes | [`KeyedCoProcess`] |
 //! | [`UnkeyedCoProcessFunction`] | two | no | [`CoProcess`] |
-//! | [`KeyedBroadcastProcessFunction`] | one keyed, one broadcast | yes | [`KeyedBroadcastProcess`] |
-//! | [`BroadcastProcessFunction`] | one, one broadcast | no | [`BroadcastProcess`] |
+//! | [`KeyedBroadcastProcessFunction`] | keyed and broadcast | yes | [`KeyedBroadcastProcess`] |
+//! | [`BroadcastProcessFunction`] | one and broadcast | no | [`BroadcastProcess`] |
 //!
 //! A function is a value: the plan holds a prototype, every task opens and runs a clone. In `open`
 //! it declares its states and keeps their handles; everything else it needs is in the context of

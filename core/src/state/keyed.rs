@@ -1,7 +1,7 @@
 //! [`KeyedState`]: everything one operator keeps per key, and the one look-up per record.
 //!
 //! ```text
-//! enter(key) ──► states and timers of the key ──► leave()      a key that keeps nothing is forgotten
+//! enter(key) ──► its states and timers ──► leave()      a key that keeps nothing is forgotten
 //! ```
 //!
 //! Invariant: between records, exactly the keys with a non-empty state or a timer (or the leftover
