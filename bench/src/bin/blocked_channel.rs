@@ -1,7 +1,7 @@
 //! Whether one blocked channel slows the others down.
 //!
 //! ```text
-//! shard 0: source 0   ═╗   one ring, 256 channels   ╔═► sink 0    takes nothing while it is blocked
+//! shard 0: source 0   ═╗   one ring, 256 channels   ╔═► sink 0   takes nothing while it is blocked
 //!          source 1   ═╬════════════════════════════╬═► sink 1
 //!          …           ║                            ║   …
 //!          source 255 ═╝                            ╚═► sink 255

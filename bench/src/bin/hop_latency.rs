@@ -8,8 +8,8 @@
 //!
 //! The loop is open: a record is due at its number times the interval, whether anybody is ready or
 //! not, and latency counts from there. Only rows that crossed to the other shard are reported. Both
-//! shards spin. Beside it stand the gaps in which nothing ran: of a bare loop on the same cores just
-//! before, and between two polls of the sources in the measured run itself.
+//! shards spin. Beside it stand the gaps in which nothing ran: of a bare loop on the same cores
+//! just before, and between two polls of the sources in the measured run itself.
 //!
 //! `cargo run --release -p millstream-bench --bin hop_latency [-- --rate 100000 --seconds 10]`
 
@@ -303,7 +303,8 @@ fn main() -> anyhow::Result<()> {
     print("hop, stayed", &findings[STAYED]);
     print("gaps between polls", &findings[POLL_GAPS]);
     println!(
-        "{} records/s, both shards spinning; {:.1} s of processor time in {:.1} s, {:.0} MiB resident",
+        "{} records/s, both shards spinning; {:.1} s of processor time in {:.1} s, \
+         {:.0} MiB resident",
         options.rate,
         cpu.as_secs_f64(),
         report.took.as_secs_f64(),

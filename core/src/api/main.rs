@@ -87,7 +87,8 @@ pub enum JobCommand {
 
 /// The arguments of a job without any of its own.
 #[derive(Parser)]
-#[command(about = "A Millstream job: runs until its sources end, or a signal drains it", long_about = None)]
+#[command(about = "A Millstream job: runs until its sources end, or a signal drains it")]
+#[command(long_about = None)]
 struct OnlyJobArgs {
     #[command(flatten)]
     job: JobArgs,

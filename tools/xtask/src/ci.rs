@@ -31,6 +31,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         ("clippy", &|_| check::clippy()),
         ("docs", &|_| docs::rustdoc()),
         ("test", &suites::all),
+        ("sim", &|tally| suites::simulation(suites::SEED_COUNT, false, tally)),
     ])
 }
 

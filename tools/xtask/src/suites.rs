@@ -5,13 +5,18 @@ use crate::command::{Tally, cargo, run, run_tests};
 /// How many seeds of the simulator a run takes unless told otherwise.
 pub(crate) const SEED_COUNT: u32 = 1000;
 
+/// How many it takes among all other tests.
+const SEED_COUNT_QUICK: u32 = 20;
+
 /// Read by the tests whose names contain `simulation`.
 const SEED_COUNT_VARIABLE: &str = "MILLSTREAM_SIM_SEEDS";
 
-/// Unit tests, doctests, integration tests and examples of every package.
+/// Unit tests, doctests, integration tests and examples of every package; the simulator with few
+/// seeds.
 pub(crate) fn all(tally: &mut Tally) -> anyhow::Result<()> {
     run(&mut cargo("test --quiet --workspace --no-run"))?;
-    run_tests(&mut cargo("test --workspace --no-fail-fast"), tally)
+    let mut command = cargo("test --workspace --no-fail-fast");
+    run_tests(command.env(SEED_COUNT_VARIABLE, SEED_COUNT_QUICK.to_string()), tally)
 }
 
 /// The simulator, with many seeds.
