@@ -2,7 +2,7 @@
 //!
 //! Each seed decides the number of shards, which shard runs when, how long everything takes, who
 //! stalls. Watermarks allow for all the disorder there is, so nothing is late and the results must
-//! be the model's, whatever the seed. `MILLSTREAM_SIM_SEEDS` says how many seeds (1,000 by default).
+//! be the model's, whatever the seed. `MILLSTREAM_SIM_SEEDS` says how many (1,000 by default).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A job for the tests that need a real process. Which one is the first argument; the others are the
-//! engine's own.
+//! A job for the tests that need a real process. Which one is the first argument; the others are
+//! the engine's own.
 
 use std::process::ExitCode;
 use std::time::Duration;
