@@ -1,5 +1,6 @@
 //! Integration tests: one binary, one module per subject.
 
+pub mod card_fraud;
 mod process;
 mod simulation;
 mod storage_conformance;
