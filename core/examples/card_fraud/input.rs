@@ -43,8 +43,8 @@ pub struct Written {
     pub broken_count: u64,
 }
 
-/// Writes everything that happened in `world` to `folder`, in place of what was there, and of what a
-/// job made of that.
+/// Writes everything that happened in `world` to `folder`, in place of what was there, and of what
+/// a job made of that.
 ///
 /// # Errors
 /// If a file cannot be written.

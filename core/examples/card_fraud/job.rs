@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The alerts do not depend on the number of shards, nor on which of them is faster: a card's
-//! payments come from one file in one order, lateness is a property of a payment, and rules say from
-//! when until when they hold.
+//! payments come from one file in one order, lateness is a property of a payment, and rules say
+//! from when until when they hold.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Finds stolen cards in a stream of payments: the tour of Millstream in one program.
 //!
 //! ```sh
-//! cargo run --release --example card_fraud                        # writes its input, judges it, paces it
+//! cargo run --release --example card_fraud                        # runs it
 //! cargo run --release --example card_fraud -- explain             # prints the plan
 //! cargo run --release --example card_fraud -- simulate --seeds 50 # the same job, simulated
 //! ```

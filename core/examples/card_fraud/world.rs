@@ -158,7 +158,7 @@ impl World {
         TheftPlan { kind, card: draw.below(self.card_count), first, stride, count }
     }
 
-    /// The rules of the city: stricter ones with every quarter of its time, until they ask too much.
+    /// The rules of the city: stricter ones with every quarter of its time.
     pub fn rules(&self) -> Vec<Rule> {
         let length_ms = (self.payment_count * self.interval_ms) as i64;
         let from = |quarter: i64| match quarter {
