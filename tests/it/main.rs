@@ -4,4 +4,5 @@ pub mod card_fraud;
 mod process;
 mod simulation;
 mod storage_conformance;
+mod joins;
 mod windows;

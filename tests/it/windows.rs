@@ -190,7 +190,7 @@ fn lateness(ms: i64) -> Lateness<Record> {
 const EVENT: TimeDomain = TimeDomain::Event;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn tumbling_windows_agree(
@@ -237,7 +237,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
     fn general_windows_agree(

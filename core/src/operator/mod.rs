@@ -18,6 +18,7 @@ pub mod aggregate;
 pub mod chain;
 pub mod co;
 pub mod env;
+pub mod join;
 pub mod pass;
 pub mod process;
 pub mod side_output;

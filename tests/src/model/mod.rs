@@ -4,4 +4,5 @@
 //! Models are written from the definitions in the user's documentation and use none of the engine's
 //! code.
 
+pub mod join;
 pub mod window;

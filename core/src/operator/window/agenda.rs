@@ -17,7 +17,7 @@ use crate::data::slot::Slot;
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Agenda {
+pub(in crate::operator) struct Agenda {
     buckets: BTreeMap<i64, Vec<Slot>>,
     /// The bucket being worked off, with its time and how much is done.
     current: Vec<Slot>,
@@ -28,13 +28,13 @@ pub(super) struct Agenda {
 impl Agenda {
     /// `slot` is due at `time_ms`.
     #[inline]
-    pub(super) fn push(&mut self, time_ms: i64, slot: Slot) {
+    pub(in crate::operator) fn push(&mut self, time_ms: i64, slot: Slot) {
         self.buckets.entry(time_ms).or_default().push(slot);
     }
 
     /// The next entry at or before `until_ms`, by time. It stays until [`Agenda::pop`].
     #[inline]
-    pub(super) fn first(&mut self, until_ms: i64) -> Option<(i64, Slot)> {
+    pub(in crate::operator) fn first(&mut self, until_ms: i64) -> Option<(i64, Slot)> {
         loop {
             if let Some(slot) = self.current.get(self.done) {
                 return Some((self.current_ms, *slot));
@@ -47,12 +47,12 @@ impl Agenda {
 
     /// Removes what [`Agenda::first`] answered.
     #[inline]
-    pub(super) fn pop(&mut self) {
+    pub(in crate::operator) fn pop(&mut self) {
         self.done += 1;
     }
 
     /// The time (ms) of the next entry.
-    pub(super) fn next_ms(&self) -> Option<i64> {
+    pub(in crate::operator) fn next_ms(&self) -> Option<i64> {
         match self.current.get(self.done) {
             Some(_) => Some(self.current_ms),
             None => self.buckets.first_key_value().map(|(time_ms, _)| *time_ms),

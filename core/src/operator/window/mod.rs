@@ -21,7 +21,7 @@
 //! Invariant: what a key's windows give depends on its own rows and on the watermarks between them,
 //! not on budgets or on other keys.
 
-mod agenda;
+pub(in crate::operator) mod agenda;
 pub mod aggregate;
 pub mod contents;
 pub mod function;

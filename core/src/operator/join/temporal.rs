@@ -1,0 +1,310 @@
+//! Temporal join: a record with the version of another table as of its own event time.
+//!
+//! ```text
+//! right (versions)  ──v1@10───────v2@20──────────►
+//! left              ───────a@15──────────b@25────►   a with v1, b with v2, whatever the arrival
+//! ```
+//!
+//! A left record waits until the watermark has reached its time: then every version that it may
+//! have to see is there. A version that comes behind the watermark still counts for left records
+//! that have not been joined, unless a newer one has taken its place for all of them: then it is
+//! late.
+//!
+//! Invariant: of the versions at or before the watermark a key keeps the newest only.
+
+use std::marker::PhantomData;
+
+use crate::data::either::Either;
+use crate::data::key::Key;
+use crate::data::key_group::{HashRange, KeyGroupCount};
+use crate::data::record::Record;
+use crate::data::row::Row;
+use crate::data::slot::Slot;
+use crate::error::Error;
+use crate::graph::Facts;
+use crate::operator::join::LateSides;
+use crate::operator::join::side::{self, Side};
+use crate::operator::watermark::has_event_time;
+use crate::operator::window::agenda::Agenda;
+use crate::operator::window::stored::{KeyWriter, StateName};
+use crate::operator::{Operator, OperatorContext, Output, Progress};
+use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::state::table::KeyTable;
+
+const WAITING: StateName = StateName("waiting", 0);
+const VERSIONS: StateName = StateName("versions", 1);
+
+/// Makes a result of a left record and the version as of its time.
+pub trait TemporalFunction<A, B>: Clone + Send + 'static {
+    /// What it makes.
+    type Out: 'static;
+
+    /// The result, if there is one; `version` is `None` if the key had no version yet.
+    fn join(&mut self, left: A, version: Option<&B>) -> Option<Self::Out>;
+}
+
+/// Results for left records that have a version: `|left, version| ...`.
+#[derive(Debug, Clone)]
+pub struct InnerJoin<F>(
+    /// Makes the result.
+    pub F,
+);
+
+impl<A, B, R, F> TemporalFunction<A, B> for InnerJoin<F>
+where
+    R: 'static,
+    F: FnMut(A, &B) -> R + Clone + Send + 'static,
+{
+    type Out = R;
+
+    fn join(&mut self, left: A, version: Option<&B>) -> Option<R> {
+        version.map(|version| (self.0)(left, version))
+    }
+}
+
+/// Results for all left records: `|left, maybe_version| ...`.
+#[derive(Debug, Clone)]
+pub struct LeftOuterJoin<F>(
+    /// Makes the result.
+    pub F,
+);
+
+impl<A, B, R, F> TemporalFunction<A, B> for LeftOuterJoin<F>
+where
+    R: 'static,
+    F: FnMut(A, Option<&B>) -> R + Clone + Send + 'static,
+{
+    type Out = R;
+
+    fn join(&mut self, left: A, version: Option<&B>) -> Option<R> {
+        Some((self.0)(left, version))
+    }
+}
+
+/// Joins left records with versions. The result's event time is the left record's.
+pub struct TemporalJoin<K, A, B, S, J> {
+    key_of: S,
+    join: J,
+    late: LateSides<A, B>,
+    groups: KeyGroupCount,
+    keys: KeyTable<K, History<A, B>>,
+    agenda: Agenda,
+    types: PhantomData<fn(A, B)>,
+}
+
+#[derive(Debug, Clone)]
+struct History<A, B> {
+    waiting: Side<A>,
+    versions: Side<B>,
+    /// When the key is in the agenda (ms): the time of its first waiting record.
+    due_ms: i64,
+}
+
+const NEVER_MS: i64 = i64::MAX;
+
+impl<A, B> Default for History<A, B> {
+    fn default() -> Self {
+        Self { waiting: Side::default(), versions: Side::default(), due_ms: NEVER_MS }
+    }
+}
+
+impl<A, B> History<A, B> {
+    /// Keeps of the versions at or before the watermark the newest.
+    fn forget(&mut self, watermark_ms: i64) {
+        let known_count = self.versions.index_after(watermark_ms);
+        self.versions.records.drain(..known_count.saturating_sub(1));
+    }
+}
+
+impl<K, A, B, S, J> TemporalJoin<K, A, B, S, J>
+where
+    K: Key,
+    A: Record,
+    B: Record,
+    S: FnMut(&Either<A, B>) -> K + 'static,
+    J: TemporalFunction<A, B>,
+{
+    /// Joins the left records of each key with the right ones as versions.
+    pub fn new(key_of: S, join: J, late: LateSides<A, B>) -> Self {
+        Self {
+            key_of,
+            join,
+            late,
+            groups: KeyGroupCount::new(1).expect("in range"),
+            keys: KeyTable::new(HashRange::ALL),
+            agenda: Agenda::default(),
+            types: PhantomData,
+        }
+    }
+
+    /// Joins the key's first waiting record, if the watermark has reached it.
+    fn join_first(
+        &mut self,
+        slot: Slot,
+        watermark_ms: i64,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<J::Out>,
+    ) -> bool {
+        let (hash64, _, history) = self.keys.entry_mut(slot);
+        if history.waiting.first_ms().is_none_or(|first_ms| watermark_ms < first_ms) {
+            return false;
+        }
+        let (time_ms, left) = history.waiting.records.pop_front().expect("there is a first one");
+        let version = match history.versions.index_after(time_ms) {
+            0 => None,
+            count => Some(&history.versions.records[count - 1].1),
+        };
+        ctx.env().enter_time(time_ms, hash64);
+        if let Some(result) = self.join.join(left, version) {
+            out.collect(result);
+        }
+        true
+    }
+
+    /// Puts the key where its next waiting record is due, or forgets it if there is nothing in it.
+    fn settle(&mut self, slot: Slot, watermark_ms: i64) {
+        let history = self.keys.value_mut(slot);
+        if history.waiting.first_ms().is_none_or(|first_ms| watermark_ms < first_ms) {
+            history.forget(watermark_ms);
+        }
+        let due_ms = history.waiting.first_ms().unwrap_or(NEVER_MS);
+        if due_ms == NEVER_MS && history.versions.records.is_empty() {
+            self.keys.remove_slot(slot);
+        } else if due_ms != history.due_ms {
+            history.due_ms = due_ms;
+            if due_ms != NEVER_MS {
+                self.agenda.push(due_ms, slot);
+            }
+        }
+    }
+}
+
+impl<K, A, B, S, J> Operator for TemporalJoin<K, A, B, S, J>
+where
+    K: Key,
+    A: Record,
+    B: Record,
+    S: FnMut(&Either<A, B>) -> K + 'static,
+    J: TemporalFunction<A, B>,
+{
+    type In = Either<A, B>;
+    type Out = J::Out;
+
+    fn facts(&self) -> Facts {
+        Facts {
+            detail: "as of the left record's event time".to_string(),
+            is_keyed: true,
+            is_stateful: true,
+            needs_watermarks: Some("a temporal join"),
+            unbounded_states: vec![VERSIONS.0.to_string()],
+            side_outputs: self.late.facts(),
+            ..Facts::default()
+        }
+    }
+
+    fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
+        self.groups = ctx.env().task.key_group_count;
+        self.keys = KeyTable::new(ctx.env().task.hashes());
+        Ok(())
+    }
+
+    fn prefetch(&mut self, hashes: &[u64]) {
+        self.keys.prefetch(hashes);
+    }
+
+    fn on_row(
+        &mut self,
+        row: Row<Either<A, B>>,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<J::Out>,
+    ) {
+        if !has_event_time(&row, ctx) {
+            return;
+        }
+        let (time_ms, watermark_ms) = (row.event_time_ms, ctx.watermark_ms());
+        if matches!(row.value, Either::Left(_)) && time_ms <= watermark_ms {
+            self.late.put_aside(row, ctx);
+            return;
+        }
+        let key = (self.key_of)(&row.value);
+        let slot = self.keys.find_or_insert_with(row.hash64, key, History::default);
+        while self.join_first(slot, watermark_ms, ctx, out) {}
+        let history = self.keys.value_mut(slot);
+        history.forget(watermark_ms);
+        let replaced_ms = history.versions.first_ms().filter(|first_ms| *first_ms <= watermark_ms);
+        match row.value {
+            Either::Left(left) => history.waiting.add(time_ms, left),
+            Either::Right(version) if replaced_ms.is_none_or(|known_ms| known_ms <= time_ms) => {
+                history.versions.add(time_ms, version);
+            }
+            Either::Right(_) => self.late.put_aside(row, ctx),
+        }
+        self.settle(slot, watermark_ms);
+    }
+
+    fn on_watermark(
+        &mut self,
+        watermark_ms: i64,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<J::Out>,
+    ) -> Progress {
+        while let Some((due_ms, slot)) = self.agenda.first(watermark_ms) {
+            if self.keys.get_slot(slot).is_some_and(|history| history.due_ms == due_ms) {
+                if !ctx.env().spend() {
+                    return Progress::Pending;
+                }
+                self.join_first(slot, due_ms, ctx, out);
+                self.settle(slot, watermark_ms);
+                let next_ms = self.keys.get_slot(slot).map(|history| history.due_ms);
+                if next_ms == Some(due_ms) {
+                    continue;
+                }
+            }
+            self.agenda.pop();
+        }
+        Progress::Done
+    }
+
+    fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        for (hash64, key, history) in self.keys.iter() {
+            let mut writer = KeyWriter::new(writer, self.groups, hash64, key);
+            history.waiting.save(WAITING, &mut writer);
+            history.versions.save(VERSIONS, &mut writer);
+        }
+    }
+
+    fn restore(
+        &mut self,
+        reader: &SnapshotReader<'_>,
+        ctx: &OperatorContext<'_>,
+    ) -> Result<(), Error> {
+        for saved in side::load::<K, A>(WAITING, reader, ctx)? {
+            let history = self.keys.get_or_insert_with(saved.hash64, saved.key, History::default);
+            history.waiting.add(saved.time_ms, saved.value);
+        }
+        for saved in side::load::<K, B>(VERSIONS, reader, ctx)? {
+            let history = self.keys.get_or_insert_with(saved.hash64, saved.key, History::default);
+            history.versions.add(saved.time_ms, saved.value);
+        }
+        let slots: Vec<Slot> = self.keys.slots().collect();
+        for slot in slots {
+            self.settle(slot, i64::MIN);
+        }
+        Ok(())
+    }
+}
+
+/// A clone has seen nothing.
+impl<K, A, B, S: Clone, J: Clone> Clone for TemporalJoin<K, A, B, S, J> {
+    fn clone(&self) -> Self {
+        Self {
+            key_of: self.key_of.clone(),
+            join: self.join.clone(),
+            late: self.late,
+            groups: self.groups,
+            keys: KeyTable::new(HashRange::ALL),
+            agenda: Agenda::default(),
+            types: PhantomData,
+        }
+    }
+}
