@@ -6,7 +6,7 @@
 //!
 //! Not here: what needs a key (`keyed.rs`), names and side outputs (`stream.rs`).
 
-use crate::api::connected::ConnectedStreams;
+use crate::api::connected::{BroadcastStreams, ConnectedStreams, broadcast_edges};
 use crate::api::draft::PendingEdge;
 use crate::api::head::{Head, RowsHead};
 use crate::api::keyed::KeyedStream;
@@ -19,6 +19,7 @@ use crate::graph::Partitioner;
 use crate::operator::Operator;
 use crate::operator::chain::Chain;
 use crate::operator::pass::Pass;
+use crate::operator::process::{Process, UnkeyedProcessFunction};
 use crate::operator::sink::Sink;
 use crate::operator::stateless::{Filter, FlatMap, Inspect, KeyBy, Map, PartitionBy};
 use crate::operator::watermark::AssignWatermarks;
@@ -96,6 +97,18 @@ pub trait AnyStream<'j>: Sized {
             name,
             AssignWatermarks::new(strategy.into_strategy(), event_time_ms),
         )
+    }
+
+    /// A function of your own, with side outputs.
+    fn process<P>(
+        self,
+        name: impl Into<String>,
+        function: P,
+    ) -> Behind<'j, Self, Process<Self::Out, P>>
+    where
+        P: UnkeyedProcessFunction<Self::Out>,
+    {
+        self.into_stream().then("process", Some(name.into()), Process::new(function))
     }
 
     /// An operator of your own. Every task runs a clone of it.
@@ -177,6 +190,18 @@ pub trait AnyStream<'j>: Sized {
         let job = stream.job;
         let edges = [stream.into_edges(), other.into_stream().into_edges()];
         ConnectedStreams::new(job, edges)
+    }
+
+    /// A stream that every task gets all records of, as the second input of one operator.
+    fn connect_broadcast<S>(self, other: S) -> BroadcastStreams<'j, Self::Out, S::Out>
+    where
+        Self::Out: Record,
+        S: AnyStream<'j, Out: Record>,
+    {
+        let stream = self.into_stream();
+        let job = stream.job;
+        let edges = [stream.into_edges(), broadcast_edges(other.into_stream())];
+        BroadcastStreams::new(ConnectedStreams::new(job, edges))
     }
 
     /// Lets any number of consumers read the stream. Ends the chain: consumers run in tasks of

@@ -6,14 +6,21 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::api::any_stream::AnyStream;
+use crate::api::connected::{
+    ConnectedStreams, KeyedBroadcastStreams, KeyedConnectedStreams, broadcast_edges,
+};
+use crate::api::draft::PendingEdge;
 use crate::api::head::Head;
 use crate::api::stream::{Appended, Stream};
 use crate::api::windowed::WindowedStream;
 use crate::data::key::Key;
 use crate::data::record::Record;
+use crate::graph::Partitioner;
 use crate::operator::Operator;
 use crate::operator::aggregate::{KeyedAggregate, KeyedReduce};
 use crate::operator::chain::Chain;
+use crate::operator::process::{KeyedProcess, ProcessFunction};
 use crate::state::aggregate::AggregateFunction;
 
 /// A stream grouped by keys `K`, which `F` makes.
@@ -63,6 +70,47 @@ where
         self.stream.then("aggregate", None, KeyedAggregate::new(self.key, function))
     }
 
+    /// A function of your own, with state and timers per key.
+    pub fn process<P>(
+        self,
+        name: impl Into<String>,
+        function: P,
+    ) -> Appended<'j, H, C, KeyedProcess<K, C::Out, F, P>>
+    where
+        P: ProcessFunction<K, C::Out>,
+    {
+        self.stream.then("process", Some(name.into()), KeyedProcess::new(self.key, function))
+    }
+
+    /// Another stream with the same keys, as the second input of one operator.
+    pub fn connect<H2, C2, F2>(
+        self,
+        other: KeyedStream<'j, H2, C2, K, F2>,
+    ) -> KeyedConnectedStreams<'j, C::Out, C2::Out, K, F, F2>
+    where
+        C::Out: Record,
+        H2: Head,
+        C2: Chain<In = H2::Out, Out: Record> + Clone + Send,
+        F2: Fn(&C2::Out) -> K + Clone + Send + 'static,
+    {
+        let job = self.stream.job;
+        let keys = (self.key, other.key);
+        let edges = [edges_of(self.stream), edges_of(other.stream)];
+        KeyedConnectedStreams::new(ConnectedStreams::new(job, edges), keys)
+    }
+
+    /// A stream that every task gets all records of, as the second input of one operator: rules,
+    /// limits, and whatever else all keys are to know.
+    pub fn connect_broadcast<S>(self, other: S) -> KeyedBroadcastStreams<'j, C::Out, S::Out, K, F>
+    where
+        C::Out: Record,
+        S: AnyStream<'j, Out: Record>,
+    {
+        let job = self.stream.job;
+        let edges = [edges_of(self.stream), broadcast_edges(other.into_stream())];
+        KeyedBroadcastStreams::new(ConnectedStreams::new(job, edges), self.key)
+    }
+
     /// Cuts the records of each key into windows.
     pub fn window<W>(self, windows: W) -> WindowedStream<'j, H, C, K, F, W> {
         WindowedStream::new(self, windows)
@@ -75,6 +123,17 @@ where
     {
         self.stream.then("operator", Some(name.into()), operator)
     }
+}
+
+/// What a chain reads that continues a keyed stream.
+fn edges_of<H, C>(stream: Stream<'_, H, C>) -> Vec<PendingEdge>
+where
+    H: Head,
+    C: Chain<In = H::Out, Out: Record> + Clone + Send,
+{
+    // Where rows are on their key's shard already, hashing them again keeps them there.
+    let edges = stream.into_edges().into_iter();
+    edges.map(|edge| PendingEdge { partitioner: Partitioner::Hash, ..edge }).collect()
 }
 
 impl<H, C, K, F> fmt::Debug for KeyedStream<'_, H, C, K, F> {

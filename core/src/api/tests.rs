@@ -8,11 +8,17 @@ use crate::connector::GeneratorSource;
 use crate::data::row::Row;
 use crate::error::Error;
 use crate::graph::{ExplainFormat, Facts};
+use crate::operator::process::{
+    BroadcastContext, CoProcessFunction, KeyedBroadcastProcessFunction, KeyedContext, OpenContext,
+    ProcessFunction,
+};
 use crate::operator::side_output::OutputTag;
 use crate::operator::sink::Nothing;
 use crate::operator::window::Reduce;
 use crate::operator::{Operator, OperatorContext, Output};
 use crate::sim::world::{SimConfig, run};
+use crate::state::spec::StateSpec;
+use crate::state::value::ValueState;
 use crate::time::strategy::Monotonic;
 use crate::time::window::{Cumulative, Sliding, Tumbling, Window};
 
@@ -192,6 +198,107 @@ fn a_discarded_stream_keeps_its_side_outputs() {
             even.discard();
         },
         "1 3 5",
+    );
+}
+
+/// Counts records per key; with a second input, says which record came from which.
+#[derive(Clone, Default)]
+struct Tell {
+    seen: ValueState<u64>,
+}
+
+impl ProcessFunction<u64, u64> for Tell {
+    type Out = String;
+
+    fn open(&mut self, ctx: &mut OpenContext<'_>) {
+        self.seen = ctx.value("seen", StateSpec::kept_until_cleared());
+    }
+
+    fn process(&mut self, _: u64, ctx: &mut KeyedContext<'_, u64>, out: &mut impl Output<String>) {
+        let count = self.seen.take(ctx).unwrap_or(0) + 1;
+        self.seen.set(ctx, count);
+        if count == 10 {
+            out.collect(format!("{}:{count}", ctx.key()));
+        }
+    }
+}
+
+impl CoProcessFunction<u64, u64, String> for Tell {
+    type Out = String;
+
+    fn process_left(
+        &mut self,
+        value: u64,
+        ctx: &mut KeyedContext<'_, u64>,
+        out: &mut impl Output<String>,
+    ) {
+        out.collect(format!("{}<{value}", ctx.key()));
+    }
+
+    fn process_right(
+        &mut self,
+        value: String,
+        ctx: &mut KeyedContext<'_, u64>,
+        out: &mut impl Output<String>,
+    ) {
+        out.collect(format!("{}>{value}", ctx.key()));
+    }
+}
+
+impl KeyedBroadcastProcessFunction<u64, u64, String> for Tell {
+    type Out = String;
+
+    fn process(
+        &mut self,
+        value: u64,
+        ctx: &mut KeyedContext<'_, u64>,
+        out: &mut impl Output<String>,
+    ) {
+        out.collect(format!("{}<{value}", ctx.key()));
+    }
+
+    fn process_broadcast(
+        &mut self,
+        value: String,
+        ctx: &mut BroadcastContext<'_>,
+        out: &mut impl Output<String>,
+    ) {
+        if ctx.task_index() == 0 {
+            out.collect(value);
+        }
+    }
+}
+
+#[test]
+fn process_functions_with_state_per_key() {
+    check(
+        |job| {
+            let keyed = numbers(job, 30).key_by(|n| n % 3);
+            keyed.process("count", Tell::default()).sink("print", print());
+        },
+        "0:10 1:10 2:10",
+    );
+}
+
+#[test]
+fn process_functions_with_two_inputs() {
+    check(
+        |job| {
+            let words = job.source("words", GeneratorSource::new(2, |n| n.to_string()));
+            let words = words.key_by(|word| word.len() as u64);
+            let keyed = numbers(job, 4).key_by(|n| n % 2);
+            keyed.connect(words).process("both", Tell::default()).sink("print", print());
+        },
+        "0<0 0<2 1<1 1<3 1>0 1>1",
+    );
+    check(
+        |job| {
+            let rules = job.source("rules", GeneratorSource::new(2, |n| format!("rule {n}")));
+            let keyed = numbers(job, 4).key_by(|n| n % 2);
+            let ruled = keyed.connect_broadcast(rules).process("ruled", Tell::default());
+            ruled.sink("print", print());
+        },
+        "0<0 0<2 1<1 1<3 rule 0 rule 1",
     );
 }
 
