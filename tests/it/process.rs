@@ -133,7 +133,7 @@ fn a_signal_drains_what_is_under_way_and_exits_0() {
 fn a_second_signal_ends_at_once() {
     let directory = tempfile::tempdir().expect("a place for files");
     let mut job = Job::start("stuck", &["--shards", "1"], directory.path());
-    job.await_line("started");
+    job.await_line("stuck");
     job.signal("-INT");
     job.await_line("draining");
     job.signal("-INT");

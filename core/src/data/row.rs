@@ -45,22 +45,22 @@ impl<T> Row<T> {
 /// Where a row came from: source, split and position in the split, in 64 bits.
 ///
 /// ```text
-/// 63      58 57              40 39                                     0
+/// 63      55 54              38 37                                     0
 /// ┌─────────┬──────────────────┬────────────────────────────────────────┐
 /// │ source  │ split            │ position: byte offset or record number │
 /// └─────────┴──────────────────┴────────────────────────────────────────┘
 /// ```
 ///
 /// It travels with the row so that a failure far downstream can name the record that caused it.
-/// Positions from 2^40 - 1 on are shown as "unknown"; what a source itself needs in order to
+/// Positions from 2^38 - 1 on are shown as "unknown"; what a source itself needs in order to
 /// continue is kept by the source, not here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 #[rkyv(derive(Clone, Copy))]
 pub struct Origin(u64);
 
 impl Origin {
-    const POSITION_BITS: u32 = 40;
-    const SPLIT_BITS: u32 = 18;
+    const POSITION_BITS: u32 = 38;
+    const SPLIT_BITS: u32 = 17;
     const POSITION_UNKNOWN: u64 = (1 << Self::POSITION_BITS) - 1;
 
     /// Of a row that no single record caused (a timer, a window's result at the end).
@@ -127,9 +127,9 @@ mod tests {
 
     #[test]
     fn origin_keeps_its_parts() {
-        let origin = Origin::new(5, 262_143, 135_056_262_347);
+        let origin = Origin::new(5, 131_071, 135_056_262_347);
         assert_eq!(origin.source(), 5);
-        assert_eq!(origin.split(), 262_143);
+        assert_eq!(origin.split(), 131_071);
         assert_eq!(origin.position(), Some(135_056_262_347));
     }
 

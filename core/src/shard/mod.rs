@@ -189,10 +189,10 @@ impl Shard {
             match scheduled.activity {
                 _ if scheduled.is_woken => return Next::Busy,
                 Activity::Busy => return Next::Busy,
-                Activity::Idle(Some(due_ms)) => {
+                Activity::Idle(Some(due_ms)) | Activity::Blocked(Some(due_ms)) => {
                     earliest_ms = Some(earliest_ms.map_or(due_ms, |earliest| earliest.min(due_ms)));
                 }
-                Activity::Blocked | Activity::Idle(None) | Activity::Finished => {}
+                Activity::Blocked(None) | Activity::Idle(None) | Activity::Finished => {}
             }
         }
         let after_start = |due_ms: i64| {
@@ -265,8 +265,10 @@ impl Shard {
         match scheduled.activity {
             _ if scheduled.is_woken => true,
             Activity::Busy => true,
-            Activity::Idle(Some(due_ms)) => due_ms <= self.processing_time_ms(),
-            Activity::Blocked | Activity::Idle(None) | Activity::Finished => false,
+            Activity::Idle(Some(due_ms)) | Activity::Blocked(Some(due_ms)) => {
+                due_ms <= self.processing_time_ms()
+            }
+            Activity::Blocked(None) | Activity::Idle(None) | Activity::Finished => false,
         }
     }
 
@@ -281,8 +283,8 @@ impl Shard {
         scheduled.activity = scheduled.task.turn(self.row_limit, &mut self.mail);
         self.running = None;
         match (scheduled.activity, scheduled.blocked_since) {
-            (Activity::Blocked, None) => scheduled.blocked_since = Some(self.now),
-            (Activity::Blocked, Some(_)) | (_, None) => {}
+            (Activity::Blocked(_), None) => scheduled.blocked_since = Some(self.now),
+            (Activity::Blocked(_), Some(_)) | (_, None) => {}
             (_, Some(since)) => {
                 scheduled.blocked += self.now.saturating_sub(since);
                 scheduled.blocked_since = None;

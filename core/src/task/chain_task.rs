@@ -192,8 +192,9 @@ where
         }
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, row_limit: u32) {
         if self.phase == Phase::Closing && !self.chain.is_pending() && self.is_writable() {
+            self.env.set_budget(row_limit);
             let mut end = ChainEnd { end: &mut self.end, env: &self.env };
             if self.chain.on_end(&self.env, &mut end) == Progress::Done {
                 self.phase = Phase::Flushing;
@@ -219,24 +220,38 @@ where
     }
 
     fn activity(&self, time: Progress) -> Activity {
-        let now_ms = self.env.processing_time_ms.get();
-        match self.phase {
-            Phase::Finished => return Activity::Finished,
-            // The last elements wait for credits, or a sink for its files.
-            Phase::Flushing | Phase::Closing if !self.chain.is_pending() => {
-                return Activity::Idle(self.chain.next_time_ms());
-            }
-            _ => {}
+        if self.phase == Phase::Finished {
+            return Activity::Finished;
         }
-        let has_input = self.feed.is_ready(now_ms);
-        if !self.is_writable() || !self.chain.is_ready() {
-            return if has_input { Activity::Blocked } else { Activity::Idle(None) };
+        let chain_ms = self.chain.next_time_ms();
+        if !self.is_writable() {
+            return self.waiting(None);
         }
-        let wants_turn = self.env.wants_turn.take();
-        if has_input || wants_turn || self.chain.is_pending() || time == Progress::Pending {
+        let ran_out = time == Progress::Pending || self.chain.is_pending();
+        // The operators end: they wait for their files, unless the budget was too small.
+        let is_closing = self.phase == Phase::Closing;
+        if ran_out || is_closing && self.env.budget() == 0 {
             return Activity::Busy;
         }
-        Activity::Idle(self.feed.next_time_ms().into_iter().chain(self.chain.next_time_ms()).min())
+        if is_closing || self.phase == Phase::Flushing {
+            return Activity::Idle(chain_ms);
+        }
+        if !self.chain.is_ready() {
+            return self.waiting(chain_ms);
+        }
+        if self.env.wants_turn.take() || self.has_input() {
+            return Activity::Busy;
+        }
+        Activity::Idle(self.feed.next_time_ms().into_iter().chain(chain_ms).min())
+    }
+
+    fn has_input(&self) -> bool {
+        self.phase == Phase::Running && self.feed.is_ready(self.env.processing_time_ms.get())
+    }
+
+    /// It cannot take rows: that is backpressure only if there are any.
+    fn waiting(&self, due_ms: Option<i64>) -> Activity {
+        if self.has_input() { Activity::Blocked(due_ms) } else { Activity::Idle(due_ms) }
     }
 }
 
@@ -304,7 +319,7 @@ where
             self.feed_round(row_limit, mail);
             self.end_batch();
         }
-        self.close();
+        self.close(row_limit);
         self.flush(mail);
         self.activity(time)
     }

@@ -95,8 +95,9 @@ pub struct TaskMail {
 pub enum Activity {
     /// It has more to do at once.
     Busy,
-    /// It has input, but an output is full or a sink lags.
-    Blocked,
+    /// It has input, but an output is full or a sink lags; nothing until something arrives, or
+    /// until this processing time (ms since 1970).
+    Blocked(Option<i64>),
     /// Nothing until something arrives, or until this processing time (ms since 1970).
     Idle(Option<i64>),
     /// Nothing ever again.

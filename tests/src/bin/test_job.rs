@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         "stuck" => {
             job.source("numbers", GeneratorSource::new(10, |n| n))
                 .map(|n| {
+                    eprintln!("stuck");
                     std::thread::sleep(Duration::from_hours(1));
                     n
                 })

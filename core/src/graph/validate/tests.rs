@@ -307,14 +307,14 @@ fn parallelism_of_zero() {
 #[test]
 fn too_many_sources() {
     let draft = Draft::new().sink().with(|graph| {
-        for index in 1..64 {
+        for index in 1..512 {
             let chain = graph.begin_chain(0);
             let name = Some(format!("source {index}"));
             graph.add_node(chain, NodeKind::Source, "source", name, Facts::default());
             graph.chain_mut(chain).end = ChainEnd::Nothing;
         }
     });
-    check(&draft, &["64 sources: a job has at most 63; let one source read several inputs"]);
+    check(&draft, &["512 sources: a job has at most 511; let one source read several inputs"]);
 }
 
 #[test]
