@@ -1,9 +1,9 @@
 //! Integration tests: one binary, one module per subject.
 
-pub mod card_fraud;
 mod backpressure;
+pub mod card_fraud;
+mod joins;
 mod process;
 mod simulation;
 mod storage_conformance;
-mod joins;
 mod windows;
