@@ -1,8 +1,8 @@
 //! A job under a simulator: does it give the same result in every order that may happen?
 //!
 //! The simulator runs the shards of a job in one thread. A seed decides which shard runs when, how
-//! long a frame is on its way, who stalls; the same seed does the same again. So a test can try many
-//! orders in a second, and a failure has a number.
+//! long a frame is on its way, who stalls; the same seed does the same again. So a test can try
+//! many orders in a second, and a failure has a number.
 //!
 //! ```text
 //! cargo run --release --example simulate_my_job

@@ -1,8 +1,8 @@
 //! Asks of every piece of evidence what the rules of its time say.
 //!
 //! Every task has all rules: they come by broadcast, while the job runs. A rule says from when
-//! until when it holds, so the answer depends on the time of the evidence and not on which came first;
-//! evidence for whose time there is no rule yet waits for one.
+//! until when it holds, so the answer depends on the time of the evidence and not on which came
+//! first; evidence for whose time there is no rule yet waits for one.
 
 use millstream::data::either::Either;
 use millstream::graph::Facts;
