@@ -14,16 +14,20 @@ use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::api::job::Job;
+use crate::api::progress::Progress;
 use crate::api::simulate::SimulateArgs;
 use crate::config::{Config, Idle};
 use crate::error::{Error, Result};
 use crate::graph::ExplainFormat;
+use crate::runtime::control::Watch;
 use crate::runtime::cpu;
 use crate::runtime::node::{self, JobReport};
+use crate::shard::metrics::ShardStatus;
 
 /// What a job takes from its command line. Flatten it into arguments of your own:
 ///
@@ -70,6 +74,9 @@ pub struct RunArgs {
     /// Address and port of the HTTP interface (/healthz, /metrics).
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Prints a line every second: records read, watermark, records late or unreadable.
+    #[arg(long)]
+    pub progress: bool,
 }
 
 /// What a job can do beside running.
@@ -84,6 +91,9 @@ pub enum JobCommand {
     /// Runs the job in the deterministic simulator, once for every seed.
     Simulate(SimulateArgs),
 }
+
+/// From one line of progress to the next.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// The arguments of a job without any of its own.
 #[derive(Parser)]
@@ -129,7 +139,7 @@ impl Job {
                 let effective = Config { shards: Some(shard_count), ..config };
                 print(&effective.to_toml()).map(|()| None)
             }
-            None => self.run_as(&config, true).map(Some),
+            None => self.run_as(&config, true, args.run.progress).map(Some),
             Some(JobCommand::Explain { format }) => {
                 print(&self.explain(shard_count, config.key_group_count, *format)).map(|()| None)
             }
@@ -146,15 +156,26 @@ impl Job {
     /// [`Error::Plan`] or [`Error::Config`] with all mistakes; otherwise what ended the job early.
     pub fn run(&self, config: &Config) -> Result<JobReport> {
         config.check()?;
-        self.run_as(config, false)
+        self.run_as(config, false, false)
     }
 
-    fn run_as(&self, config: &Config, handle_signals: bool) -> Result<JobReport> {
+    fn run_as(
+        &self,
+        config: &Config,
+        handle_signals: bool,
+        shows_progress: bool,
+    ) -> Result<JobReport> {
         let plan = self.plan(shard_count(config), config.key_group_count)?;
         for warning in &plan.warnings {
             tracing::warn!("{warning}");
         }
-        node::run(&plan.program, config, handle_signals)
+        let mut progress = Progress::new(&plan.program);
+        let mut look = |shards: &[ShardStatus]| {
+            // Standard error may be closed; the job goes on.
+            let _ = writeln!(std::io::stderr(), "{}", progress.line(shards));
+        };
+        let watch = shows_progress.then_some(Watch { every: PROGRESS_EVERY, look: &mut look });
+        node::run_watched(&plan.program, config, handle_signals, watch)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod job;
 pub mod keyed;
 pub mod main;
 pub mod plan;
+mod progress;
 pub mod shared;
 pub mod simulate;
 pub mod stream;

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::exchange::descriptor::Descriptor;
 use crate::runtime::clock::{Clock, wall_ms};
 use crate::runtime::control::node::HostReport;
-use crate::runtime::control::{Control, HostLink, Order};
+use crate::runtime::control::{Control, HostLink, Order, Watch};
 use crate::runtime::cpu::{self, Core, Placement, Room};
 use crate::runtime::host::{Host, Peer};
 use crate::runtime::parking::{Parker, Waker};
@@ -47,6 +47,19 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// What ended it early; see [`Error`].
 pub fn run(program: &Program, config: &Config, handle_signals: bool) -> Result<JobReport, Error> {
+    run_watched(program, config, handle_signals, None)
+}
+
+/// As [`run`]; somebody looks at the shards meanwhile.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_watched(
+    program: &Program,
+    config: &Config,
+    handle_signals: bool,
+    watch: Option<Watch<'_>>,
+) -> Result<JobReport, Error> {
     let begun = Instant::now();
     let placement = place(program.plans.len(), config);
     let idle = idle(config.idle, placement.room);
@@ -76,7 +89,7 @@ pub fn run(program: &Program, config: &Config, handle_signals: bool) -> Result<J
     drop(reports);
     tracing::debug!(job = program.name, shards = threads.len(), ?idle, "threads started");
     let mut control = Control::new(program.source_names.clone(), links, received);
-    let outcome = control.run(config.listen, handle_signals);
+    let outcome = control.run(config.listen, handle_signals, watch);
     let shards = join(threads);
     outcome?;
     Ok(JobReport { took: begun.elapsed(), shards })

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Interval, interval_at, timeout_at};
 
 use crate::error::Error;
 use crate::runtime::control::http::StatusRequest;
@@ -51,6 +51,14 @@ impl HostLink {
     }
 }
 
+/// Somebody who looks at the shards every now and then while the job runs.
+pub struct Watch<'a> {
+    /// From one look to the next.
+    pub every: Duration,
+    /// Called on the control thread, which waits for it; the shards do not.
+    pub look: &'a mut dyn FnMut(&[ShardStatus]),
+}
+
 /// How long a status question waits for a shard that is busy.
 const STATUS_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -71,7 +79,8 @@ impl Control {
         Self { node: Node::new(shard_count, source_names), hosts, reports }
     }
 
-    /// Serves at `listen`, if anywhere, until the job ends, then tells all hosts to exit.
+    /// Serves at `listen`, if anywhere, and lets `watch` look, until the job ends; then tells all
+    /// hosts to exit.
     ///
     /// # Errors
     /// What ended the job, or made it impossible to serve.
@@ -79,12 +88,13 @@ impl Control {
         &mut self,
         listen: Option<SocketAddr>,
         handle_signals: bool,
+        watch: Option<Watch<'_>>,
     ) -> Result<(), Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let fail =
             |source| Error::System { action: "start the control thread".to_string(), source };
         let outcome = match runtime.map_err(fail) {
-            Ok(runtime) => runtime.block_on(self.control(listen, handle_signals)),
+            Ok(runtime) => runtime.block_on(self.control(listen, handle_signals, watch)),
             Err(error) => Err(error),
         };
         self.hosts.iter_mut().for_each(|host| host.tell(Order::Exit));
@@ -95,6 +105,7 @@ impl Control {
         &mut self,
         listen: Option<SocketAddr>,
         handle_signals: bool,
+        watch: Option<Watch<'_>>,
     ) -> Result<(), Error> {
         let (requests_in, mut requests) = channel(16);
         if let Some(address) = listen {
@@ -103,8 +114,9 @@ impl Control {
         }
         let mut signals = if handle_signals { Some(Signals::new()?) } else { None };
         tracing::info!(shards = self.hosts.len(), "started");
+        let mut looks = watch.map(Looks::new);
         while self.node.is_running() {
-            let decision = self.wait(&mut requests, signals.as_mut()).await;
+            let decision = self.wait(&mut requests, signals.as_mut(), looks.as_mut()).await;
             match decision {
                 Decision::Nothing | Decision::End => {}
                 Decision::Tell(command) => self.tell_all(&command),
@@ -118,10 +130,17 @@ impl Control {
         &mut self,
         requests: &mut Receiver<StatusRequest>,
         signals: Option<&mut Signals>,
+        mut looks: Option<&mut Looks<'_>>,
     ) -> Decision {
         let signal = async {
             match signals {
                 Some(signals) => signals.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let look_is_due = async {
+            match &mut looks {
+                Some(looks) => looks.ticks.tick().await,
                 None => std::future::pending().await,
             }
         };
@@ -134,6 +153,13 @@ impl Control {
                 }
             },
             () = signal => self.node.on_signal(),
+            _ = look_is_due => {
+                let decision = self.ask().await;
+                if let Some(looks) = looks {
+                    (looks.watch.look)(&self.statuses());
+                }
+                decision
+            }
             request = requests.recv() => match request {
                 Some(request) => self.answer(request).await,
                 None => std::future::pending().await,
@@ -141,9 +167,18 @@ impl Control {
         }
     }
 
-    /// Asks every shard how it stands, and passes on what is known when the last has answered or
-    /// patience ends.
+    /// Asks every shard how it stands, and passes on what is known then.
     async fn answer(&mut self, request: StatusRequest) -> Decision {
+        let decision = self.ask().await;
+        if decision == Decision::Nothing {
+            // The asker may have hung up.
+            drop(request.send(self.statuses()));
+        }
+        decision
+    }
+
+    /// Asks every shard how it stands, until the last has answered or patience ends.
+    async fn ask(&mut self) -> Decision {
         self.tell_all(&Command::Status);
         let until = Instant::now() + STATUS_PATIENCE;
         let mut missing = self.hosts.len();
@@ -161,14 +196,28 @@ impl Control {
                 return decision;
             }
         }
-        let statuses: Vec<ShardStatus> = self.node.statuses().cloned().collect();
-        // The asker may have hung up.
-        drop(request.send(statuses));
         Decision::Nothing
+    }
+
+    fn statuses(&self) -> Vec<ShardStatus> {
+        self.node.statuses().cloned().collect()
     }
 
     fn tell_all(&mut self, command: &Command) {
         self.hosts.iter_mut().for_each(|host| host.tell(Order::Command(command.clone())));
+    }
+}
+
+/// A [`Watch`] while the job runs.
+struct Looks<'a> {
+    ticks: Interval,
+    watch: Watch<'a>,
+}
+
+impl<'a> Looks<'a> {
+    fn new(watch: Watch<'a>) -> Self {
+        let ticks = interval_at(Instant::now() + watch.every, watch.every);
+        Self { ticks, watch }
     }
 }
 
