@@ -31,11 +31,9 @@ use crate::runtime::parking::Parker;
 /// Operations in the kernel at once.
 const DEPTH: usize = 128;
 
-/// The direct transfers of a node go through buffers of this size; larger ones get their own.
-const DIRECT_BUFFER_BYTES: usize = 256 << 10;
-
-/// Buffers for direct transfers, 16 MiB in all.
-const DIRECT_BUFFER_COUNT_MAX: usize = 64;
+/// The direct transfers of a node go through buffers of these sizes, so many of each (12 MiB in
+/// all). What is larger, or finds none left, gets a buffer of its own.
+const DIRECT_POOLS: [(usize, usize); 2] = [(64 << 10, 64), (1 << 20, 8)];
 
 /// The longest sleep without being called.
 const NAP: Duration = Duration::from_secs(1);
@@ -82,7 +80,8 @@ struct Worker {
     files: Files<Handle>,
     running: Vec<Option<Running>>,
     free: Vec<usize>,
-    buffers: Slab,
+    /// Buffers for direct transfers, small ones first.
+    pools: [Slab; 2],
 }
 
 /// Runs the service until it is told to stop. Tells `ready` whether it could start.
@@ -129,7 +128,7 @@ impl Worker {
             files: Files::new(),
             running: Vec::new(),
             free: Vec::new(),
-            buffers: Slab::new(DIRECT_BUFFER_BYTES, DIRECT_BUFFER_COUNT_MAX),
+            pools: DIRECT_POOLS.map(|(bytes, count_max)| Slab::new(bytes, count_max)),
         })
     }
 
@@ -300,15 +299,18 @@ impl Worker {
 
     /// A buffer of at least `len` bytes for direct I/O.
     fn direct_buffer(&mut self, len: usize) -> Buffer {
-        let pooled = if len <= DIRECT_BUFFER_BYTES { self.buffers.take() } else { None };
-        pooled.unwrap_or_else(|| Buffer::heap(len.max(DIRECT_ALIGNMENT_BYTES)))
+        let fitting = self.pools.iter_mut().find(|pool| len <= pool.buffer_bytes());
+        fitting
+            .and_then(Slab::take)
+            .unwrap_or_else(|| Buffer::heap(len.max(DIRECT_ALIGNMENT_BYTES)))
     }
 
     fn give_back(&mut self, bytes: Bytes) {
         if let Bytes::Aligned(buffer) = bytes
             && !buffer.is_heap()
         {
-            self.buffers.put(buffer);
+            let pool = self.pools.iter_mut().find(|pool| pool.buffer_bytes() == buffer.capacity());
+            pool.expect("it came from a pool").put(buffer);
         }
     }
 
