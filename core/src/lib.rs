@@ -18,6 +18,7 @@ pub mod shard;
 pub mod sim;
 pub mod state;
 pub mod task;
+pub mod testing;
 pub mod time;
 
 pub use error::{Error, Result};

@@ -38,7 +38,7 @@ impl TimerKind {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Event, Self::Processing];
 
-    fn stored_name(self) -> &'static str {
+    pub(crate) fn stored_name(self) -> &'static str {
         match self {
             Self::Event => "timers/event",
             Self::Processing => "timers/processing",

@@ -19,7 +19,7 @@ const ROWS: [&[&str]; 11] = [
     &["task"],
     &["shard"],
     &["runtime", "sim"],
-    &["api"],
+    &["api", "testing"],
     // Names everything for users; nobody inside uses it.
     &["prelude"],
 ];

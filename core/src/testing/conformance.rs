@@ -1,0 +1,221 @@
+//! [`conformance`]: what comes out must not depend on when the operator is cut.
+//!
+//! ```text
+//!                step 1         step 2         step 3
+//! plain      ──────●──────────────●──────────────●─────   the reference
+//! restored   ──────●── snapshot ──●── snapshot ──●─────   into a fresh operator after every step
+//! sliced     ──────●·resume·resume●·resume───────●─────   one unit of work at a time, restored too
+//! overtaken  ──────●──────────────●──────────────●·····   slices are left lying; records overtake
+//! rescaled   1 task ●── 2 tasks ──●── 3 tasks ───●─────   every snapshot restored at another count
+//! ```
+//!
+//! Outputs are compared as text, step by step; where records may overtake each other, key by key
+//! over the whole script; where there are several tasks, without regard to order.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use crate::operator::Chain;
+use crate::state::snapshot::Snapshot;
+use crate::testing::harness::{OperatorHarness, Outcome};
+
+/// One thing that happens to an operator.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step<T> {
+    /// A record comes, with an event time (ms).
+    Record {
+        /// The record.
+        value: T,
+        /// Its event time, ms.
+        event_time_ms: i64,
+    },
+    /// No record at or before this event time (ms) is expected any more.
+    Watermark(i64),
+    /// It is this processing time now, ms since 1970.
+    ProcessingTime(i64),
+    /// The input ends.
+    End,
+}
+
+impl<T> Step<T> {
+    /// A record comes, with an event time (ms).
+    pub fn record(value: T, event_time_ms: i64) -> Self {
+        Self::Record { value, event_time_ms }
+    }
+}
+
+/// Runs the operator that `make` makes over `script`, cut in every way, and compares what comes out
+/// with a run that is not. The harness must know the key ([`OperatorHarness::keyed_by`]) of an
+/// operator that has one; side outputs that the harness reads are compared, too.
+///
+/// # Panics
+/// If anything differs; the message names the cut, the step and the difference.
+pub fn conformance<C>(
+    make: impl Fn() -> OperatorHarness<C>,
+    script: impl IntoIterator<Item = Step<C::In>>,
+) where
+    C: Chain<In: Clone + Debug, Out: Debug>,
+{
+    let script: Vec<Step<C::In>> = script.into_iter().collect();
+    let plain = run(&make, &script, Cut::default());
+    let restored = run(&make, &script, Cut { restores: true, ..Cut::default() });
+    compare_steps("restored after every step", &script, &plain, &restored);
+    let sliced = run(&make, &script, Cut { slices: true, ..Cut::default() });
+    compare_steps("sliced", &script, &plain, &sliced);
+    let both = run(&make, &script, Cut { slices: true, restores: true, ..Cut::default() });
+    compare_steps("sliced, and restored after every slice", &script, &plain, &both);
+    if script.iter().all(|step| !is_keyed(&make, step)) {
+        return;
+    }
+    for restores in [false, true] {
+        let cut = Cut { slices: true, overtakes: true, restores };
+        compare_keys(&plain, &run(&make, &script, cut));
+    }
+    rescale(&make, &script, &plain);
+}
+
+fn is_keyed<C: Chain>(make: &impl Fn() -> OperatorHarness<C>, step: &Step<C::In>) -> bool {
+    matches!(step, Step::Record { value, .. } if make().hash64_of(value).is_some())
+}
+
+/// How a run is cut.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cut {
+    /// One unit of work at a time.
+    slices: bool,
+    /// What is left of a step after its first slice waits until the next step has had its.
+    overtakes: bool,
+    /// A snapshot is restored into a fresh operator at every cut.
+    restores: bool,
+}
+
+/// What came out by the end of each step, and the watermark (ms) released by then.
+type Outcomes = Vec<(Vec<Outcome>, i64)>;
+
+fn run<C>(make: &impl Fn() -> OperatorHarness<C>, script: &[Step<C::In>], cut: Cut) -> Outcomes
+where
+    C: Chain<In: Clone, Out: Debug>,
+{
+    let mut harness = make();
+    let mut outcomes = Outcomes::new();
+    let mut watermark_ms = i64::MIN;
+    for (index, step) in script.iter().enumerate() {
+        harness.set_budget(if cut.slices { 1 } else { u32::MAX });
+        apply(&mut harness, step);
+        let mut outcome = harness.take_outcome();
+        let is_last = index + 1 == script.len();
+        loop {
+            let is_pending = harness.is_pending();
+            if cut.restores {
+                watermark_ms = watermark_ms.max(harness.released_watermark_ms());
+                harness = restored(make, &mut harness);
+                harness.set_budget(if cut.slices { 1 } else { u32::MAX });
+            }
+            if !is_pending || cut.overtakes && !is_last {
+                break;
+            }
+            harness.resume();
+            outcome.extend(harness.take_outcome());
+        }
+        watermark_ms = watermark_ms.max(harness.released_watermark_ms());
+        outcomes.push((outcome, watermark_ms));
+    }
+    outcomes
+}
+
+/// A fresh harness with the state of another.
+fn restored<C: Chain>(
+    make: &impl Fn() -> OperatorHarness<C>,
+    harness: &mut OperatorHarness<C>,
+) -> OperatorHarness<C> {
+    let snapshot = harness.snapshot();
+    let mut fresh = make().starting_at(harness.env().processing_time_ms.get());
+    restore(&mut fresh, &snapshot);
+    fresh
+}
+
+fn restore<C: Chain>(harness: &mut OperatorHarness<C>, snapshot: &Snapshot) {
+    if let Err(error) = harness.restore(snapshot) {
+        panic!("the operator cannot read what it has written: {}", error.chain());
+    }
+}
+
+fn apply<C: Chain<In: Clone>>(harness: &mut OperatorHarness<C>, step: &Step<C::In>) {
+    match step {
+        Step::Record { value, event_time_ms } => harness.push(value.clone(), *event_time_ms),
+        Step::Watermark(watermark_ms) => harness.watermark(*watermark_ms),
+        Step::ProcessingTime(time_ms) => harness.processing_time(*time_ms),
+        Step::End => harness.end(),
+    }
+}
+
+fn compare_steps<T: Debug>(cut: &str, script: &[Step<T>], plain: &Outcomes, other: &Outcomes) {
+    for ((index, step), (plain, other)) in script.iter().enumerate().zip(plain.iter().zip(other)) {
+        assert_eq!(plain, other, "step {index} ({step:?}), {cut}: expected first, found second");
+    }
+}
+
+/// What came out for each key, in order.
+fn by_key(outcomes: &Outcomes) -> BTreeMap<u64, Vec<&str>> {
+    let mut keys: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+    for (hash64, text) in outcomes.iter().flat_map(|(outcome, _)| outcome) {
+        keys.entry(*hash64).or_default().push(text);
+    }
+    keys
+}
+
+fn compare_keys(plain: &Outcomes, other: &Outcomes) {
+    let (plain, other) = (by_key(plain), by_key(other));
+    let hashes = plain.keys().chain(other.keys());
+    for hash64 in hashes {
+        assert_eq!(
+            plain.get(hash64),
+            other.get(hash64),
+            "records overtook a firing, key with hash {hash64:#x}: expected first, found second"
+        );
+    }
+}
+
+/// Runs the script on one task, then two, then three, then one again: another count at every step.
+fn rescale<C>(make: &impl Fn() -> OperatorHarness<C>, script: &[Step<C::In>], plain: &Outcomes)
+where
+    C: Chain<In: Clone + Debug, Out: Debug>,
+{
+    let mut time_ms = make().env().processing_time_ms.get();
+    let mut snapshot: Option<Snapshot> = None;
+    for ((index, step), (expected, _)) in script.iter().enumerate().zip(plain) {
+        if let Step::ProcessingTime(new_ms) = step {
+            time_ms = *new_ms;
+        }
+        let parallelism = index as u32 % 3 + 1;
+        let mut found = Vec::new();
+        let mut merged = Snapshot::default();
+        for task_index in 0..parallelism {
+            let mut task = make().task(task_index, parallelism).starting_at(time_ms);
+            if let Some(snapshot) = &snapshot {
+                restore(&mut task, snapshot);
+            }
+            while task.is_pending() {
+                task.resume();
+            }
+            match step {
+                Step::Record { value, .. } if !owns(&task, value) => {}
+                step => apply(&mut task, step),
+            }
+            found.extend(task.take_outcome());
+            merged.merge(task.snapshot());
+        }
+        let mut expected = expected.clone();
+        expected.sort();
+        found.sort();
+        assert_eq!(
+            expected, found,
+            "step {index} ({step:?}) on {parallelism} tasks: expected first, found second"
+        );
+        snapshot = Some(merged);
+    }
+}
+
+fn owns<C: Chain>(task: &OperatorHarness<C>, value: &C::In) -> bool {
+    task.hash64_of(value).is_none_or(|hash64| task.owns(hash64))
+}

@@ -1,0 +1,1 @@
+//! The kit itself, and functions of users under it.
