@@ -19,7 +19,7 @@ pub use crate::operator::process::{
 };
 pub use crate::operator::side_output::{DeadLetter, OnError, OutputTag, skip_to};
 pub use crate::operator::window::{
-    EmitResult, ProcessWindowFunction, WindowContext, WindowFunction,
+    CoGroupFunction, EmitResult, ProcessWindowFunction, WindowContext, WindowFunction,
 };
 pub use crate::operator::{Nothing, Operator, OperatorContext, Output, Progress, Sink};
 pub use crate::runtime::node::JobReport;
@@ -32,8 +32,13 @@ pub use crate::state::map::MapState;
 pub use crate::state::operator_list::OperatorList;
 pub use crate::state::spec::{StateSpec, Ttl};
 pub use crate::state::value::{AggregatingState, ReducingState, ValueState};
+pub use crate::time::evictor::{Evictor, KeepCount, KeepRecent};
 pub use crate::time::strategy::{
     BoundedOutOfOrderness, Monotonic, Punctuated, WatermarkGenerator, WatermarkStrategy,
+};
+pub use crate::time::trigger::{
+    ContinuousEventTime, Count, EventTime, Never, ProcessingTime, Purging, Trigger, TriggerContext,
+    TriggerResult,
 };
 pub use crate::time::window::{
     Cumulative, Global, Session, Sliding, Tumbling, Window, WindowAssigner,

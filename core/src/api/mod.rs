@@ -8,6 +8,7 @@ pub mod connected;
 mod draft;
 pub mod head;
 pub mod job;
+pub mod joined;
 pub mod keyed;
 pub mod main;
 pub mod plan;
@@ -15,6 +16,7 @@ mod progress;
 pub mod shared;
 pub mod simulate;
 pub mod stream;
+pub mod triggered;
 pub mod windowed;
 
 pub use any_stream::AnyStream;

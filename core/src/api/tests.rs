@@ -19,8 +19,10 @@ use crate::operator::{Operator, OperatorContext, Output};
 use crate::sim::world::{SimConfig, run};
 use crate::state::spec::StateSpec;
 use crate::state::value::ValueState;
+use crate::time::evictor::KeepCount;
 use crate::time::strategy::Monotonic;
-use crate::time::window::{Cumulative, Sliding, Tumbling, Window};
+use crate::time::trigger::{Count, Purging};
+use crate::time::window::{Cumulative, Global, Session, Sliding, Tumbling, Window};
 
 /// Prints `task:record` for every record.
 #[derive(Clone, Default)]
@@ -295,8 +297,8 @@ fn process_functions_with_two_inputs() {
         |job| {
             let rules = job.source("rules", GeneratorSource::new(2, |n| format!("rule {n}")));
             let keyed = numbers(job, 4).key_by(|n| n % 2);
-            let ruled = keyed.connect_broadcast(rules).process("ruled", Tell::default());
-            ruled.sink("print", print());
+            let all = keyed.connect_broadcast(rules).process("all", Tell::default());
+            all.sink("print", print());
         },
         "0<0 0<2 1<1 1<3 rule 0 rule 1",
     );
@@ -349,6 +351,103 @@ fn rolling_aggregations() {
             keyed.reduce(u64::max).filter(|n| *n > 3).sink("print", print());
         },
         "4 5",
+    );
+}
+
+/// Number `n` at `n` ms, by its remainder.
+fn timed<'j>(job: &'j Job, name: &str, count: u64) -> impl AnyStream<'j, Out = u64> {
+    let source = job.source(name, GeneratorSource::new(count, |n| n));
+    source.watermark(Monotonic::new(), |n| *n as i64)
+}
+
+#[test]
+fn windows_with_a_trigger_or_an_evictor() {
+    check(
+        |job| {
+            let keyed = timed(job, "numbers", 20).key_by(|n| n % 2);
+            let windows = keyed.window(Tumbling::new(Duration::from_millis(10)));
+            let label = |key: &u64, window: &Window, records: &[u64]| {
+                format!("{key}:{}:{}", window.start_ms, records.len())
+            };
+            windows.evictor(KeepCount::of(3)).process(label).sink("print", print());
+        },
+        "0:0:3 1:0:3 0:10:3 1:10:3",
+    );
+    check(
+        |job| {
+            let keyed = timed(job, "numbers", 20).key_by(|n| n % 2);
+            let fours = keyed.window(Global).trigger(Purging::of(Count::of(4)));
+            fours.reduce(u64::max).map(|_| 4).sink("print", print());
+        },
+        "4 4 4 4",
+    );
+    check(
+        |job| {
+            let keyed = timed(job, "numbers", 20).filter(|n| n % 10 < 3).key_by(|_| 0_u64);
+            let sessions = keyed.window(Session::new(Duration::from_millis(3)));
+            sessions.reduce(|a, b| a + b).sink("print", print());
+        },
+        "3 33",
+    );
+}
+
+#[test]
+fn joins() {
+    let tens = |n: &u64| n / 10;
+    check(
+        |job| {
+            let left = timed(job, "left", 4).key_by(tens);
+            let right = timed(job, "right", 4).key_by(tens);
+            let near = left.connect(right).interval_join(-1, 0, |a, b| format!("{a}{b}"));
+            near.sink("print", print());
+        },
+        "00 10 11 21 22 32 33",
+    );
+    check(
+        |job| {
+            let left = timed(job, "left", 4).key_by(tens);
+            let right = timed(job, "right", 4).filter(|n| n % 2 == 1).key_by(tens);
+            let windows = Tumbling::new(Duration::from_millis(2));
+            let pairs = left.connect(right).window_join(windows, |a, b| format!("{a}{b}"));
+            pairs.sink("print", print());
+        },
+        "01 11 23 33",
+    );
+    check(
+        |job| {
+            let left = timed(job, "left", 4).key_by(tens);
+            let right = timed(job, "right", 4).filter(|n| *n == 1).key_by(tens);
+            let latest = left.connect(right).temporal_left_join(|a, b: Option<&u64>| {
+                format!("{a}{}", b.map_or("-".to_string(), u64::to_string))
+            });
+            latest.sink("print", print());
+        },
+        "0- 11 21 31",
+    );
+    check(
+        |job| {
+            let left = timed(job, "left", 4).key_by(tens);
+            let right = timed(job, "right", 2).key_by(tens);
+            let counts = |_: &u64, window: &Window, left: &[u64], right: &[u64]| {
+                vec![format!("{}:{}{}", window.start_ms, left.len(), right.len())]
+            };
+            let windows = Tumbling::new(Duration::from_millis(2));
+            left.connect(right).co_group(windows, counts).sink("print", print());
+        },
+        "0:22 2:20",
+    );
+}
+
+#[test]
+fn bounds_of_an_interval_that_are_swapped() {
+    let job = Job::new("test");
+    let left = timed(&job, "left", 4).key_by(|n| *n);
+    let right = timed(&job, "right", 4).key_by(|n| *n);
+    left.connect(right).interval_join(5, -5, |a, _| *a).discard();
+    let Err(Error::Plan { problems }) = job.plan(1, 8) else { panic!("there is a mistake") };
+    assert_eq!(
+        problems,
+        ["interval_join \"interval_join\": from 5 to -5 ms is no interval: swap the bounds"]
     );
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Tumbling`] | [`TumblingWindows`]: one accumulator per key and window |
 //! | [`Sliding`], [`Cumulative`] | [`SlidingWindows`]: slices that the windows share |
+//! | [`Session`] | [`GeneralWindows`] |
 
 use std::fmt;
 use std::time::Duration;
@@ -17,18 +18,19 @@ use crate::operator::Operator;
 use crate::operator::chain::Chain;
 use crate::operator::side_output::OutputTag;
 use crate::operator::window::{
-    Aggregate, EmitResult, Lateness, Reduce, SlicedBy, SlidingWindows, TumblingWindows,
-    WindowAggregate, WindowFunction,
+    Aggregate, Aggregated, EmitResult, GeneralWindows, Lateness, Reduce, SlicedBy, SlidingWindows,
+    TumblingWindows, WindowAggregate, WindowFunction,
 };
 use crate::state::aggregate::AggregateFunction;
-use crate::time::window::{Cumulative, Sliding, Tumbling};
+use crate::time::trigger::AtEnd;
+use crate::time::window::{Cumulative, DynamicSession, Session, Sliding, Tumbling, WindowAssigner};
 
 /// A keyed stream cut into windows `W`.
 #[must_use = "a stream does nothing until it ends in a sink"]
 pub struct WindowedStream<'j, H, C: Chain, K, F, W> {
-    keyed: KeyedStream<'j, H, C, K, F>,
-    windows: W,
-    lateness: Lateness<C::Out>,
+    pub(crate) keyed: KeyedStream<'j, H, C, K, F>,
+    pub(crate) windows: W,
+    pub(crate) lateness: Lateness<C::Out>,
 }
 
 /// Windows that can be aggregated without keeping their records: which operator does that.
@@ -76,6 +78,35 @@ aggregating_windows! {
     Cumulative => SlidingWindows
 }
 
+macro_rules! aggregating_sessions {
+    ($($windows:ident $(<$gap:ident>)?),*) => {$(
+        impl<K, S, A, F $(, $gap)?> AggregatingWindows<K, S, A, F> for $windows $(<$gap>)?
+        where
+            Self: WindowAssigner<A::In>,
+            K: Key,
+            S: FnMut(&A::In) -> K + Clone + Send + 'static,
+            A: WindowAggregate<In: Clone, Accumulator: Send>,
+            F: WindowFunction<K, A::Out>,
+        {
+            type Operator = GeneralWindows<K, S, Self, AtEnd, Aggregated<A, F>>;
+
+            fn operator(
+                self,
+                key_of: S,
+                aggregate: A,
+                function: F,
+                lateness: Lateness<A::In>,
+            ) -> Self::Operator {
+                let (trigger, contents) =
+                    (AtEnd(self.domain), Aggregated::new(aggregate, function));
+                GeneralWindows::new(self, trigger, key_of, contents, lateness)
+            }
+        }
+    )*};
+}
+
+aggregating_sessions!(Session, DynamicSession<G>);
+
 /// The operator that aggregates windows `W` of records that `S` makes keys `K` of.
 type Aggregating<W, K, S, A, F> = <W as AggregatingWindows<K, S, A, F>>::Operator;
 
@@ -84,7 +115,7 @@ type Reduced<'j, H, C, K, S, W, R, F> =
     Appended<'j, H, C, Aggregating<W, K, S, Reduce<<C as Chain>::Out, R>, F>>;
 
 /// The stream behind windows `W` that aggregate by `A` and make results by `F`.
-type Aggregated<'j, H, C, K, S, W, A, F> =
+type AggregatedBy<'j, H, C, K, S, W, A, F> =
     Appended<'j, H, C, Aggregating<W, K, S, Aggregate<A>, F>>;
 
 impl<'j, H, C, K, S, W> WindowedStream<'j, H, C, K, S, W>
@@ -135,7 +166,7 @@ where
     }
 
     /// Aggregates the records of each window.
-    pub fn aggregate<A>(self, aggregate: A) -> Aggregated<'j, H, C, K, S, W, A, EmitResult>
+    pub fn aggregate<A>(self, aggregate: A) -> AggregatedBy<'j, H, C, K, S, W, A, EmitResult>
     where
         A: AggregateFunction<In = C::Out>,
         W: AggregatingWindows<K, S, Aggregate<A>, EmitResult>,
@@ -149,7 +180,7 @@ where
         self,
         aggregate: A,
         function: F,
-    ) -> Aggregated<'j, H, C, K, S, W, A, F>
+    ) -> AggregatedBy<'j, H, C, K, S, W, A, F>
     where
         A: AggregateFunction<In = C::Out>,
         F: WindowFunction<K, A::Out>,

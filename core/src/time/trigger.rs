@@ -14,11 +14,13 @@
 //! Not here: the operator (`operator/window/general.rs`); the triggers that come with the engine
 //! (`time/trigger/`).
 
+mod at_end;
 mod built_in;
 
 use crate::data::record::Record;
 use crate::time::window::{TimeDomain, Window};
 
+pub use at_end::AtEnd;
 pub use built_in::{
     ContinuousEventTime, Count, CountState, EventTime, Never, NextFire, ProcessingTime, Purging,
 };
