@@ -6,7 +6,7 @@
 //! | [`TemporalJoin`] | a record with the version of its key's other side as of its event time |
 //! | `window/contents.rs` | records that share a window: `window_join`, `co_group` |
 //!
-//! Both sides come as [`Either`](crate::data::either::Either), keyed alike. A record at or before
+//! Both sides come as [`Either`], keyed alike. A record at or before
 //! the watermark is late: it is counted, and goes to the side output for late records of its side,
 //! if there is one.
 

@@ -71,7 +71,7 @@ impl<T, O: Output<T>> Output<T> for CausedOutput<'_, O> {
 macro_rules! world {
     () => {
         /// When the record happened, or the time of the event-time timer that fires, ms since 1970;
-        /// [`NO_EVENT_TIME`] for neither.
+        /// [`NO_EVENT_TIME`](crate::data::row::NO_EVENT_TIME) for neither.
         pub fn event_time_ms(&self) -> i64 {
             self.cause.event_time_ms
         }
