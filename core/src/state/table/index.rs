@@ -25,6 +25,8 @@
 //! Invariant: entries of a segment are ascending, none lies before its home, no gap lies between an
 //! entry and its home, and the last position is a gap.
 
+use std::hint::black_box;
+
 use crate::data::key_group::HashRange;
 use crate::data::slot::Slot;
 
@@ -171,6 +173,12 @@ impl Index {
             let (number, tag) = self.locate(*hash64);
             *place = (number, self.segments[number].home(tag), tag);
         }
+        // First a loop so short that the processor has all of its loads under way at once.
+        let mut touched = 0;
+        for (number, home, _) in places.iter().take(hashes.len()) {
+            touched ^= self.segments[*number].lines[*home].tags[0];
+        }
+        black_box(touched);
         let mut slots = [None; N];
         for (slot, (number, home, tag)) in slots.iter_mut().zip(places).take(hashes.len()) {
             let line = &self.segments[number].lines[home];
