@@ -36,7 +36,7 @@ use crate::exchange::channel::{Outbox, Returned};
 use crate::exchange::descriptor::Descriptor;
 use crate::graph::plan::ChannelId;
 use crate::limits::{
-    CHANNEL_CREDIT_FRAMES, FRAME_BYTES, INPUT_BUDGET_NS, INPUT_BUDGET_RECORDS, TURN_STALL_NS,
+    CHANNEL_CREDIT_FRAMES, FRAME_BYTES, INPUT_BUDGET_RECORDS, TASK_TURN_NS, TURN_STALL_NS,
 };
 use crate::operator::env::owner_of;
 use crate::shard::alignment::SourceAlignment;
@@ -57,6 +57,8 @@ pub struct Shard {
     row_limit: u32,
     now: Duration,
     was_busy: bool,
+    /// Tasks that had a turn in the last one.
+    ran_count: u32,
     /// Task that has its turn.
     running: Option<usize>,
     is_over: bool,
@@ -124,6 +126,7 @@ impl Shard {
             row_limit: INPUT_BUDGET_RECORDS,
             now: Duration::ZERO,
             was_busy: false,
+            ran_count: 0,
             running: None,
             is_over: false,
         }
@@ -165,9 +168,11 @@ impl Shard {
         for event in events.drain(..) {
             self.deliver(event, effects);
         }
+        self.ran_count = 0;
         for number in 0..self.tasks.len() {
             if self.is_due(number) && !self.is_over {
                 self.was_busy = true;
+                self.ran_count += 1;
                 self.run(number, effects);
             }
         }
@@ -247,11 +252,12 @@ impl Shard {
         }
         self.metrics.on_turn(took);
         let took_ns = took.as_nanos() as u64;
-        if TURN_STALL_NS < took_ns {
+        let budget_ns = TURN_STALL_NS.max(u64::from(self.ran_count) * TASK_TURN_NS);
+        if budget_ns < took_ns {
             self.metrics.stalls += 1;
             self.row_limit = (self.row_limit / 2).max(1);
             effects.push(Effect::report(Report::Stalled { turn_ns: took_ns }));
-        } else if took_ns < INPUT_BUDGET_NS {
+        } else if took_ns < budget_ns / 4 {
             self.row_limit = (self.row_limit * 2).min(INPUT_BUDGET_RECORDS);
         }
     }
