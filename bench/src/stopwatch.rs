@@ -1,6 +1,7 @@
 //! A stopwatch inside the job: it starts when the first source is opened and stops when the last
 //! sink ends, so that starting and joining threads is not measured.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,6 +37,11 @@ impl Run {
 #[derive(Debug, Clone, Default)]
 pub struct Stopwatch(Arc<Mutex<Taken>>);
 
+thread_local! {
+    /// How long the thread had waited for its core when the stopwatch started.
+    static WAITED_BEFORE: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
 #[derive(Debug, Default)]
 struct Taken {
     begun: Option<Instant>,
@@ -47,6 +53,7 @@ struct Taken {
 
 impl Stopwatch {
     fn begin(&self) {
+        WAITED_BEFORE.set(process::waited());
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         taken.begun.get_or_insert_with(Instant::now);
     }
@@ -56,7 +63,8 @@ impl Stopwatch {
         let now = Instant::now();
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         taken.ended = Some(taken.ended.map_or(now, |ended| ended.max(now)));
-        taken.waited = taken.waited.max(process::waited());
+        let waited = process::waited().saturating_sub(WAITED_BEFORE.get());
+        taken.waited = taken.waited.max(waited);
         taken.rows += rows;
         taken.sum = taken.sum.wrapping_add(sum);
     }
