@@ -1,8 +1,11 @@
 //! Joins of two keyed streams.
 //!
-//! `left.connect(right)`, then one of: [`interval_join`](KeyedConnectedStreams::interval_join),
-//! [`window_join`](KeyedConnectedStreams::window_join), [`co_group`](KeyedConnectedStreams::co_group),
-//! [`temporal_join`](KeyedConnectedStreams::temporal_join).
+//! `left.connect(right)`, then one of:
+//!
+//! - [`interval_join`](KeyedConnectedStreams::interval_join): records near each other in time
+//! - [`window_join`](KeyedConnectedStreams::window_join): records that share a window
+//! - [`co_group`](KeyedConnectedStreams::co_group): all records of a window, of both streams
+//! - [`temporal_join`](KeyedConnectedStreams::temporal_join): the version as of a record's time
 
 use crate::api::connected::{KeyedConnectedStreams, PairThen};
 use crate::data::either::Either;

@@ -86,6 +86,9 @@ impl SimulateArgs {
             self.seeds, self.first
         );
         match results.len() {
+            0 | 1 if results.contains_key(&NOTHING_WRITTEN) => text.push_str(
+                "nothing was written to standard output or to files, so no results were compared\n",
+            ),
             0 | 1 => text.push_str("the results of all seeds are the same\n"),
             count => {
                 let _ = writeln!(
@@ -143,11 +146,18 @@ fn repeats(plan: &JobPlan, first: &SimReport, files: &BTreeMap<PathBuf, Vec<u8>>
     Err(Error::Unrepeatable { seed: first.seed })
 }
 
+/// The [`digest`] of a job that wrote nothing.
+const NOTHING_WRITTEN: u64 = 0;
+
 /// A hash of everything that the job wrote, whatever the order of its lines.
 fn digest(report: &SimReport, inputs: &BTreeMap<PathBuf, Vec<u8>>) -> u64 {
     let written = report.disk.files().filter(|(path, _)| !inputs.contains_key(*path));
     let texts = written.map(|(_, bytes)| bytes).chain([report.stdout.as_slice()]);
     let mut lines: Vec<&[u8]> = texts.flat_map(|text| text.split(|byte| *byte == b'\n')).collect();
+    lines.retain(|line| !line.is_empty());
+    if lines.is_empty() {
+        return NOTHING_WRITTEN;
+    }
     lines.sort_unstable();
     xxhash_rust::xxh3::xxh3_64(&lines.join(&b'\n'))
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::api::windowed::AggregatingWindows;
-use crate::api::{AnyStream, Job, SharedStream};
-use crate::connector::GeneratorSource;
+use crate::api::{AnyStream, Job, SharedStream, SimulateArgs};
+use crate::connector::{GeneratorSource, StdoutSink};
 use crate::data::row::Row;
 use crate::error::Error;
 use crate::graph::{ExplainFormat, Facts};
@@ -607,4 +607,32 @@ fn all_mistakes_are_told_at_once() {
              than there are shards means all shards",
         ]
     );
+}
+
+fn simulated(write: impl Fn(&Job)) -> String {
+    let job = Job::new("test");
+    write(&job);
+    let plan = job.plan(3, 128).expect("no mistakes");
+    let args = SimulateArgs { seeds: 10, first: 5, files: Vec::new() };
+    args.run(&plan).expect("all seeds end well")
+}
+
+#[test]
+fn a_simulation_compares_results_without_their_order() {
+    let sound = simulated(|job| {
+        numbers(job, 100).rebalance().sink("print", StdoutSink::text());
+    });
+    assert!(sound.starts_with("10 seeds from 5 on 3 shards"), "{sound}");
+    assert!(sound.ends_with("the results of all seeds are the same\n"), "{sound}");
+
+    let silent = simulated(|job| {
+        numbers(job, 100).discard();
+    });
+    assert!(silent.ends_with("so no results were compared\n"), "{silent}");
+
+    let unsound = simulated(|job| {
+        let keyed = numbers(job, 20_000).key_by(|n| n % 2);
+        keyed.reduce(|a, b| a.wrapping_mul(31) ^ b).sink("print", StdoutSink::text());
+    });
+    assert!(unsound.contains("different results"), "{unsound}");
 }
