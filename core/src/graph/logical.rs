@@ -125,10 +125,10 @@ impl LogicalGraph {
     /// Begins a chain without operators.
     ///
     /// # Panics
-    /// If there are 32,767 chains already: the id of a request names its chain in 15 bits.
+    /// If there are 65,535 chains already; the plan refuses far fewer.
     pub fn begin_chain(&mut self, input_count: u8) -> ChainId {
-        assert!(self.chains.len() < 0x7fff, "a job has fewer than 32,767 chains");
-        let id = ChainId(self.chains.len() as u16);
+        let id = u16::try_from(self.chains.len()).expect("a job has fewer than 65,536 chains");
+        let id = ChainId(id);
         let end = ChainEnd::Dangling;
         self.chains.push(Chain { nodes: Vec::new(), input_count, parallelism: None, end });
         id

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::data::row::Origin;
 use crate::graph::facts::{SideOutputFact, SideOutputFacts};
 use crate::graph::logical::{ChainEnd, Edge, LogicalGraph, Node, NodeId, NodeKind};
-use crate::limits::{KEY_GROUP_COUNT_MAX, SHARD_COUNT_MAX};
+use crate::limits::{CHAIN_COUNT_MAX, KEY_GROUP_COUNT_MAX, SHARD_COUNT_MAX};
 
 /// What was found wrong with a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -272,6 +272,13 @@ fn check_sizes(graph: &LogicalGraph, shard_count: u32, findings: &mut Findings) 
                 chain_quoted(graph, id)
             ));
         }
+    }
+    if graph.chains.len() > CHAIN_COUNT_MAX as usize {
+        problems.push(format!(
+            "{} chains: a job has at most {CHAIN_COUNT_MAX}; use fewer exchanges and shared \
+             streams",
+            graph.chains.len()
+        ));
     }
     let source_count = graph.sources().count();
     if source_count > Origin::SOURCE_COUNT_MAX as usize {

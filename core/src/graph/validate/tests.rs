@@ -318,6 +318,17 @@ fn too_many_sources() {
 }
 
 #[test]
+fn too_many_chains() {
+    let draft = (0..4096).fold(Draft::new(), |draft, n| {
+        draft.exchange(Partitioner::Forward).op("map", &format!("map {n}"), Facts::stateless())
+    });
+    check(
+        &draft.sink(),
+        &["4097 chains: a job has at most 4096; use fewer exchanges and shared streams"],
+    );
+}
+
+#[test]
 fn numbers_of_shards_and_key_groups() {
     let graph = Draft::new().sink().graph;
     let problems = |shards, groups| validate(&graph, shards, groups).problems;
