@@ -74,7 +74,8 @@ fn link_problem(house: &House, path: &str, name: &str, target: &str) -> Option<&
     let source = house.repo.sources.get(&file)?;
     let item = name.strip_prefix('`')?.strip_suffix('`')?.trim_end_matches("()");
     let item = item.rsplit("::").next()?;
-    let is_named = item.contains(['.', '/']) || idents(source).any(|ident| ident == item);
+    let is_file = file.split(['/', '.']).any(|part| part == item) || item.contains(['.', '/']);
+    let is_named = is_file || idents(source).any(|ident| ident == item);
     (!is_named).then_some("does not name it")
 }
 
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn names_in_links_to_code_are_checked() {
         check_line("[`Shard::turn`](../core/src/lib.rs) [`turn()`](../core/src/lib.rs)", &[]);
-        check_line("[`core/src/lib.rs`](../core/src/lib.rs)", &[]);
+        check_line("[`core/src/lib.rs`](../core/src/lib.rs) [`lib`](../core/src/lib.rs)", &[]);
         let expected = "docs/a.md:2 `../core/src/lib.rs` does not name it";
         check_line("[`ghost`](../core/src/lib.rs)", &[expected]);
     }
