@@ -4,9 +4,9 @@
 //! shows what comes out, what goes to side outputs, which timers wait and what state is kept. No
 //! threads, no clock: a test is a list of calls.
 //!
-//! [`conformance`] runs an operator over a script many times (restored from a snapshot after every
-//! step, with a budget of one, on one, two and three tasks) and checks that what comes out does not
-//! depend on it. An operator that passes may be restarted and rescaled anywhere.
+//! [`conformance()`] runs an operator over a script many times (restored from a snapshot after
+//! every step, with a budget of one, on one, two and three tasks) and checks that what comes out
+//! does not depend on it. An operator that passes may be restarted and rescaled anywhere.
 //!
 //! ```
 //! use millstream::operator::process::KeyedProcess;
