@@ -122,6 +122,16 @@ impl<K, V> KeyTable<K, V> {
         self.chunks.get(slot).map(|filled| &filled.value)
     }
 
+    /// Hash, key and value at `slot`, which some key once had, if one has it now.
+    #[inline]
+    pub fn get_entry_mut(&mut self, slot: Slot) -> Option<(u64, &K, &mut V)> {
+        if self.slot_count <= slot.0 {
+            return None;
+        }
+        let filled = self.chunks.get_mut(slot).as_mut()?;
+        Some((filled.hash64, &filled.key, &mut filled.value))
+    }
+
     /// Hash, key and value at `slot`.
     #[inline]
     pub fn entry_mut(&mut self, slot: Slot) -> (u64, &K, &mut V) {

@@ -19,6 +19,32 @@
 
 use crate::time::window::{Cumulative, Sliding, Tumbling, Window, period_start_ms};
 
+/// One slice. Records come in the order of time more or less, so the slice of the last one is nearly
+/// always that of the next, and asking it saves the divisions.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece {
+    /// Its number.
+    pub slice: i64,
+    start_ms: i64,
+    len_ms: u64,
+    /// See [`Slices::first_end_ms`].
+    pub first_end_ms: Option<i64>,
+    /// End (ms) of the last window that covers the slice; of the slice itself if none does.
+    pub last_end_ms: i64,
+}
+
+impl Piece {
+    /// The piece that contains nothing.
+    pub const NONE: Self =
+        Self { slice: 0, start_ms: 0, len_ms: 0, first_end_ms: None, last_end_ms: 0 };
+
+    /// Whether a time is in it.
+    #[inline]
+    pub fn contains(&self, time_ms: i64) -> bool {
+        (time_ms.wrapping_sub(self.start_ms) as u64) < self.len_ms
+    }
+}
+
 /// The slices of one window assigner. Plain arithmetic.
 #[derive(Debug, Clone, Copy)]
 pub struct Slices {
@@ -72,6 +98,25 @@ impl Slices {
                 2 * slide + i64::from(since_ms - slide * self.slide_ms >= rest_ms)
             }
             Kind::Sliding { .. } | Kind::Cumulative { .. } => slide,
+        }
+    }
+
+    /// What there is to know about the slice that `time_ms` is in.
+    pub fn piece_at(&self, time_ms: i64) -> Piece {
+        let slice = self.slice_of(time_ms);
+        let (start_ms, end_ms) = (self.slice_start_ms(slice), self.slice_start_ms(slice + 1));
+        let first_end_ms = self.first_end_ms(slice);
+        let last_end_ms = first_end_ms.map_or(end_ms, |_| self.last_end_ms(slice));
+        Piece { slice, start_ms, len_ms: (end_ms - start_ms) as u64, first_end_ms, last_end_ms }
+    }
+
+    /// Where `slice` begins (ms).
+    fn slice_start_ms(&self, slice: i64) -> i64 {
+        match self.kind {
+            Kind::Sliding { rest_ms, .. } if rest_ms > 0 => {
+                self.at(slice >> 1) + if slice & 1 == 1 { rest_ms } else { 0 }
+            }
+            Kind::Sliding { .. } | Kind::Cumulative { .. } => self.at(slice),
         }
     }
 
@@ -180,6 +225,11 @@ mod tests {
         assigner.assign(&(), time_ms, &mut windows);
         let slice = slices.slice_of(time_ms);
         let first_ms = slices.first_end_ms(slice);
+        let piece = slices.piece_at(time_ms);
+        assert!(piece.contains(time_ms) && !Piece::NONE.contains(time_ms));
+        for near_ms in time_ms - 50..time_ms + 50 {
+            assert_eq!(piece.contains(near_ms), slices.slice_of(near_ms) == slice);
+        }
         assert_eq!(first_ms, windows.first().map(|window| window.end_ms));
         let Some(mut end_ms) = first_ms else { return };
         for window in &windows {

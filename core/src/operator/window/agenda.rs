@@ -19,6 +19,9 @@ use crate::data::slot::Slot;
 #[derive(Debug, Clone, Default)]
 pub(in crate::operator) struct Agenda {
     buckets: BTreeMap<i64, Vec<Slot>>,
+    /// The bucket that was last begun by a push, with its time: nearly all pushes go there.
+    hot: Vec<Slot>,
+    hot_ms: i64,
     /// The bucket being worked off, with its time and how much is done.
     current: Vec<Slot>,
     current_ms: i64,
@@ -29,7 +32,20 @@ impl Agenda {
     /// `slot` is due at `time_ms`.
     #[inline]
     pub(in crate::operator) fn push(&mut self, time_ms: i64, slot: Slot) {
-        self.buckets.entry(time_ms).or_default().push(slot);
+        if time_ms != self.hot_ms || self.hot.is_empty() {
+            self.heat(time_ms);
+        }
+        self.hot.push(slot);
+    }
+
+    /// Makes the bucket of `time_ms` the hot one.
+    fn heat(&mut self, time_ms: i64) {
+        let next = self.buckets.remove(&time_ms).unwrap_or_default();
+        let before = std::mem::replace(&mut self.hot, next);
+        if !before.is_empty() {
+            self.buckets.insert(self.hot_ms, before);
+        }
+        self.hot_ms = time_ms;
     }
 
     /// The next entry at or before `until_ms`, by time. It stays until [`Agenda::pop`].
@@ -39,9 +55,16 @@ impl Agenda {
             if let Some(slot) = self.current.get(self.done) {
                 return Some((self.current_ms, *slot));
             }
-            let bucket = self.buckets.first_entry().filter(|bucket| *bucket.key() <= until_ms)?;
-            (self.current_ms, self.current) = bucket.remove_entry();
+            self.next_bucket_ms().filter(|time_ms| *time_ms <= until_ms)?;
+            self.current.clear();
             self.done = 0;
+            if self.is_hot_next() {
+                std::mem::swap(&mut self.current, &mut self.hot);
+                self.current_ms = self.hot_ms;
+            } else {
+                let (time_ms, bucket) = self.buckets.pop_first().expect("there is a next one");
+                (self.current_ms, self.current) = (time_ms, bucket);
+            }
         }
     }
 
@@ -55,8 +78,20 @@ impl Agenda {
     pub(in crate::operator) fn next_ms(&self) -> Option<i64> {
         match self.current.get(self.done) {
             Some(_) => Some(self.current_ms),
-            None => self.buckets.first_key_value().map(|(time_ms, _)| *time_ms),
+            None => self.next_bucket_ms(),
         }
+    }
+
+    fn next_bucket_ms(&self) -> Option<i64> {
+        let cold_ms = self.buckets.first_key_value().map(|(time_ms, _)| *time_ms);
+        let hot_ms = (!self.hot.is_empty()).then_some(self.hot_ms);
+        cold_ms.into_iter().chain(hot_ms).min()
+    }
+
+    /// Whether the hot bucket is the next one.
+    fn is_hot_next(&self) -> bool {
+        let is_first = |(time_ms, _): (&i64, _)| self.hot_ms < *time_ms;
+        !self.hot.is_empty() && self.buckets.first_key_value().is_none_or(is_first)
     }
 }
 

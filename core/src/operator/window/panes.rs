@@ -20,8 +20,8 @@
 //! With allowed lateness the slices of windows that may still fire again are kept a second time, as
 //! they came: the *history*.
 //!
-//! Invariant: `entries` is ascending by slice, its first `front_len` are sums, and no straggler is
-//! newer than the front.
+//! Invariant: `entries` is ascending by slice, its first `front_len` are sums, `newest` comes after
+//! them, and no straggler is newer than the front.
 
 use std::collections::VecDeque;
 
@@ -34,19 +34,37 @@ pub(super) const NEVER_MS: i64 = i64::MAX;
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Panes<A> {
+    /// The newest slice of which no window has fired, beside the entries: nearly every record is
+    /// added to it, and finds it without going through a pointer.
+    pub(super) newest: Option<Pane<A>>,
     pub(super) entries: VecDeque<Pane<A>>,
     pub(super) front_len: usize,
     pub(super) back_len: usize,
     pub(super) back_sum: Option<A>,
-    pub(super) stragglers: Vec<Pane<A>>,
-    /// `straggler_sums[i]` is the sum of `stragglers[..=i]`; the last ones may be missing.
-    straggler_sums: Vec<A>,
-    /// Ascending by slice; empty without allowed lateness.
-    pub(super) history: VecDeque<Pane<A>>,
+    /// What only records behind the watermark and allowed lateness need: beside the rest, so that
+    /// a key's panes stay within two cache lines.
+    odd: Option<Box<Odd<A>>>,
     /// End (ms) of the next window that fires; [`NEVER_MS`] if none would have anything in it.
     pub(super) fire_end_ms: i64,
     /// The time (ms) under which the key is in the agenda; [`NEVER_MS`] if it is not.
     pub(super) due_ms: i64,
+}
+
+/// See [`Panes::odd`].
+#[derive(Debug, Clone)]
+struct Odd<A> {
+    /// Newest first.
+    stragglers: Vec<Pane<A>>,
+    /// `straggler_sums[i]` is the sum of `stragglers[..=i]`; the last ones may be missing.
+    straggler_sums: Vec<A>,
+    /// Ascending by slice; empty without allowed lateness.
+    history: VecDeque<Pane<A>>,
+}
+
+impl<A> Default for Odd<A> {
+    fn default() -> Self {
+        Self { stragglers: Vec::new(), straggler_sums: Vec::new(), history: VecDeque::new() }
+    }
 }
 
 /// One slice, or the sum of several that begin with it.
@@ -59,13 +77,12 @@ pub(super) struct Pane<A> {
 impl<A> Default for Panes<A> {
     fn default() -> Self {
         Self {
+            newest: None,
             entries: VecDeque::new(),
             front_len: 0,
             back_len: 0,
             back_sum: None,
-            stragglers: Vec::new(),
-            straggler_sums: Vec::new(),
-            history: VecDeque::new(),
+            odd: None,
             fire_end_ms: NEVER_MS,
             due_ms: NEVER_MS,
         }
@@ -79,12 +96,26 @@ impl<A: Clone> Panes<A> {
     where
         G: WindowAggregate<Accumulator = A>,
     {
-        let closed_len = self.front_len + self.back_len;
-        if closed_len < self.entries.len()
-            && let Some(last) = self.entries.back_mut()
-            && last.slice == slice
+        if let Some(newest) = &mut self.newest
+            && newest.slice == slice
         {
-            aggregate.add(&mut last.sum, value);
+            aggregate.add(&mut newest.sum, value);
+            return;
+        }
+        self.add_other_open(slice, value, aggregate);
+    }
+
+    /// [`Panes::add_open`] for a slice that is not the newest so far.
+    fn add_other_open<G>(&mut self, slice: i64, value: G::In, aggregate: &G)
+    where
+        G: WindowAggregate<Accumulator = A>,
+    {
+        let closed_len = self.front_len + self.back_len;
+        let last = self.newest.as_ref().or(self.entries.range(closed_len..).next_back());
+        if last.is_none_or(|last| last.slice < slice) {
+            let mut sum = aggregate.create();
+            aggregate.add(&mut sum, value);
+            self.entries.extend(self.newest.replace(Pane { slice, sum }));
             return;
         }
         let index = position(&self.entries, slice, closed_len..self.entries.len());
@@ -113,10 +144,11 @@ impl<A: Clone> Panes<A> {
         let mut sum = aggregate.create();
         aggregate.add(&mut sum, value);
         if keeps_history {
-            let index = position(&self.history, slice, 0..self.history.len());
-            match self.history.get_mut(index) {
+            let history = self.history_mut();
+            let index = position(history, slice, 0..history.len());
+            match history.get_mut(index) {
                 Some(pane) if pane.slice == slice => aggregate.merge(&mut pane.sum, sum.clone()),
-                _ => self.history.insert(index, Pane { slice, sum: sum.clone() }),
+                _ => history.insert(index, Pane { slice, sum: sum.clone() }),
             }
         }
         if slice < next_first {
@@ -124,7 +156,7 @@ impl<A: Clone> Panes<A> {
         }
         let is_in_front = self.front_len > 0 && slice <= self.entries[self.front_len - 1].slice;
         if is_in_front {
-            self.add_straggler(Pane { slice, sum }, aggregate);
+            self.odd.get_or_insert_default().add_straggler(Pane { slice, sum }, aggregate);
             return;
         }
         add_to(&mut self.back_sum, sum.clone(), aggregate);
@@ -155,10 +187,10 @@ impl<A: Clone> Panes<A> {
     {
         self.close(behind, keeps_history, aggregate);
         let moved_len = self.evict(first, aggregate);
-        self.sum_stragglers(aggregate);
-        let front = (self.front_len > 0).then(|| self.entries[0].sum.clone());
-        let mut sum = front;
-        if let Some(stragglers) = self.straggler_sums.last() {
+        let mut sum = (self.front_len > 0).then(|| self.entries[0].sum.clone());
+        if let Some(odd) = &mut self.odd
+            && let Some(stragglers) = odd.sum_stragglers(aggregate)
+        {
             add_to(&mut sum, stragglers.clone(), aggregate);
         }
         if let Some(back) = &self.back_sum {
@@ -173,10 +205,9 @@ impl<A: Clone> Panes<A> {
     where
         G: WindowAggregate<Accumulator = A>,
     {
-        while self.stragglers.last().is_some_and(|pane| pane.slice < first) {
-            self.stragglers.pop();
+        if let Some(odd) = &mut self.odd {
+            odd.drop_stragglers_before(first);
         }
-        self.straggler_sums.truncate(self.stragglers.len());
         self.pop_front_before(first);
         if self.front_len > 0 || self.back_len == 0 || first <= self.entries[0].slice {
             return 0;
@@ -198,6 +229,26 @@ impl<A: Clone> Panes<A> {
         self.front_len
     }
 
+    /// Slices that may still fire again, ascending.
+    pub(super) fn history(&self) -> impl DoubleEndedIterator<Item = &Pane<A>> {
+        self.odd.iter().flat_map(|odd| &odd.history)
+    }
+
+    /// [`Panes::history`], to be changed.
+    pub(super) fn history_mut(&mut self) -> &mut VecDeque<Pane<A>> {
+        &mut self.odd.get_or_insert_default().history
+    }
+
+    /// Slices that are not in the front although they are not newer than it, newest first.
+    pub(super) fn stragglers(&self) -> impl Iterator<Item = &Pane<A>> {
+        self.odd.iter().flat_map(|odd| &odd.stragglers)
+    }
+
+    /// Puts back a straggler that is newer than all others.
+    pub(super) fn restore_straggler(&mut self, pane: Pane<A>) {
+        self.odd.get_or_insert_default().stragglers.insert(0, pane);
+    }
+
     /// The newest slice that is part of a window that has fired, or could have been.
     pub(super) fn newest_closed(&self) -> Option<i64> {
         let closed_len = self.front_len + self.back_len;
@@ -206,7 +257,8 @@ impl<A: Clone> Panes<A> {
 
     /// The oldest slice of which no window has fired.
     pub(super) fn oldest_open(&self) -> Option<i64> {
-        self.entries.get(self.front_len + self.back_len).map(|pane| pane.slice)
+        let oldest = self.entries.get(self.front_len + self.back_len).or(self.newest.as_ref());
+        oldest.map(|pane| pane.slice)
     }
 
     /// Sums of the windows that end at `end_ms` and every slide after that up to `last_end_ms`,
@@ -231,15 +283,16 @@ impl<A: Clone> Panes<A> {
             ends.push(next_ms);
             next_ms = slices.next_end_ms(next_ms);
         }
-        let middle = position(&self.history, slice, 0..self.history.len());
+        let Some(Odd { history, .. }) = self.odd.as_deref() else { return Vec::new() };
+        let middle = position(history, slice, 0..history.len());
         let mut lefts = Vec::with_capacity(ends.len());
         let mut left = None;
         let mut index = middle;
         for end_ms in ends.iter().rev() {
             let first = slices.first_slice(*end_ms);
-            while index > 0 && first <= self.history[index - 1].slice {
+            while index > 0 && first <= history[index - 1].slice {
                 index -= 1;
-                let mut sum = self.history[index].sum.clone();
+                let mut sum = history[index].sum.clone();
                 if let Some(newer) = left.take() {
                     aggregate.merge(&mut sum, newer);
                 }
@@ -252,8 +305,8 @@ impl<A: Clone> Panes<A> {
         let windows = ends.into_iter().zip(lefts.into_iter().rev());
         let sum_of = |(end_ms, left): (i64, Option<A>)| {
             let behind = slices.slice_behind(end_ms);
-            while index < self.history.len() && self.history[index].slice < behind {
-                add_to(&mut right, self.history[index].sum.clone(), aggregate);
+            while index < history.len() && history[index].slice < behind {
+                add_to(&mut right, history[index].sum.clone(), aggregate);
                 index += 1;
             }
             let mut sum = left;
@@ -268,13 +321,17 @@ impl<A: Clone> Panes<A> {
     where
         G: WindowAggregate<Accumulator = A>,
     {
+        if let Some(newest) = self.newest.take_if(|newest| newest.slice < behind) {
+            self.entries.push_back(newest);
+        }
         while let Some(pane) = self.entries.get(self.front_len + self.back_len)
             && pane.slice < behind
         {
             add_to(&mut self.back_sum, pane.sum.clone(), aggregate);
             if keeps_history {
-                let index = position(&self.history, pane.slice, 0..self.history.len());
-                self.history.insert(index, pane.clone());
+                let history = &mut self.odd.get_or_insert_default().history;
+                let index = position(history, pane.slice, 0..history.len());
+                history.insert(index, pane.clone());
             }
             self.back_len += 1;
         }
@@ -286,7 +343,9 @@ impl<A: Clone> Panes<A> {
             self.front_len -= 1;
         }
     }
+}
 
+impl<A: Clone> Odd<A> {
     fn add_straggler<G>(&mut self, pane: Pane<A>, aggregate: &G)
     where
         G: WindowAggregate<Accumulator = A>,
@@ -299,7 +358,15 @@ impl<A: Clone> Panes<A> {
         }
     }
 
-    fn sum_stragglers<G>(&mut self, aggregate: &G)
+    fn drop_stragglers_before(&mut self, first: i64) {
+        while self.stragglers.last().is_some_and(|pane| pane.slice < first) {
+            self.stragglers.pop();
+        }
+        self.straggler_sums.truncate(self.stragglers.len());
+    }
+
+    /// The sum of all stragglers, if there are any.
+    fn sum_stragglers<G>(&mut self, aggregate: &G) -> Option<&A>
     where
         G: WindowAggregate<Accumulator = A>,
     {
@@ -310,6 +377,7 @@ impl<A: Clone> Panes<A> {
             }
             self.straggler_sums.push(sum);
         }
+        self.straggler_sums.last()
     }
 }
 

@@ -34,6 +34,7 @@ use crate::operator::window::{Clock, Lateness, Reading, SlicedBy, emit_result};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::table::KeyTable;
+use crate::time::slices::Piece;
 use crate::time::window::TimeDomain;
 
 /// Aggregates every key over windows that overlap: sliding or cumulative.
@@ -45,6 +46,8 @@ pub struct SlidingWindows<K, S, A: WindowAggregate, F> {
     groups: KeyGroupCount,
     keys: KeyTable<K, Panes<A::Accumulator>>,
     agenda: Agenda,
+    /// The slice of the last row.
+    piece: Piece,
 }
 
 /// What firing needs besides the keys.
@@ -53,6 +56,9 @@ struct Work<A: WindowAggregate, F> {
     aggregate: A,
     function: F,
     lateness: Lateness<A::In>,
+    /// End (ms) of the window fired last, its first slice, and the one behind it: all keys fire the
+    /// same window one after the other.
+    span: (i64, i64, i64),
 }
 
 impl<A: WindowAggregate, F: Clone> Clone for Work<A, F> {
@@ -62,6 +68,7 @@ impl<A: WindowAggregate, F: Clone> Clone for Work<A, F> {
             aggregate: self.aggregate.clone(),
             function: self.function.clone(),
             lateness: self.lateness,
+            span: self.span,
         }
     }
 }
@@ -82,7 +89,10 @@ impl<A: WindowAggregate, F> Work<A, F> {
     {
         let slices = &self.by.slices;
         let end_ms = panes.fire_end_ms;
-        let (first, behind) = (slices.first_slice(end_ms), slices.slice_behind(end_ms));
+        if self.span.0 != end_ms {
+            self.span = (end_ms, slices.first_slice(end_ms), slices.slice_behind(end_ms));
+        }
+        let (_, first, behind) = self.span;
         let keeps_history = self.lateness.allowed_ms() > 0;
         let (sum, merge_count) = panes.fire(first, behind, keeps_history, &self.aggregate);
         panes.fire_end_ms = self.next_end_ms(panes, end_ms);
@@ -125,7 +135,7 @@ impl<A: WindowAggregate, F> Work<A, F> {
         if panes.fire_end_ms != NEVER_MS {
             return panes.fire_end_ms - 1;
         }
-        let newest = panes.history.back();
+        let newest = panes.history().next_back();
         newest.map_or(NEVER_MS, |pane| self.forget_ms(pane.slice))
     }
 
@@ -135,10 +145,12 @@ impl<A: WindowAggregate, F> Work<A, F> {
     }
 
     fn forget(&self, panes: &mut Panes<A::Accumulator>, horizon_ms: i64) {
-        while let Some(oldest) = panes.history.front()
-            && self.forget_ms(oldest.slice) <= horizon_ms
-        {
-            panes.history.pop_front();
+        if self.lateness.allowed_ms() > 0 {
+            let is_gone = |pane: &Pane<A::Accumulator>| self.forget_ms(pane.slice) <= horizon_ms;
+            let history = panes.history_mut();
+            while history.front().is_some_and(is_gone) {
+                history.pop_front();
+            }
         }
     }
 
@@ -197,7 +209,8 @@ where
         Self {
             key_of,
             clock: Clock::new(by.domain),
-            work: Work { by, aggregate, function, lateness },
+            work: Work { by, aggregate, function, lateness, span: (NEVER_MS, 0, 0) },
+            piece: Piece::NONE,
             groups: KeyGroupCount::new(1).expect("in range"),
             keys: KeyTable::new(HashRange::ALL),
             agenda: Agenda::default(),
@@ -225,19 +238,24 @@ where
         out: &mut impl Output<F::Out>,
     ) -> Progress {
         while let Some((due_ms, slot)) = self.agenda.first(horizon_ms) {
-            let is_due = self.keys.get_slot(slot).is_some_and(|panes| panes.due_ms == due_ms);
-            if is_due {
-                if !ctx.env().spend() {
-                    return Progress::Pending;
-                }
-                let (hash64, key, panes) = self.keys.entry_mut(slot);
-                if panes.fire_end_ms - 1 == due_ms {
-                    self.work.fire((key, hash64), panes, ctx, out);
-                }
+            let of_slot = self.keys.get_entry_mut(slot);
+            let Some((hash64, key, panes)) = of_slot.filter(|(.., panes)| panes.due_ms == due_ms)
+            else {
                 self.agenda.pop();
-                self.settle(slot, horizon_ms);
-            } else {
-                self.agenda.pop();
+                continue;
+            };
+            if !ctx.env().spend() {
+                return Progress::Pending;
+            }
+            if panes.fire_end_ms - 1 == due_ms {
+                self.work.fire((key, hash64), panes, ctx, out);
+            }
+            self.work.forget(panes, horizon_ms);
+            panes.due_ms = self.work.due_ms(panes);
+            self.agenda.pop();
+            match panes.due_ms {
+                NEVER_MS => drop(self.keys.remove_slot(slot)),
+                due_ms => self.agenda.push(due_ms, slot),
             }
         }
         Progress::Done
@@ -303,16 +321,17 @@ where
         out: &mut impl Output<F::Out>,
     ) {
         let Some(Reading { time_ms, horizon_ms }) = self.clock.read(&row, ctx) else { return };
-        let slices = &self.work.by.slices;
-        let slice = slices.slice_of(time_ms);
-        let first_ms = slices.first_end_ms(slice);
-        // `None` is a gap between windows: nothing waits for the row, but late is late.
-        let last_ms = first_ms.map_or(time_ms + 1, |_| slices.last_end_ms(slice));
-        if last_ms - 1 + self.work.lateness.allowed_ms() <= horizon_ms {
+        if !self.piece.contains(time_ms) {
+            self.piece = self.work.by.slices.piece_at(time_ms);
+        }
+        let Piece { slice, first_end_ms, last_end_ms, .. } = self.piece;
+        // Between two windows nothing waits for the row, but late is late.
+        let last_ms = first_end_ms.map_or(time_ms, |_| last_end_ms - 1);
+        if last_ms + self.work.lateness.allowed_ms() <= horizon_ms {
             self.work.lateness.put_aside(row, ctx);
             return;
         }
-        let Some(first_ms) = first_ms else { return };
+        let Some(first_ms) = first_end_ms else { return };
         let key = (self.key_of)(&row.value);
         let slot = self.keys.find_or_insert_with(row.hash64, key, Panes::default);
         let panes = self.keys.value_mut(slot);
@@ -438,7 +457,7 @@ where
             writer.put(part.state(), place, self.work.aggregate.stored(sum));
         };
         let closed_len = panes.front_len + panes.back_len;
-        for (index, pane) in panes.entries.iter().enumerate() {
+        for (index, pane) in panes.entries.iter().chain(&panes.newest).enumerate() {
             let part = match index {
                 _ if index < panes.front_len => Part::Front,
                 _ if index < closed_len => Part::Back,
@@ -449,8 +468,8 @@ where
         if let (Some(sum), Some(newest)) = (&panes.back_sum, panes.newest_closed()) {
             put(Part::BackSum, newest, sum);
         }
-        panes.stragglers.iter().for_each(|pane| put(Part::Straggler, pane.slice, &pane.sum));
-        panes.history.iter().for_each(|pane| put(Part::History, pane.slice, &pane.sum));
+        panes.stragglers().for_each(|pane| put(Part::Straggler, pane.slice, &pane.sum));
+        panes.history().for_each(|pane| put(Part::History, pane.slice, &pane.sum));
         writer.put(FIRE_END, Place::default(), &panes.fire_end_ms);
     }
 
@@ -473,11 +492,11 @@ where
                 return Ok(());
             }
             Part::Straggler => {
-                panes.stragglers.insert(0, Pane { slice, sum });
+                panes.restore_straggler(Pane { slice, sum });
                 return Ok(());
             }
             Part::History => {
-                panes.history.push_back(Pane { slice, sum });
+                panes.history_mut().push_back(Pane { slice, sum });
                 return Ok(());
             }
         }

@@ -27,6 +27,7 @@ use crate::operator::window::{Clock, Lateness, Reading, SlicedBy, emit_result};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::table::KeyTable;
+use crate::time::slices::Piece;
 use crate::time::window::TimeDomain;
 
 /// Accumulators of windows whose key has not fired, and of those whose key has.
@@ -47,6 +48,8 @@ pub struct TumblingWindows<K, S, A: WindowAggregate, F> {
     windows: VecDeque<Open<K, A::Accumulator>>,
     /// Index in `windows` of the last row's window.
     last: usize,
+    /// The slice of the last row.
+    piece: Piece,
     /// By end (ms): fired completely, kept for records that are late but not too late.
     fired: BTreeMap<i64, KeyTable<K, A::Accumulator>>,
 }
@@ -98,6 +101,7 @@ where
             hashes: HashRange::ALL,
             windows: VecDeque::new(),
             last: 0,
+            piece: Piece::NONE,
             fired: BTreeMap::new(),
         }
     }
@@ -230,7 +234,10 @@ where
     ) {
         let Some(Reading { time_ms, horizon_ms }) = self.clock.read(&row, ctx) else { return };
         let allowed_ms = self.lateness.allowed_ms();
-        let Some(end_ms) = self.by.slices.first_end_ms(self.by.slices.slice_of(time_ms)) else {
+        if !self.piece.contains(time_ms) {
+            self.piece = self.by.slices.piece_at(time_ms);
+        }
+        let Some(end_ms) = self.piece.first_end_ms else {
             // Between two windows: nothing waits for it, but late is late.
             if time_ms + allowed_ms <= horizon_ms {
                 self.lateness.put_aside(row, ctx);
@@ -347,6 +354,7 @@ where
             hashes: self.hashes,
             windows: self.windows.clone(),
             last: self.last,
+            piece: self.piece,
             fired: self.fired.clone(),
         }
     }
