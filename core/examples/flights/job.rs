@@ -27,7 +27,7 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 const DAY_MS: i64 = 24 * 3_600_000;
 
-/// Reads the files in `data` and writes the results to folders in `out`. Flights may come `patience`
+/// Reads the files in `data`, writes the results to folders in `out`. Flights may come `patience`
 /// after others that were to leave later.
 pub fn build(job: &Job, data: &Path, out: &Path, patience: Duration) {
     let data = |name: &str| data.join(name).display().to_string();

@@ -67,7 +67,8 @@ fn main() -> anyhow::Result<ExitCode> {
     let late_count = check::sorted_lines(&args.dir.join("late")).map_or(0, |lines| lines.len());
     if late_count > 0 {
         println!(
-            "{late_count} flights came too late for their hour: see late/. With all of them, the answers are:"
+            "{late_count} flights came too late for their hour: see late/. \
+             With all of them, the answers are:"
         );
     }
     let answers = check::answers(&args.dir).context("could not read the results")?;

@@ -1,4 +1,4 @@
-//! What flows through the job: flights, weather and planes as they are in the files, and the results.
+//! What flows through the job: flights, weather, planes as they are in the files, and the results.
 
 use std::time::SystemTime;
 
