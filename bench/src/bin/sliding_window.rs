@@ -2,7 +2,8 @@
 //!
 //! Both get the same records: every key several times a second. The sliding window covers a day and
 //! slides by a second, the tumbling one covers a second, so both give one result per key and
-//! second. A day is run through before the clock starts, so that the sliding window is full; what is
+//! second. A day is run through before the clock starts, so that the sliding window is full;
+//! what is
 //! measured then is another day, so that everything that happens once in a window is in it. The two
 //! take turns, an hour each. Time in which others had the core does not count, but for the longest
 //! second.

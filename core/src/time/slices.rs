@@ -19,7 +19,8 @@
 
 use crate::time::window::{Cumulative, Sliding, Tumbling, Window, period_start_ms};
 
-/// One slice. Records come in the order of time more or less, so the slice of the last one is nearly
+/// One slice. Records come in the order of time more or less, so the slice of the last one is
+/// nearly
 /// always that of the next, and asking it saves the divisions.
 #[derive(Debug, Clone, Copy)]
 pub struct Piece {
