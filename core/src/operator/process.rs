@@ -23,6 +23,8 @@ mod context;
 mod keyed;
 mod open;
 mod task;
+#[cfg(test)]
+mod tests;
 mod unkeyed;
 
 pub use broadcast::{

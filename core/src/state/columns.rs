@@ -20,10 +20,11 @@ use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::data::row::NO_EVENT_TIME;
 use crate::data::slot::{Pages, Slot};
 use crate::error::Error;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::state::spec::{StateDeclaration, StateSpec, StateTime};
+use crate::state::spec::{StateDeclaration, StateSpec, StateTime, TtlTime};
 use millstream_storage::key::StoredKey;
 
 /// Gives access to the states of the key being processed: what every `get`, `set`, ... of a state
@@ -41,7 +42,21 @@ pub struct StateColumns {
     columns: Vec<Box<dyn Column>>,
     declarations: Vec<StateDeclaration>,
     live: Pages<u32>,
+    /// If a state has a time to live in event time: how far it had come for each key when the key
+    /// was last looked at.
+    clocks: Option<Pages<KeyClock>>,
     pub(super) scope: Scope,
+}
+
+/// For one key event time never goes back, although a late timer is for a time long past; otherwise
+/// what has expired could come to life again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct KeyClock(i64);
+
+impl Default for KeyClock {
+    fn default() -> Self {
+        Self(NO_EVENT_TIME)
+    }
 }
 
 /// The key being processed.
@@ -137,7 +152,13 @@ impl Default for StateColumns {
     fn default() -> Self {
         let now = StateTime { event_stamp_ms: 0, event_clock_ms: 0, processing_ms: 0 };
         let scope = Scope { slot: Slot(u32::MAX), now, live_change: 0 };
-        Self { columns: Vec::new(), declarations: Vec::new(), live: Pages::default(), scope }
+        Self {
+            columns: Vec::new(),
+            declarations: Vec::new(),
+            live: Pages::default(),
+            clocks: None,
+            scope,
+        }
     }
 }
 
@@ -167,6 +188,9 @@ impl StateColumns {
             return None;
         }
         let number = u16::try_from(self.columns.len()).expect("an operator has few states");
+        if spec.ttl().is_some_and(|ttl| ttl.time() == TtlTime::Event) {
+            self.clocks.get_or_insert_default();
+        }
         self.columns.push(Box::new(make()));
         self.declarations.push(StateDeclaration { name: name.to_string(), kind, spec });
         Some(ColumnId { number, column: PhantomData })
@@ -196,7 +220,13 @@ impl StateColumns {
 
     /// From now on the key at `slot` is processed.
     #[inline]
-    pub(super) fn enter(&mut self, slot: Slot, now: StateTime) {
+    pub(super) fn enter(&mut self, slot: Slot, mut now: StateTime) {
+        if let Some(clocks) = &mut self.clocks {
+            let clock = clocks.get_mut(slot);
+            clock.0 = clock.0.max(now.event_clock_ms);
+            now.event_clock_ms = clock.0;
+            now.event_stamp_ms = clock.0.max(now.event_stamp_ms);
+        }
         self.scope = Scope { slot, now, live_change: 0 };
     }
 
@@ -215,6 +245,26 @@ impl StateColumns {
         let live = self.live.get_mut(slot);
         *live = live.checked_add_signed(change).expect("a column loses only what it held");
         *live == 0
+    }
+
+    /// The key at `slot` is forgotten.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        assert!(self.is_empty_at(slot), "a key with state is forgotten");
+        if let Some(clocks) = &mut self.clocks {
+            *clocks.get_mut(slot) = KeyClock::default();
+        }
+    }
+
+    /// How far event time had come when the key at `slot` was last looked at, ms, if it matters.
+    pub(super) fn clock_ms(&self, slot: Slot) -> Option<i64> {
+        let clock = self.clocks.as_ref()?.get(slot)?.0;
+        (clock != NO_EVENT_TIME).then_some(clock)
+    }
+
+    pub(super) fn restore_clock(&mut self, slot: Slot, clock_ms: i64) {
+        if let Some(clocks) = &mut self.clocks {
+            *clocks.get_mut(slot) = KeyClock(clock_ms);
+        }
     }
 
     /// Whether columns hold nothing at `slot`.
@@ -251,7 +301,7 @@ impl StateColumns {
     pub(super) fn next_sweep_ms(&self) -> Option<i64> {
         let expiries = self.columns.iter().filter_map(|column| column.expiry());
         expiries
-            .filter(|expiry| expiry.ttl.time() == super::spec::TtlTime::Processing)
+            .filter(|expiry| expiry.ttl.time() == TtlTime::Processing)
             .filter_map(super::expiry::Expiry::next_ms)
             .min()
     }

@@ -25,6 +25,9 @@ use crate::time::timer::{Registrant, TimerQueue};
 /// Entries that a sweep looks at in one turn: some 20 µs if each is a miss.
 const SWEEP_LIMIT: u32 = 128;
 
+/// Name of the keys' clocks in a snapshot.
+const CLOCKS: &str = "clocks";
+
 /// Which time a timer waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimerKind {
@@ -209,6 +212,7 @@ impl<K: Key> KeyedState<K> {
         let hash64 = self.table.hash64(slot);
         if self.event_timers.settle(slot, hash64) && self.processing_timers.settle(slot, hash64) {
             self.table.remove_slot(slot);
+            self.columns.forget(slot);
         }
     }
 
@@ -227,6 +231,9 @@ impl<K: Key> KeyedState<K> {
                 map_key: &[],
             };
             self.columns.snapshot(slot, &place, writer);
+            if let Some(clock_ms) = self.columns.clock_ms(slot) {
+                writer.keyed_state(CLOCKS, &place, &clock_ms);
+            }
             for kind in TimerKind::ALL {
                 for (time_ms, is_late) in self.timers(kind).timers_of(slot) {
                     let namespace = (time_ms as u64 ^ 1 << 63).to_be_bytes();
@@ -260,6 +267,10 @@ impl<K: Key> KeyedState<K> {
         let now = StateTime::between_records(watermark_ms, processing_ms);
         let mut restoring = Restoring { key_groups, now, slot_of: &mut slot_of };
         self.columns.restore(reader, &mut restoring)?;
+        for (place, clock_ms) in reader.keyed_state::<i64>(CLOCKS, self.key_groups.clone())? {
+            let slot = (restoring.slot_of)(&place)?;
+            self.columns.restore_clock(slot, clock_ms);
+        }
         self.event_timers.restore_horizon(watermark_ms);
         for kind in TimerKind::ALL {
             let timers =

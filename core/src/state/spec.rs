@@ -60,7 +60,9 @@ pub struct Ttl {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TtlTime {
     /// Written at the event time of the record, but never before the watermark; expired once the
-    /// watermark has passed that by the time to live. In a timer's call, the time is the timer's.
+    /// watermark has passed that by the time to live. When an event-time timer fires, the timer's
+    /// time is taken for the watermark, however far that has jumped; but never does time go back
+    /// for a key.
     Event,
     /// Processing time.
     Processing,

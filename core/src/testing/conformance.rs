@@ -103,7 +103,7 @@ where
         harness.set_budget(if cut.slices { 1 } else { u32::MAX });
         apply(&mut harness, step);
         let mut outcome = harness.take_outcome();
-        let is_last = index + 1 == script.len();
+        let next = script.get(index + 1);
         loop {
             let is_pending = harness.is_pending();
             if cut.restores {
@@ -111,7 +111,7 @@ where
                 harness = restored(make, &mut harness);
                 harness.set_budget(if cut.slices { 1 } else { u32::MAX });
             }
-            if !is_pending || cut.overtakes && !is_last {
+            if !is_pending || cut.overtakes && next.is_some_and(|next| may_overtake(step, next)) {
                 break;
             }
             harness.resume();
@@ -123,6 +123,12 @@ where
     outcomes
 }
 
+/// Whether what the firing of `step` has left may wait until `next` has happened. The two kinds of
+/// time do not overtake each other: a key's timers of both kinds would change places.
+fn may_overtake<T>(step: &Step<T>, next: &Step<T>) -> bool {
+    !matches!(step, Step::ProcessingTime(_)) && !matches!(next, Step::ProcessingTime(_))
+}
+
 /// A fresh harness with the state of another.
 fn restored<C: Chain>(
     make: &impl Fn() -> OperatorHarness<C>,
@@ -131,6 +137,7 @@ fn restored<C: Chain>(
     let snapshot = harness.snapshot();
     let mut fresh = make().starting_at(harness.env().processing_time_ms.get());
     restore(&mut fresh, &snapshot);
+    fresh.continue_time(harness.is_time_pending());
     fresh
 }
 

@@ -367,6 +367,16 @@ impl<C: Chain> OperatorHarness<C> {
         self.env.task.hashes().contains(hash64)
     }
 
+    /// Whether timers of processing time are due that a budget has cut short.
+    pub(super) fn is_time_pending(&self) -> bool {
+        self.is_time_pending
+    }
+
+    /// Goes on where another harness of the operator was.
+    pub(super) fn continue_time(&mut self, is_time_pending: bool) {
+        self.is_time_pending = is_time_pending;
+    }
+
     /// The hash that a record gets.
     pub(super) fn hash64_of(&self, value: &C::In) -> Option<u64> {
         self.hash_of.as_ref().map(|hash_of| hash_of(value))

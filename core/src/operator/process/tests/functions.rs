@@ -1,0 +1,1 @@
+//! Functions with two inputs, with broadcast, without keys.
