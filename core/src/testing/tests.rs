@@ -1,1 +1,199 @@
-//! The kit itself, and functions of users under it.
+//! The kit finds what it is made to find.
+
+use crate::data::row::Row;
+use crate::operator::aggregate::{KeyedAggregate, KeyedReduce};
+use crate::operator::process::KeyedProcess;
+use crate::prelude::*;
+use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::testing::{OperatorHarness, Step, conformance};
+
+/// Numbers its records, and errs where it is told to.
+#[derive(Debug, Clone, Default)]
+struct Number {
+    count: u64,
+    forgets: bool,
+    fails: bool,
+}
+
+impl Operator for Number {
+    type In = u8;
+    type Out = u64;
+
+    fn on_row(&mut self, row: Row<u8>, ctx: &OperatorContext<'_>, out: &mut impl Output<u64>) {
+        self.count += 1;
+        if self.fails {
+            ctx.fail(Error::bug(ctx.name(), "told to fail"));
+        }
+        out.emit(row.with(self.count));
+    }
+
+    fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        if !self.forgets {
+            writer.operator_state("count", &self.count);
+        }
+    }
+
+    fn restore(
+        &mut self,
+        reader: &SnapshotReader<'_>,
+        _ctx: &OperatorContext<'_>,
+    ) -> Result<(), Error> {
+        self.count = reader.operator_state::<u64>("count")?.first().map_or(0, |(_, count)| *count);
+        Ok(())
+    }
+}
+
+fn steps(keys: &[u8]) -> Vec<Step<u8>> {
+    keys.iter().map(|key| Step::record(*key, i64::from(*key))).collect()
+}
+
+#[test]
+fn an_operator_that_keeps_its_state_passes() {
+    conformance(|| OperatorHarness::new(Number::default()), steps(&[1, 2, 3]));
+}
+
+#[test]
+#[should_panic(expected = "step 1 (Record { value: 2, event_time_ms: 2 }), restored after every")]
+fn an_operator_that_forgets_is_found() {
+    let forgets = Number { forgets: true, ..Number::default() };
+    conformance(|| OperatorHarness::new(forgets.clone()), steps(&[1, 2, 3]));
+}
+
+#[test]
+#[should_panic(expected = "tasks: expected first, found second")]
+fn an_operator_whose_state_belongs_to_no_key_is_found() {
+    let make = || OperatorHarness::new(Number::default()).keyed_by(|key: &u8| *key);
+    conformance(make, steps(&[1, 2, 3, 4, 5, 6]));
+}
+
+#[test]
+#[should_panic(expected = "told to fail")]
+fn a_failure_ends_the_test() {
+    OperatorHarness::new(Number { fails: true, ..Number::default() }).push(1, 0);
+}
+
+#[test]
+fn a_failure_may_be_what_is_tested() {
+    let fails = Number { fails: true, ..Number::default() };
+    let mut harness = OperatorHarness::new(fails).may_fail();
+    harness.push(1, 0);
+    assert!(harness.take_failure().is_some_and(|error| error.to_string().contains("told to fail")));
+}
+
+#[derive(Clone)]
+struct Sum;
+
+impl AggregateFunction for Sum {
+    type In = u8;
+    type Accumulator = u64;
+    type Out = u64;
+
+    fn create(&self) -> u64 {
+        0
+    }
+
+    fn add(&self, sum: &mut u64, value: u8) {
+        *sum += u64::from(value);
+    }
+
+    fn merge(&self, sum: &mut u64, other: u64) {
+        *sum += other;
+    }
+
+    fn result(&self, sum: &u64) -> u64 {
+        *sum
+    }
+}
+
+#[test]
+fn rolling_aggregations_pass() {
+    let key_of = |value: &u8| value % 3;
+    let keys = steps(&[1, 4, 2, 7, 9, 250, 1, 1]);
+    conformance(
+        || OperatorHarness::new(KeyedAggregate::new(key_of, Sum)).keyed_by(key_of),
+        keys.clone(),
+    );
+    let larger = |a: u8, b: u8| a.max(b);
+    conformance(|| OperatorHarness::new(KeyedReduce::new(key_of, larger)).keyed_by(key_of), keys);
+}
+
+/// Registers a timer for each record, and shows which fire.
+#[derive(Clone)]
+struct Echo;
+
+impl ProcessFunction<u8, u8> for Echo {
+    type Out = i64;
+
+    fn process(&mut self, value: u8, ctx: &mut KeyedContext<'_, u8>, _: &mut impl Output<i64>) {
+        ctx.register_event_timer(i64::from(value));
+        ctx.register_processing_timer(i64::from(value) * 1_000);
+    }
+
+    fn on_timer(
+        &mut self,
+        timer: FiredTimer,
+        _: &mut KeyedContext<'_, u8>,
+        out: &mut impl Output<i64>,
+    ) {
+        out.collect(timer.time_ms);
+    }
+}
+
+fn echo() -> OperatorHarness<impl crate::operator::Chain<In = u8, Out = i64>> {
+    OperatorHarness::new(KeyedProcess::new(|value: &u8| *value, Echo)).keyed_by(|value: &u8| *value)
+}
+
+#[test]
+fn a_budget_cuts_a_firing_and_holds_the_watermark_back() {
+    let mut echo = echo();
+    for value in [3, 1, 2] {
+        echo.push(value, 0);
+    }
+    echo.set_budget(2);
+    echo.watermark(10);
+    assert_eq!(echo.take_output(), [1, 2]);
+    assert!(echo.is_pending());
+    assert_eq!(echo.released_watermark_ms(), crate::data::row::NO_EVENT_TIME);
+    echo.resume();
+    assert_eq!(echo.take_output(), [3]);
+    assert!(!echo.is_pending());
+    assert_eq!(echo.released_watermark_ms(), 10);
+}
+
+#[test]
+fn a_record_fires_the_timers_of_its_key_first() {
+    let mut echo = echo();
+    for value in [3, 1, 2] {
+        echo.push(value, 0);
+    }
+    echo.set_budget(0);
+    echo.watermark(10);
+    assert!(echo.take_output().is_empty());
+    echo.push(3, 11);
+    assert_eq!(echo.take_output(), [3], "the timer of key 3 goes before the record of key 3");
+    assert_eq!(echo.timers::<u8>(TimerKind::Event).len(), 3, "and the record sets it again");
+    echo.set_budget(10);
+    echo.resume();
+    assert_eq!(echo.take_output(), [1, 2]);
+    echo.watermark(11);
+    assert_eq!(echo.take_output(), [3], "to fire when the watermark rises next");
+}
+
+#[test]
+fn processing_time_fires_and_says_when_next() {
+    let mut echo = echo();
+    for value in [3, 1, 2] {
+        echo.push(value, 0);
+    }
+    assert_eq!(echo.next_time_ms(), Some(1_000));
+    echo.processing_time(2_000);
+    assert_eq!(echo.take_output(), [1_000, 2_000]);
+    assert_eq!(echo.next_time_ms(), Some(3_000));
+    conformance(
+        self::echo,
+        (0..20_u8).flat_map(|i| {
+            let time = Step::ProcessingTime(i64::from(i) * 900);
+            [Step::record(i.wrapping_mul(7), 0), time, Step::Watermark(i64::from(i) * 6)]
+        }),
+    );
+}

@@ -10,6 +10,7 @@ use crate::operator::process::context::{FiredTimer, KeyedContext, split};
 use crate::operator::process::open::{Declarable, Declared, OpenContext};
 use crate::operator::process::task::{FiringFunction, KeyedTask, OneInput};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
+use crate::state::keyed::KeyedState;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 
 /// A function over the records of a keyed stream, with state and timers for each key.
@@ -100,6 +101,13 @@ impl<K, In, S, F> KeyedProcess<K, In, S, F> {
     /// The operator around `function`, for records whose key is `key_of(record)`.
     pub fn new(key_of: S, function: F) -> Self {
         Self { key_of, function, task: None, records: PhantomData }
+    }
+}
+
+impl<K: Key, In, S, F> KeyedProcess<K, In, S, F> {
+    /// What it keeps: how many keys, timers, expired entries. None before it is opened.
+    pub fn state(&self) -> Option<&KeyedState<K>> {
+        self.task.as_ref().map(KeyedTask::state)
     }
 }
 

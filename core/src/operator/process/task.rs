@@ -62,6 +62,10 @@ impl<K: Key> KeyedTask<K> {
         opened.as_mut().expect("an operator is opened before anything else")
     }
 
+    pub(super) fn state(&self) -> &KeyedState<K> {
+        &self.keyed
+    }
+
     #[inline]
     pub(super) fn prefetch(&self, hashes: &[u64]) {
         self.keyed.prefetch(hashes);
