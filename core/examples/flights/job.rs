@@ -22,10 +22,12 @@ use super::records::{Delay, Departure, Flight, Hour, Plane, Session as Flights, 
 /// Flights that came after their hour was over.
 const LATE: OutputTag<Flight> = OutputTag::new("late");
 
-const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 const DAY_MS: i64 = 24 * 3_600_000;
+
+/// One millisecond less than 12 hours: see [`sessions`].
+const SESSION_GAP: Duration = Duration::from_millis(12 * 3_600_000 - 1);
 
 /// Reads the files in `data`, writes the results to folders in `out`. Flights may come `patience`
 /// after others that were to leave later.
@@ -73,7 +75,7 @@ fn sessions(flights: SharedStream<'_, Flight>, out: &Path) {
     flights
         .filter(|flight| flight.tailnum.is_some())
         .key_by(|flight| flight.tailnum.clone())
-        .window(Session::new(12 * HOUR - MILLISECOND))
+        .window(Session::new(SESSION_GAP))
         .aggregate_with(Count, |tailnum: &Option<String>, session: &Window, count| Flights {
             tailnum: tailnum.clone().unwrap_or_default(),
             start_ms: session.start_ms,
