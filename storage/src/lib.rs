@@ -5,5 +5,7 @@
 //! and blocks are built in.
 
 pub mod arena;
+pub mod huge_vec;
 pub mod io;
 pub mod key;
+pub mod prefetch;

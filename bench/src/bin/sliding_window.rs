@@ -15,6 +15,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use millstream::data::ahead::{Ahead, HashGroup};
 use millstream::data::key::Key;
 use millstream::data::key_group::KeyGroupCount;
 use millstream::data::row::Row;
@@ -130,12 +131,16 @@ impl<O: Operator<In = (u64, u64), Out = u64>> Runner<O> {
         let mut out = Results { env: &self.env, count: &mut self.count, sum: &mut self.sum };
         for second in from..to {
             let second_begun = Instant::now();
+            let hashes = |group: &[(u64, u64)]| HashGroup::of(group.iter().map(|record| record.0));
+            let mut groups = records.chunks(PREFETCH_GROUP).map(hashes);
+            let mut near = HashGroup::default();
+            let mut far = groups.next().unwrap_or_default();
+            self.stage.prefetch(Ahead { near: near.as_slice(), far: far.as_slice() });
+            (near, far) = (far, groups.next().unwrap_or_default());
+            self.stage.prefetch(Ahead { near: near.as_slice(), far: far.as_slice() });
             for group in records.chunks(PREFETCH_GROUP) {
-                let mut hashes = [0; PREFETCH_GROUP];
-                for (hash, (hash64, _)) in hashes.iter_mut().zip(group) {
-                    *hash = *hash64;
-                }
-                self.stage.prefetch(&hashes[..group.len()]);
+                (near, far) = (far, groups.next().unwrap_or_default());
+                self.stage.prefetch(Ahead { near: near.as_slice(), far: far.as_slice() });
                 for (i, (hash64, key)) in group.iter().enumerate() {
                     let event_time_ms = second * 1000 + i as i64;
                     let row = Row::from((*key, second as u64));

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use hashbrown::HashTable;
+use millstream::data::ahead::{Ahead, HashGroup};
 use millstream::data::key::Key;
 use millstream::data::key_group::HashRange;
 use millstream::data::slot::Slot;
@@ -76,12 +77,14 @@ fn count_per_key(key_count: u64, record_count: u64) {
     assert_eq!(counted, counts.iter().map(|(_, count)| count).sum::<u64>());
 
     let groups: Vec<&[Keyed]> = records.chunks(PREFETCH_GROUP).collect();
+    let mut ahead = groups.iter().map(|group| HashGroup::of(group.iter().map(|keyed| keyed.0)));
+    let mut near = ahead.next().unwrap_or_default();
+    let mut far = ahead.next().unwrap_or_default();
+    table.prefetch(Ahead { near: &[], far: near.as_slice() });
+    table.prefetch(Ahead { near: near.as_slice(), far: far.as_slice() });
     let ns = measure("", &groups, None, |group| {
-        let mut hashes = [0; PREFETCH_GROUP];
-        for (hash64, keyed) in hashes.iter_mut().zip(group) {
-            *hash64 = keyed.0;
-        }
-        table.prefetch(&hashes[..group.len()]);
+        (near, far) = (far, ahead.next().unwrap_or_default());
+        table.prefetch(Ahead { near: near.as_slice(), far: far.as_slice() });
         for (hash64, key) in group {
             *table.get_or_insert_with(*hash64, *key, || 0) += 1;
         }

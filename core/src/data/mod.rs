@@ -5,6 +5,7 @@
 //!           one record inside a chain                        rows     bytes     in a channel
 //! ```
 
+pub mod ahead;
 pub mod either;
 pub mod element;
 pub mod frame;

@@ -4,6 +4,8 @@
 //! key (each state, its timers) is an element of some [`Pages`] at that slot. Slots are reused, so
 //! pages stay about as long as there were keys at one time.
 
+use millstream_storage::prefetch::prefetch;
+
 /// The number of a key on its task, while the key has state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(pub u32);
@@ -31,6 +33,14 @@ impl<T: Default> Pages<T> {
     #[inline]
     pub fn get(&self, slot: Slot) -> Option<&T> {
         self.pages.get((slot.0 >> PAGE_BITS) as usize)?.get(slot.0 as usize & (PAGE_LEN - 1))
+    }
+
+    /// Asks for the memory of the element at `slot`.
+    #[inline]
+    pub fn prefetch(&self, slot: Slot) {
+        if let Some(element) = self.get(slot) {
+            prefetch(element);
+        }
     }
 
     /// The element at `slot`.

@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 
 use millstream_storage::key::StoredKey;
 
+use crate::data::ahead::Ahead;
 use crate::data::key::Key;
 use crate::data::key_group::KeyGroupCount;
 use crate::data::record::Record;
@@ -40,9 +41,9 @@ impl<K: Key, V: Record> Accumulators<K, V> {
         &mut self.opened.as_mut().expect("opened before the first row").0
     }
 
-    fn prefetch(&self, hashes: &[u64]) {
+    fn prefetch(&self, ahead: Ahead<'_>) {
         if let Some((table, _)) = &self.opened {
-            table.prefetch(hashes);
+            table.prefetch(ahead);
         }
     }
 
@@ -117,8 +118,8 @@ where
     }
 
     #[inline]
-    fn prefetch(&mut self, hashes: &[u64]) {
-        self.reduced.prefetch(hashes);
+    fn prefetch(&mut self, ahead: Ahead<'_>) {
+        self.reduced.prefetch(ahead);
     }
 
     #[inline]
@@ -188,8 +189,8 @@ where
     }
 
     #[inline]
-    fn prefetch(&mut self, hashes: &[u64]) {
-        self.accumulators.prefetch(hashes);
+    fn prefetch(&mut self, ahead: Ahead<'_>) {
+        self.accumulators.prefetch(ahead);
     }
 
     #[inline]

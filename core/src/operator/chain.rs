@@ -10,6 +10,7 @@
 use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
 
+use crate::data::ahead::Ahead;
 use crate::data::row::{NO_EVENT_TIME, Row};
 use crate::error::Error;
 use crate::limits::STAGE_COUNT_MAX;
@@ -37,8 +38,8 @@ pub trait Chain: 'static {
     /// The first operator's that cannot run.
     fn open(&mut self, env: &TaskEnv) -> Result<(), Error>;
 
-    /// Touches the state of the rows to come.
-    fn prefetch(&mut self, hashes: &[u64]);
+    /// Asks for the state of the rows to come.
+    fn prefetch(&mut self, ahead: Ahead<'_>);
 
     /// Takes one row through the chain.
     fn on_row(&mut self, row: Row<Self::In>, env: &TaskEnv, out: &mut impl Output<Self::Out>);
@@ -177,8 +178,8 @@ impl<O: Operator> Chain for Stage<O> {
     }
 
     #[inline]
-    fn prefetch(&mut self, hashes: &[u64]) {
-        self.operator.prefetch(hashes);
+    fn prefetch(&mut self, ahead: Ahead<'_>) {
+        self.operator.prefetch(ahead);
     }
 
     #[inline]
@@ -358,9 +359,9 @@ where
     }
 
     #[inline]
-    fn prefetch(&mut self, hashes: &[u64]) {
-        self.first.prefetch(hashes);
-        self.second.prefetch(hashes);
+    fn prefetch(&mut self, ahead: Ahead<'_>) {
+        self.first.prefetch(ahead);
+        self.second.prefetch(ahead);
     }
 
     #[inline]

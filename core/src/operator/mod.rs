@@ -28,6 +28,7 @@ pub mod stateless;
 pub mod watermark;
 pub mod window;
 
+use crate::data::ahead::Ahead;
 use crate::data::row::{Origin, Row};
 use crate::error::Error;
 use crate::graph::Facts;
@@ -95,9 +96,9 @@ pub trait Operator: 'static {
         Ok(())
     }
 
-    /// The key hashes of the next rows: a keyed operator touches their state so that the cache
-    /// misses overlap. Changes nothing that can be observed.
-    fn prefetch(&mut self, _hashes: &[u64]) {}
+    /// The keys of rows to come: a keyed operator asks for the memory of their state, so that it
+    /// is there when they come. Changes nothing that can be observed.
+    fn prefetch(&mut self, _ahead: Ahead<'_>) {}
 
     /// Takes one row.
     fn on_row(

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
 
+use crate::data::ahead::Ahead;
 use crate::data::row::Row;
 use crate::error::Error;
 use crate::operator::chain::{Chain, Label};
@@ -45,7 +46,7 @@ impl<T: 'static> Chain for Pass<T> {
         Ok(())
     }
 
-    fn prefetch(&mut self, _hashes: &[u64]) {}
+    fn prefetch(&mut self, _ahead: Ahead<'_>) {}
 
     #[inline]
     fn on_row(&mut self, row: Row<T>, _env: &TaskEnv, out: &mut impl Output<T>) {

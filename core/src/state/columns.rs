@@ -82,8 +82,8 @@ impl Scope {
 
 /// One state of all keys.
 pub(super) trait Column: Any + Send {
-    /// Reads what the next access to `slot` will read.
-    fn touch(&self, slot: Slot) -> u64;
+    /// Asks for what the next access to `slot` will read.
+    fn prefetch(&self, slot: Slot);
 
     /// Looks at keys that may have expired entries, at most `limit` entries; appends those of which
     /// nothing is left.
@@ -272,8 +272,8 @@ impl StateColumns {
         self.live.get(slot).is_none_or(|live| *live == 0)
     }
 
-    pub(super) fn touch(&self, slot: Slot) -> u64 {
-        self.columns.iter().fold(0, |sum, column| sum ^ column.touch(slot))
+    pub(super) fn prefetch(&self, slot: Slot) {
+        self.columns.iter().for_each(|column| column.prefetch(slot));
     }
 
     /// Gives the memory of at most `limit` expired entries back; `emptied` takes the slots of which

@@ -11,11 +11,11 @@ use std::ops::Range;
 
 use millstream_storage::key::StoredKey;
 
+use crate::data::ahead::Ahead;
 use crate::data::key::Key;
 use crate::data::key_group::KeyGroupCount;
 use crate::data::slot::Slot;
 use crate::error::Error;
-use crate::limits::PREFETCH_GROUP;
 use crate::state::columns::{Restoring, StateColumns};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::StateTime;
@@ -113,16 +113,13 @@ impl<K: Key> KeyedState<K> {
         }
     }
 
-    /// Brings what the records with these key hashes will read into the cache.
+    /// Asks for what the records to come will read.
     #[inline]
-    pub fn prefetch(&self, hashes: &[u64]) {
-        for group in hashes.chunks(PREFETCH_GROUP) {
-            let slots = self.table.prefetch_group(group);
-            let touched = slots.iter().flatten().fold(0, |sum, slot| {
-                sum ^ self.columns.touch(*slot) ^ self.event_timers.touch(*slot)
-            });
-            std::hint::black_box(touched);
-        }
+    pub fn prefetch(&self, ahead: Ahead<'_>) {
+        self.table.prefetch_with(ahead, |slot| {
+            self.columns.prefetch(slot);
+            self.event_timers.prefetch(slot);
+        });
     }
 
     /// The slot of a key that has state or timers.

@@ -67,8 +67,8 @@ impl<V: Record> ListColumn<V> {
 }
 
 impl<V: Record> Column for ListColumn<V> {
-    fn touch(&self, slot: Slot) -> u64 {
-        self.lists.get(slot).map_or(0, VecDeque::len) as u64
+    fn prefetch(&self, slot: Slot) {
+        self.lists.prefetch(slot);
     }
 
     /// Elements leave at the front. One that expires before those in front of it (event times are

@@ -185,12 +185,11 @@ impl<M: Key + Ord, V> TimedMap<M, V> {
 }
 
 impl<M: Key + Ord, V: Record> Column for MapColumn<M, V> {
-    fn touch(&self, slot: Slot) -> u64 {
-        let len = match &self.expiry {
-            None => self.plain.get(slot).map(BTreeMap::len),
-            Some(_) => self.timed.get(slot).map(|map| map.entries.len()),
-        };
-        len.unwrap_or(0) as u64
+    fn prefetch(&self, slot: Slot) {
+        match &self.expiry {
+            None => self.plain.prefetch(slot),
+            Some(_) => self.timed.prefetch(slot),
+        }
     }
 
     fn sweep(&mut self, now: &StateTime, limit: &mut u32, emptied: &mut Vec<Slot>) {
@@ -254,7 +253,10 @@ impl<M: Key + Ord, V: Record> Column for MapColumn<M, V> {
     }
 
     fn holds(&self, slot: Slot) -> bool {
-        self.touch(slot) != 0
+        match &self.expiry {
+            None => self.plain.get(slot).is_some_and(|map| !map.is_empty()),
+            Some(_) => self.timed.get(slot).is_some_and(|map| !map.entries.is_empty()),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! [`KeyTable`]: what a task keeps per key, in memory.
 //!
 //! ```text
-//! hash64 ──index──► slot ──► chunk of 4,096 slots: [ hash64, key, value ] [ … ] …
-//! ```
+//! hash64 ──index──► slot ──► [ hash64, key, value ] [ … ] …    the first 4,096 on the heap,
+//! ```                                                          all others in huge pages
 //!
 //! Lookups never hash: the row brings its hash along. Equality always compares the whole key.
 //! Iteration is in the order of hashes, which is the order of key groups and of stored keys too,
@@ -17,18 +17,19 @@ mod index;
 mod tests;
 
 use std::fmt;
-use std::hint::black_box;
 
+use crate::data::ahead::Ahead;
 use crate::data::key_group::HashRange;
 use crate::data::slot::Slot;
-use crate::limits::PREFETCH_GROUP;
 use index::Index;
+use millstream_storage::huge_vec::HugeVec;
+use millstream_storage::prefetch::prefetch;
 
-/// Slots of a chunk: memory grows by this many.
-const CHUNK_BITS: u32 = 12;
-const BLOCK_BITS: u32 = 4;
-const BLOCK_LEN: usize = 1 << BLOCK_BITS;
-const CHUNK_BLOCKS: usize = 1 << (CHUNK_BITS - BLOCK_BITS);
+/// Slots of a block.
+const BLOCK_LEN: usize = 16;
+
+/// Blocks on the heap: 4,096 slots, so that copying them when their vector grows takes microseconds.
+const FEW_BLOCKS: usize = 256;
 
 /// Slots beside each other, so many that their size is a multiple of a cache line: a slot of up to
 /// 32 bytes never lies across two.
@@ -73,7 +74,7 @@ impl<K, V> KeyTable<K, V> {
     /// An empty table for the keys whose hashes are in `hashes`
     /// ([`TaskPlace::hashes`](crate::operator::env::TaskPlace::hashes)).
     pub fn new(hashes: HashRange) -> Self {
-        let (index, chunks) = (Index::new(hashes), Chunks(Vec::new()));
+        let (index, chunks) = (Index::new(hashes), Chunks::new());
         Self { index, chunks, free: Vec::new(), slot_count: 0, len: 0 }
     }
 
@@ -171,29 +172,24 @@ impl<K, V> KeyTable<K, V> {
         })
     }
 
-    /// Brings the memory that the next lookups of `hashes` will read into the cache: loads that do
-    /// not depend on each other overlap, so a group of [`PREFETCH_GROUP`] waits for memory about
-    /// as long as one lookup does.
+    /// Asks for the memory that the lookups to come will read, in two steps: first the index, then
+    /// the slots that it names.
     #[inline]
-    pub fn prefetch(&self, hashes: &[u64]) {
-        for group in hashes.chunks(PREFETCH_GROUP) {
-            black_box(self.prefetch_group(group));
-        }
+    pub fn prefetch(&self, ahead: Ahead<'_>) {
+        self.prefetch_with(ahead, |_| ());
     }
 
-    /// [`KeyTable::prefetch`] for at most [`PREFETCH_GROUP`] hashes; answers the slots of the keys
-    /// as far as tags tell, for touching what else is kept per slot.
+    /// [`KeyTable::prefetch`] that tells the slots of the near keys, as far as tags tell, for asking
+    /// for what else is kept per slot.
     #[inline]
-    pub fn prefetch_group(&self, hashes: &[u64]) -> [Option<Slot>; PREFETCH_GROUP] {
-        let slots = self.index.guess::<PREFETCH_GROUP>(hashes);
-        let mut checksum = 0;
-        for slot in slots.iter().flatten() {
-            if let Some(filled) = self.chunks.get(*slot) {
-                checksum ^= filled.hash64;
-            }
+    pub fn prefetch_with(&self, ahead: Ahead<'_>, mut on_slot: impl FnMut(Slot)) {
+        for hash64 in ahead.far {
+            self.index.prefetch(*hash64);
         }
-        black_box(checksum);
-        slots
+        for slot in ahead.near.iter().filter_map(|hash64| self.index.guess(*hash64)) {
+            self.chunks.prefetch(slot);
+            on_slot(slot);
+        }
     }
 
     #[inline]
@@ -220,40 +216,88 @@ impl<K, V> KeyTable<K, V> {
     }
 }
 
-/// Slots that never move: full chunks, and a last one that is growing.
+/// Slots that never move.
 #[derive(Debug, Clone)]
-struct Chunks<T>(Vec<Vec<Block<T>>>);
+struct Chunks<T> {
+    /// The first slots, on the heap: many tables (one per window) stay small.
+    few: Vec<Block<T>>,
+    /// All others, in huge pages.
+    many: Vec<HugeVec<Block<T>>>,
+}
 
 impl<T> Chunks<T> {
+    const CHUNK_BLOCKS_LOG2: u32 = HugeVec::<Block<T>>::CAPACITY.ilog2();
+
+    const fn new() -> Self {
+        Self { few: Vec::new(), many: Vec::new() }
+    }
+
     #[inline]
     fn get(&self, slot: Slot) -> Option<&T> {
-        let (chunk, block, i) = Self::place(slot);
-        self.0[chunk][block].0[i].as_ref()
+        let (block, i) = self.block(slot);
+        block.0[i].as_ref()
+    }
+
+    #[inline]
+    fn prefetch(&self, slot: Slot) {
+        let (block, i) = self.block(slot);
+        prefetch(&block.0[i]);
+    }
+
+    #[inline]
+    fn block(&self, slot: Slot) -> (&Block<T>, usize) {
+        let (block, i) = Self::split(slot);
+        let block = match block.checked_sub(FEW_BLOCKS) {
+            None => &self.few[block],
+            Some(block) => {
+                let (chunk, block) = Self::split_many(block);
+                &self.many[chunk][block]
+            }
+        };
+        (block, i)
     }
 
     #[inline]
     fn get_mut(&mut self, slot: Slot) -> &mut Option<T> {
-        let (chunk, block, i) = Self::place(slot);
-        &mut self.0[chunk][block].0[i]
+        let (block, i) = Self::split(slot);
+        let block = match block.checked_sub(FEW_BLOCKS) {
+            None => &mut self.few[block],
+            Some(block) => {
+                let (chunk, block) = Self::split_many(block);
+                &mut self.many[chunk][block]
+            }
+        };
+        &mut block.0[i]
     }
 
     /// Makes room for `slot`, if it is the one behind all others.
     fn reserve(&mut self, slot: Slot) {
-        let (chunk, block, _) = Self::place(slot);
-        if self.0.len() == chunk {
-            // The first chunk grows as it is needed: many tables (one per window) stay small.
-            let capacity = if chunk == 0 { 0 } else { CHUNK_BLOCKS };
-            self.0.push(Vec::with_capacity(capacity));
+        let empty = || Block([const { None }; BLOCK_LEN]);
+        let (block, _) = Self::split(slot);
+        let Some(block) = block.checked_sub(FEW_BLOCKS) else {
+            if self.few.len() == block {
+                self.few.push(empty());
+            }
+            return;
+        };
+        let (chunk, block) = Self::split_many(block);
+        if self.many.len() == chunk {
+            self.many.push(HugeVec::new());
         }
-        if self.0[chunk].len() == block {
-            self.0[chunk].push(Block([const { None }; BLOCK_LEN]));
+        if self.many[chunk].len() == block {
+            self.many[chunk].push(empty());
         }
     }
 
     #[inline]
-    fn place(slot: Slot) -> (usize, usize, usize) {
+    fn split(slot: Slot) -> (usize, usize) {
         let slot = slot.0 as usize;
-        (slot >> CHUNK_BITS, slot >> BLOCK_BITS & (CHUNK_BLOCKS - 1), slot & (BLOCK_LEN - 1))
+        (slot / BLOCK_LEN, slot % BLOCK_LEN)
+    }
+
+    #[inline]
+    fn split_many(block: usize) -> (usize, usize) {
+        (block >> Self::CHUNK_BLOCKS_LOG2, block & ((1 << Self::CHUNK_BLOCKS_LOG2) - 1))
     }
 }
 

@@ -108,12 +108,11 @@ impl<V: Record> ValueColumn<V> {
 }
 
 impl<V: Record> Column for ValueColumn<V> {
-    fn touch(&self, slot: Slot) -> u64 {
-        let stamp_ms = match &self.expiry {
-            Some(_) => self.stamps_ms.get(slot).map_or(0, Cell::get) as u64,
-            None => 0,
-        };
-        stamp_ms ^ u64::from(self.values.get(slot).is_some_and(Option::is_some))
+    fn prefetch(&self, slot: Slot) {
+        self.values.prefetch(slot);
+        if self.expiry.is_some() {
+            self.stamps_ms.prefetch(slot);
+        }
     }
 
     fn sweep(&mut self, now: &StateTime, limit: &mut u32, emptied: &mut Vec<Slot>) {

@@ -11,11 +11,12 @@ use std::collections::VecDeque;
 use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
 
+use crate::data::ahead::{Ahead, HashGroup};
 use crate::data::element::{CheckpointId, Element};
 use crate::error::Error;
 use crate::exchange::channel::Returned;
 use crate::graph::plan::{ChannelPlan, TaskPlan};
-use crate::limits::{CHANNEL_CREDIT_FRAMES, PREFETCH_GROUP};
+use crate::limits::CHANNEL_CREDIT_FRAMES;
 use crate::operator::{Chain, Output, TaskEnv};
 use crate::state::snapshot::Snapshot;
 use crate::task::align::{Aligner, Alignment};
@@ -99,14 +100,15 @@ impl<D: Decoder> ChannelFeed<D> {
     ) {
         let channel = &mut self.channels[index];
         let Some(open) = &mut channel.open else { return };
-        let mut hashes = [0; PREFETCH_GROUP];
+        let (mut now, mut near) = (HashGroup::default(), open.peek(0));
+        chain.prefetch(Ahead { near: now.as_slice(), far: near.as_slice() });
         loop {
-            let count = open.peek_hashes(&mut hashes);
-            if count == 0 {
+            let far = open.peek(now.len() + near.len());
+            chain.prefetch(Ahead { near: near.as_slice(), far: far.as_slice() });
+            if now.is_empty() && near.is_empty() {
                 break;
             }
-            chain.prefetch(&hashes[..count]);
-            for _ in 0..count {
+            for _ in 0..now.len() {
                 if !env.spend() {
                     return;
                 }
@@ -115,6 +117,7 @@ impl<D: Decoder> ChannelFeed<D> {
                 env.enter_row(&row);
                 chain.on_row(row, env, out);
             }
+            (now, near) = (near, far);
         }
         if let Some(open) = channel.open.take() {
             channel.batch_count -= 1;

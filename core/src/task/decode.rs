@@ -15,13 +15,14 @@ use std::marker::PhantomData;
 use millstream_storage::arena::Buffer;
 use rkyv::Archived;
 
+use crate::data::ahead::HashGroup;
 use crate::data::either::Either;
 use crate::data::element::Batch;
 use crate::data::frame::Frame;
 use crate::data::record::Record;
 use crate::data::row::Row;
 use crate::exchange::channel::Returned;
-use crate::limits::{FRAME_BYTES, PREFETCH_GROUP};
+use crate::limits::FRAME_BYTES;
 
 /// How the batches of a task's inputs become rows of its chain.
 pub trait Decoder: 'static {
@@ -39,8 +40,8 @@ pub trait Decoder: 'static {
 
 /// A batch of which some rows have been read.
 pub trait OpenBatch<T> {
-    /// Writes the key hashes of the next rows to `hashes`; answers how many.
-    fn peek_hashes(&self, hashes: &mut [u64; PREFETCH_GROUP]) -> usize;
+    /// The key hashes of the rows behind the next `skip`.
+    fn peek(&self, skip: usize) -> HashGroup;
 
     /// The emptied container; called at the end of the batch.
     fn close(self) -> Returned;
@@ -77,22 +78,15 @@ impl<T: Record> OpenRows<T> {
         }
     }
 
-    fn peek(&self, hashes: &mut [u64; PREFETCH_GROUP]) -> usize {
-        let mut count = 0;
-        let mut put = |hash| {
-            hashes[count] = hash;
-            count += 1;
-        };
+    #[inline]
+    fn peek(&self, skip: usize) -> HashGroup {
         match self {
-            Self::Rows(rows) => {
-                rows.iter().take(PREFETCH_GROUP).for_each(|row| put(row.hash64));
-            }
+            Self::Rows(rows) => HashGroup::of(rows.iter().skip(skip).map(|row| row.hash64)),
             Self::Frame(frame, read) => {
-                let rows = frame.rows::<T>().iter().skip(*read).take(PREFETCH_GROUP);
-                rows.for_each(|row| put(row.hash64.to_native()));
+                let rows = frame.rows::<T>().get(read + skip..).unwrap_or_default();
+                HashGroup::of(rows.iter().map(|row| row.hash64.to_native()))
             }
         }
-        count
     }
 
     fn into_returned(self) -> Returned {
@@ -107,8 +101,9 @@ impl<T: Record> OpenRows<T> {
 }
 
 impl<T: Record> OpenBatch<T> for OpenRows<T> {
-    fn peek_hashes(&self, hashes: &mut [u64; PREFETCH_GROUP]) -> usize {
-        self.peek(hashes)
+    #[inline]
+    fn peek(&self, skip: usize) -> HashGroup {
+        OpenRows::peek(self, skip)
     }
 
     fn close(self) -> Returned {
@@ -169,10 +164,11 @@ impl<A: Record, B: Record> Decoder for Pair<A, B> {
 }
 
 impl<A: Record, B: Record> OpenBatch<Either<A, B>> for Either<OpenRows<A>, OpenRows<B>> {
-    fn peek_hashes(&self, hashes: &mut [u64; PREFETCH_GROUP]) -> usize {
+    #[inline]
+    fn peek(&self, skip: usize) -> HashGroup {
         match self {
-            Self::Left(open) => open.peek(hashes),
-            Self::Right(open) => open.peek(hashes),
+            Self::Left(open) => open.peek(skip),
+            Self::Right(open) => open.peek(skip),
         }
     }
 
@@ -244,13 +240,10 @@ where
 }
 
 impl<T: Record, U> OpenBatch<U> for OpenView<T> {
-    fn peek_hashes(&self, hashes: &mut [u64; PREFETCH_GROUP]) -> usize {
-        let rows = &self.frame.rows::<T>()[self.read..];
-        let count = rows.len().min(PREFETCH_GROUP);
-        for (hash, row) in hashes.iter_mut().zip(&rows[..count]) {
-            *hash = row.hash64.to_native();
-        }
-        count
+    #[inline]
+    fn peek(&self, skip: usize) -> HashGroup {
+        let rows = self.frame.rows::<T>().get(self.read + skip..).unwrap_or_default();
+        HashGroup::of(rows.iter().map(|row| row.hash64.to_native()))
     }
 
     fn close(self) -> Returned {

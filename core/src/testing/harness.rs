@@ -5,6 +5,7 @@ use std::fmt;
 
 use millstream_storage::io::{FileDone, FileOp};
 
+use crate::data::ahead::Ahead;
 use crate::data::key::Key;
 use crate::data::key_group::KeyGroupCount;
 use crate::data::record::Record;
@@ -194,7 +195,8 @@ impl<C: Chain> OperatorHarness<C> {
         if self.hash_of.is_some() {
             assert!(hashes.iter().all(|hash64| self.owns(*hash64)), "a row of another task");
         }
-        self.chain.prefetch(&hashes);
+        self.chain.prefetch(Ahead { near: &[], far: &hashes });
+        self.chain.prefetch(Ahead { near: &hashes, far: &[] });
         for row in rows {
             self.env.enter_row(&row);
             self.chain.on_row(

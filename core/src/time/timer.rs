@@ -245,10 +245,10 @@ impl TimerQueue {
         })
     }
 
-    /// Reads what the next calls for `slot` will read.
+    /// Asks for what the next calls for `slot` will read.
     #[inline]
-    pub fn touch(&self, slot: Slot) -> u64 {
-        self.keys.get(slot).map_or(0, |entry| u64::from(entry.late_advance))
+    pub fn prefetch(&self, slot: Slot) {
+        self.keys.prefetch(slot);
     }
 
     fn insert(&mut self, slot: Slot, hash64: u64, time_ms: i64) -> bool {

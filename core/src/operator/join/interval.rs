@@ -13,6 +13,7 @@
 //!
 //! Invariant: a pair is emitted exactly once, when its later-arriving record comes.
 
+use crate::data::ahead::Ahead;
 use crate::data::either::Either;
 use crate::data::key::Key;
 use crate::data::key_group::{HashRange, KeyGroupCount};
@@ -142,8 +143,8 @@ where
         Ok(())
     }
 
-    fn prefetch(&mut self, hashes: &[u64]) {
-        self.keys.prefetch(hashes);
+    fn prefetch(&mut self, ahead: Ahead<'_>) {
+        self.keys.prefetch(ahead);
     }
 
     fn on_row(

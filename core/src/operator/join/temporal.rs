@@ -14,6 +14,7 @@
 
 use std::marker::PhantomData;
 
+use crate::data::ahead::Ahead;
 use crate::data::either::Either;
 use crate::data::key::Key;
 use crate::data::key_group::{HashRange, KeyGroupCount};
@@ -208,8 +209,8 @@ where
         Ok(())
     }
 
-    fn prefetch(&mut self, hashes: &[u64]) {
-        self.keys.prefetch(hashes);
+    fn prefetch(&mut self, ahead: Ahead<'_>) {
+        self.keys.prefetch(ahead);
     }
 
     fn on_row(

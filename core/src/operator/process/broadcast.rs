@@ -5,6 +5,7 @@
 
 use std::marker::PhantomData;
 
+use crate::data::ahead::Ahead;
 use crate::data::either::Either;
 use crate::data::key::Key;
 use crate::data::row::Row;
@@ -198,8 +199,8 @@ where
     }
 
     #[inline]
-    fn prefetch(&mut self, hashes: &[u64]) {
-        KeyedTask::of(&mut self.task).prefetch(hashes);
+    fn prefetch(&mut self, ahead: Ahead<'_>) {
+        KeyedTask::of(&mut self.task).prefetch(ahead);
     }
 
     #[inline]

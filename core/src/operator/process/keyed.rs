@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use crate::data::ahead::Ahead;
 use crate::data::key::Key;
 use crate::data::row::Row;
 use crate::error::Error;
@@ -153,8 +154,8 @@ where
     }
 
     #[inline]
-    fn prefetch(&mut self, hashes: &[u64]) {
-        KeyedTask::of(&mut self.task).prefetch(hashes);
+    fn prefetch(&mut self, ahead: Ahead<'_>) {
+        KeyedTask::of(&mut self.task).prefetch(ahead);
     }
 
     #[inline]

@@ -5,6 +5,7 @@
 //! watermark ──► due timers of all keys, by time and hash, as far as the budget goes; the rest next
 //! ```
 
+use crate::data::ahead::Ahead;
 use crate::data::key::Key;
 use crate::error::Error;
 use crate::operator::process::context::{
@@ -67,8 +68,8 @@ impl<K: Key> KeyedTask<K> {
     }
 
     #[inline]
-    pub(super) fn prefetch(&self, hashes: &[u64]) {
-        self.keyed.prefetch(hashes);
+    pub(super) fn prefetch(&self, ahead: Ahead<'_>) {
+        self.keyed.prefetch(ahead);
     }
 
     pub(super) fn next_time_ms(&self) -> Option<i64> {

@@ -18,6 +18,7 @@
 //! for no other time.
 //! Not here: the cheap cases (`tumbling.rs`, `sliding.rs`).
 
+use crate::data::ahead::Ahead;
 use crate::data::key::Key;
 use crate::data::key_group::{HashRange, KeyGroupCount};
 use crate::data::row::Row;
@@ -407,8 +408,8 @@ where
         Ok(())
     }
 
-    fn prefetch(&mut self, hashes: &[u64]) {
-        self.keys.prefetch(hashes);
+    fn prefetch(&mut self, ahead: Ahead<'_>) {
+        self.keys.prefetch(ahead);
     }
 
     fn on_row(

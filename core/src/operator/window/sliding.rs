@@ -19,6 +19,7 @@
 //! Not here: windows that do not overlap (`tumbling.rs`), anything but the default trigger
 //! (`general.rs`).
 
+use crate::data::ahead::Ahead;
 use crate::data::key::Key;
 use crate::data::key_group::{HashRange, KeyGroupCount};
 use crate::data::row::Row;
@@ -309,8 +310,8 @@ where
     }
 
     #[inline]
-    fn prefetch(&mut self, hashes: &[u64]) {
-        self.keys.prefetch(hashes);
+    fn prefetch(&mut self, ahead: Ahead<'_>) {
+        self.keys.prefetch(ahead);
     }
 
     #[inline]

@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::data::ahead::Ahead;
 use crate::data::key::Key;
 use crate::data::key_group::{HashRange, KeyGroupCount};
 use crate::data::row::Row;
@@ -219,9 +220,9 @@ where
     }
 
     #[inline]
-    fn prefetch(&mut self, hashes: &[u64]) {
+    fn prefetch(&mut self, ahead: Ahead<'_>) {
         if let Some(open) = self.windows.get(self.last) {
-            open.table.prefetch(hashes);
+            open.table.prefetch(ahead);
         }
     }
 

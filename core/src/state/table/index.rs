@@ -25,7 +25,7 @@
 //! Invariant: entries of a segment are ascending, none lies before its home, no gap lies between an
 //! entry and its home, and the last position is a gap.
 
-use std::hint::black_box;
+use millstream_storage::prefetch::prefetch;
 
 use crate::data::key_group::HashRange;
 use crate::data::slot::Slot;
@@ -164,31 +164,25 @@ impl Index {
         segments.flat_map(|segment| segment.entries_from(0).map(Entry::slot))
     }
 
-    /// Reads the lines where the keys of up to `N` hashes are at home, and answers the slots found
-    /// there by tag: rarely another key's, or none although there is one.
+    /// Asks for the line in which the key of `hash64` is at home.
     #[inline]
-    pub(super) fn guess<const N: usize>(&self, hashes: &[u64]) -> [Option<Slot>; N] {
-        let mut places = [(0, 0, 0); N];
-        for (place, hash64) in places.iter_mut().zip(hashes) {
-            let (number, tag) = self.locate(*hash64);
-            *place = (number, self.segments[number].home(tag), tag);
+    pub(super) fn prefetch(&self, hash64: u64) {
+        let (segment, tag) = self.segment(hash64);
+        prefetch(&segment.lines[segment.home(tag)]);
+    }
+
+    /// The slot found by tag in the home line of `hash64`: rarely another key's, or none although
+    /// there is one.
+    #[inline]
+    pub(super) fn guess(&self, hash64: u64) -> Option<Slot> {
+        let (segment, tag) = self.segment(hash64);
+        let line = &segment.lines[segment.home(tag)];
+        let equal = line.equal(tag);
+        if equal == 0 {
+            return None;
         }
-        // First a loop so short that the processor has all of its loads under way at once.
-        let mut touched = 0;
-        for (number, home, _) in places.iter().take(hashes.len()) {
-            touched ^= self.segments[*number].lines[*home].tags[0];
-        }
-        black_box(touched);
-        let mut slots = [None; N];
-        for (slot, (number, home, tag)) in slots.iter_mut().zip(places).take(hashes.len()) {
-            let line = &self.segments[number].lines[home];
-            let equal = line.equal(tag);
-            if equal != 0 {
-                let entry = line.entry(equal.trailing_zeros() as usize % LINE);
-                *slot = (!entry.is_gap()).then(|| entry.slot());
-            }
-        }
-        slots
+        let entry = line.entry(equal.trailing_zeros() as usize % LINE);
+        (!entry.is_gap()).then(|| entry.slot())
     }
 
     #[inline]

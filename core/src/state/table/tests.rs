@@ -148,7 +148,7 @@ fn many_keys_split_segments() {
     }
     for group in keys.chunks(100) {
         let hashes: Vec<u64> = group.iter().map(|key| hashing.hash64(*key)).collect();
-        table.prefetch(&hashes);
+        table.prefetch(Ahead { near: &hashes, far: &hashes });
         for (key, hash64) in group.iter().zip(hashes) {
             *table.get_mut(hash64, key).expect("inserted above") += key;
         }
@@ -166,16 +166,16 @@ fn many_keys_split_segments() {
 #[test]
 fn prefetch_changes_nothing_and_finds_most_slots() {
     let mut table = KeyTable::new(HashRange::ALL);
-    table.prefetch(&[0, 1, u64::MAX]);
+    table.prefetch(Ahead { near: &[0, 1], far: &[0, 1, u64::MAX] });
     for key in 0..1_000_u32 {
         table.get_or_insert_with(Hashing::Uniform.hash64(key), key, || key);
     }
     let keys: Vec<u32> = (0..16).collect();
     let hashes: Vec<u64> = keys.iter().map(|key| Hashing::Uniform.hash64(*key)).collect();
-    let slots = table.prefetch_group(&hashes);
-    for (key, slot) in keys.iter().zip(slots) {
-        assert_eq!(table.find(Hashing::Uniform.hash64(*key), key), slot);
-    }
+    let mut slots = Vec::new();
+    table.prefetch_with(Ahead { near: &hashes, far: &hashes }, |slot| slots.push(slot));
+    let found = keys.iter().filter_map(|key| table.find(Hashing::Uniform.hash64(*key), key));
+    assert_eq!(slots, found.collect::<Vec<_>>());
 }
 
 #[test]
