@@ -28,7 +28,7 @@ use millstream_storage::prefetch::prefetch;
 /// Slots of a block.
 const BLOCK_LEN: usize = 16;
 
-/// Blocks on the heap: 4,096 slots, so that copying them when their vector grows takes microseconds.
+/// Blocks on the heap: 4,096 slots, so that copying them as their vector grows takes microseconds.
 const FEW_BLOCKS: usize = 256;
 
 /// Slots beside each other, so many that their size is a multiple of a cache line: a slot of up to
@@ -179,8 +179,8 @@ impl<K, V> KeyTable<K, V> {
         self.prefetch_with(ahead, |_| ());
     }
 
-    /// [`KeyTable::prefetch`] that tells the slots of the near keys, as far as tags tell, for asking
-    /// for what else is kept per slot.
+    /// [`KeyTable::prefetch`] that tells the slots of the near keys, as far as tags tell: what else is
+    /// kept per slot can be asked for too.
     #[inline]
     pub fn prefetch_with(&self, ahead: Ahead<'_>, mut on_slot: impl FnMut(Slot)) {
         for hash64 in ahead.far {
