@@ -179,8 +179,8 @@ impl<K, V> KeyTable<K, V> {
         self.prefetch_with(ahead, |_| ());
     }
 
-    /// [`KeyTable::prefetch`] that tells the slots of the near keys, as far as tags tell: what else is
-    /// kept per slot can be asked for too.
+    /// [`KeyTable::prefetch`] that tells the slots of the near keys, as far as tags tell: to ask
+    /// for what else is kept per slot.
     #[inline]
     pub fn prefetch_with(&self, ahead: Ahead<'_>, mut on_slot: impl FnMut(Slot)) {
         for hash64 in ahead.far {
