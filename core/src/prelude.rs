@@ -14,8 +14,8 @@ pub use crate::data::row::Row;
 pub use crate::error::{Error, Result};
 pub use crate::operator::process::{
     BroadcastContext, BroadcastProcessFunction, CoProcessFunction, FiredTimer,
-    KeyedBroadcastProcessFunction, KeyedContext, OpenContext, ProcessContext, ProcessFunction,
-    UnkeyedCoProcessFunction, UnkeyedProcessFunction,
+    KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction,
+    OpenContext, ProcessContext, ProcessFunction,
 };
 pub use crate::operator::side_output::{DeadLetter, OnError, OutputTag, skip_to};
 pub use crate::operator::window::{

@@ -19,7 +19,7 @@ use crate::graph::Partitioner;
 use crate::operator::Operator;
 use crate::operator::chain::Chain;
 use crate::operator::pass::Pass;
-use crate::operator::process::{Process, UnkeyedProcessFunction};
+use crate::operator::process::{Process, ProcessFunction};
 use crate::operator::sink::Sink;
 use crate::operator::stateless::{Filter, FlatMap, Inspect, KeyBy, Map, PartitionBy};
 use crate::operator::watermark::AssignWatermarks;
@@ -106,7 +106,7 @@ pub trait AnyStream<'j>: Sized {
         function: P,
     ) -> Behind<'j, Self, Process<Self::Out, P>>
     where
-        P: UnkeyedProcessFunction<Self::Out>,
+        P: ProcessFunction<Self::Out>,
     {
         self.into_stream().then("process", Some(name.into()), Process::new(function))
     }

@@ -20,7 +20,7 @@ use crate::operator::join::LateSides;
 use crate::operator::pass::Pass;
 use crate::operator::process::{
     BroadcastProcess, BroadcastProcessFunction, CoProcess, CoProcessFunction,
-    KeyedBroadcastProcess, KeyedBroadcastProcessFunction, KeyedCoProcess, UnkeyedCoProcessFunction,
+    KeyedBroadcastProcess, KeyedBroadcastProcessFunction, KeyedCoProcess, KeyedCoProcessFunction,
 };
 
 /// The stream behind two connected ones.
@@ -81,7 +81,7 @@ impl<'j, A: Record, B: Record> ConnectedStreams<'j, A, B> {
         function: P,
     ) -> PairThen<'j, A, B, CoProcess<A, B, P>>
     where
-        P: UnkeyedCoProcessFunction<A, B>,
+        P: CoProcessFunction<A, B>,
     {
         self.begin(false).then("process", Some(name.into()), CoProcess::new(function))
     }
@@ -128,7 +128,7 @@ where
         function: P,
     ) -> PairThen<'j, A, B, KeyedCoProcess<K, A, B, SA, SB, P>>
     where
-        P: CoProcessFunction<K, A, B>,
+        P: KeyedCoProcessFunction<K, A, B>,
     {
         let operator = KeyedCoProcess::new(self.keys.0, self.keys.1, function);
         self.streams.begin(true).then("process", Some(name.into()), operator)

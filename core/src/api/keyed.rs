@@ -20,7 +20,7 @@ use crate::graph::Partitioner;
 use crate::operator::Operator;
 use crate::operator::aggregate::{KeyedAggregate, KeyedReduce};
 use crate::operator::chain::Chain;
-use crate::operator::process::{KeyedProcess, ProcessFunction};
+use crate::operator::process::{KeyedProcess, KeyedProcessFunction};
 use crate::state::aggregate::AggregateFunction;
 
 /// A stream grouped by keys `K`, which `F` makes.
@@ -77,7 +77,7 @@ where
         function: P,
     ) -> Appended<'j, H, C, KeyedProcess<K, C::Out, F, P>>
     where
-        P: ProcessFunction<K, C::Out>,
+        P: KeyedProcessFunction<K, C::Out>,
     {
         self.stream.then("process", Some(name.into()), KeyedProcess::new(self.key, function))
     }

@@ -9,8 +9,8 @@ use crate::data::row::Row;
 use crate::error::Error;
 use crate::graph::{ExplainFormat, Facts};
 use crate::operator::process::{
-    BroadcastContext, CoProcessFunction, KeyedBroadcastProcessFunction, KeyedContext, OpenContext,
-    ProcessFunction,
+    BroadcastContext, KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext,
+    KeyedProcessFunction, OpenContext,
 };
 use crate::operator::side_output::OutputTag;
 use crate::operator::sink::Nothing;
@@ -209,7 +209,7 @@ struct Tell {
     seen: ValueState<u64>,
 }
 
-impl ProcessFunction<u64, u64> for Tell {
+impl KeyedProcessFunction<u64, u64> for Tell {
     type Out = String;
 
     fn open(&mut self, ctx: &mut OpenContext<'_>) {
@@ -225,7 +225,7 @@ impl ProcessFunction<u64, u64> for Tell {
     }
 }
 
-impl CoProcessFunction<u64, u64, String> for Tell {
+impl KeyedCoProcessFunction<u64, u64, String> for Tell {
     type Out = String;
 
     fn process_left(

@@ -1,11 +1,11 @@
-//! Functions of a user's own with state and timers: [`ProcessFunction`] and its relatives.
+//! Functions of a user's own with state and timers: [`KeyedProcessFunction`] and its relatives.
 //!
 //! | function | inputs | state and timers per key | operator |
 //! |---|---|---|---|
-//! | [`ProcessFunction`] | one, keyed | yes | [`KeyedProcess`] |
-//! | [`UnkeyedProcessFunction`] | one | no | [`Process`] |
-//! | [`CoProcessFunction`] | two, both keyed alike | yes | [`KeyedCoProcess`] |
-//! | [`UnkeyedCoProcessFunction`] | two | no | [`CoProcess`] |
+//! | [`KeyedProcessFunction`] | one, keyed | yes | [`KeyedProcess`] |
+//! | [`ProcessFunction`] | one | no | [`Process`] |
+//! | [`KeyedCoProcessFunction`] | two, both keyed alike | yes | [`KeyedCoProcess`] |
+//! | [`CoProcessFunction`] | two | no | [`CoProcess`] |
 //! | [`KeyedBroadcastProcessFunction`] | keyed and broadcast | yes | [`KeyedBroadcastProcess`] |
 //! | [`BroadcastProcessFunction`] | one and broadcast | no | [`BroadcastProcess`] |
 //!
@@ -31,8 +31,8 @@ pub use broadcast::{
     BroadcastContext, BroadcastProcess, BroadcastProcessFunction, KeyedBroadcastProcess,
     KeyedBroadcastProcessFunction,
 };
-pub use co::{CoProcess, CoProcessFunction, KeyedCoProcess, UnkeyedCoProcessFunction};
+pub use co::{CoProcess, CoProcessFunction, KeyedCoProcess, KeyedCoProcessFunction};
 pub use context::{FiredTimer, KeyedContext, ProcessContext};
-pub use keyed::{KeyedProcess, ProcessFunction};
+pub use keyed::{KeyedProcess, KeyedProcessFunction};
 pub use open::OpenContext;
-pub use unkeyed::{Process, UnkeyedProcessFunction};
+pub use unkeyed::{Process, ProcessFunction};

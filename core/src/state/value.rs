@@ -181,7 +181,7 @@ impl<V: Record> Column for ValueColumn<V> {
 ///     count: ValueState<u64>,
 /// }
 ///
-/// impl ProcessFunction<u64, f64> for CountPerCard {
+/// impl KeyedProcessFunction<u64, f64> for CountPerCard {
 ///     type Out = u64;
 ///
 ///     fn open(&mut self, ctx: &mut OpenContext<'_>) {

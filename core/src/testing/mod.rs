@@ -19,7 +19,7 @@
 //!     last_ms: ValueState<i64>,
 //! }
 //!
-//! impl ProcessFunction<String, String> for Silence {
+//! impl KeyedProcessFunction<String, String> for Silence {
 //!     type Out = String;
 //!
 //!     fn open(&mut self, ctx: &mut OpenContext<'_>) {

@@ -121,7 +121,7 @@ fn rolling_aggregations_pass() {
 #[derive(Clone)]
 struct Echo;
 
-impl ProcessFunction<u8, u8> for Echo {
+impl KeyedProcessFunction<u8, u8> for Echo {
     type Out = i64;
 
     fn process(&mut self, value: u8, ctx: &mut KeyedContext<'_, u8>, _: &mut impl Output<i64>) {

@@ -27,7 +27,7 @@ use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 ///     limit: ValueState<u64>,
 /// }
 ///
-/// impl CoProcessFunction<u32, (u32, u64), u64> for WithLimit {
+/// impl KeyedCoProcessFunction<u32, (u32, u64), u64> for WithLimit {
 ///     type Out = (u32, u64, u64);
 ///
 ///     fn open(&mut self, ctx: &mut OpenContext<'_>) {
@@ -54,7 +54,7 @@ use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 ///     }
 /// }
 /// ```
-pub trait CoProcessFunction<K: Key, A, B>: Clone + Send + 'static {
+pub trait KeyedCoProcessFunction<K: Key, A, B>: Clone + Send + 'static {
     /// What comes out.
     type Out: 'static;
 
@@ -87,7 +87,7 @@ pub trait CoProcessFunction<K: Key, A, B>: Clone + Send + 'static {
     }
 }
 
-/// A [`CoProcessFunction`] as an operator.
+/// A [`KeyedCoProcessFunction`] as an operator.
 pub struct KeyedCoProcess<K, A, B, SA, SB, F> {
     left_key_of: SA,
     right_key_of: SB,
@@ -115,7 +115,7 @@ impl<K, A, B, SA: Clone, SB: Clone, F: Clone> Clone for KeyedCoProcess<K, A, B, 
     }
 }
 
-impl<K: Key, A, B, F: CoProcessFunction<K, A, B>> FiringFunction<K, TwoInputs<A, B>> for F {
+impl<K: Key, A, B, F: KeyedCoProcessFunction<K, A, B>> FiringFunction<K, TwoInputs<A, B>> for F {
     type Out = F::Out;
 
     fn fire(
@@ -135,7 +135,7 @@ where
     B: 'static,
     SA: Fn(&A) -> K + 'static,
     SB: Fn(&B) -> K + 'static,
-    F: CoProcessFunction<K, A, B>,
+    F: KeyedCoProcessFunction<K, A, B>,
 {
     type In = Either<A, B>;
     type Out = F::Out;
@@ -227,7 +227,7 @@ where
 
 /// A function over two streams, with side outputs and, if it declares any, lists that belong to no
 /// key.
-pub trait UnkeyedCoProcessFunction<A, B>: Clone + Send + 'static {
+pub trait CoProcessFunction<A, B>: Clone + Send + 'static {
     /// What comes out.
     type Out: 'static;
 
@@ -251,7 +251,7 @@ pub trait UnkeyedCoProcessFunction<A, B>: Clone + Send + 'static {
     );
 }
 
-/// An [`UnkeyedCoProcessFunction`] as an operator.
+/// A [`CoProcessFunction`] as an operator.
 pub struct CoProcess<A, B, F> {
     function: F,
     /// From `open` on.
@@ -277,7 +277,7 @@ impl<A, B, F> Operator for CoProcess<A, B, F>
 where
     A: 'static,
     B: 'static,
-    F: UnkeyedCoProcessFunction<A, B>,
+    F: CoProcessFunction<A, B>,
 {
     type In = Either<A, B>;
     type Out = F::Out;

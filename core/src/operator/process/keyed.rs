@@ -1,4 +1,4 @@
-//! [`ProcessFunction`] and its operator.
+//! [`KeyedProcessFunction`] and its operator.
 
 use std::marker::PhantomData;
 
@@ -26,7 +26,7 @@ use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 ///     ends_ms: ValueState<i64>,
 /// }
 ///
-/// impl ProcessFunction<String, ()> for CountPerSession {
+/// impl KeyedProcessFunction<String, ()> for CountPerSession {
 ///     type Out = (String, u64);
 ///
 ///     fn open(&mut self, ctx: &mut OpenContext<'_>) {
@@ -62,7 +62,7 @@ use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 ///     }
 /// }
 /// ```
-pub trait ProcessFunction<K: Key, In>: Clone + Send + 'static {
+pub trait KeyedProcessFunction<K: Key, In>: Clone + Send + 'static {
     /// What comes out.
     type Out: 'static;
 
@@ -87,7 +87,7 @@ pub trait ProcessFunction<K: Key, In>: Clone + Send + 'static {
     }
 }
 
-/// A [`ProcessFunction`] as an operator.
+/// A [`KeyedProcessFunction`] as an operator.
 pub struct KeyedProcess<K, In, S, F> {
     key_of: S,
     function: F,
@@ -119,7 +119,7 @@ impl<K, In, S: Clone, F: Clone> Clone for KeyedProcess<K, In, S, F> {
     }
 }
 
-impl<K: Key, In, F: ProcessFunction<K, In>> FiringFunction<K, OneInput<In>> for F {
+impl<K: Key, In, F: KeyedProcessFunction<K, In>> FiringFunction<K, OneInput<In>> for F {
     type Out = F::Out;
 
     fn fire(
@@ -137,7 +137,7 @@ where
     K: Key,
     In: 'static,
     S: Fn(&In) -> K + 'static,
-    F: ProcessFunction<K, In>,
+    F: KeyedProcessFunction<K, In>,
 {
     type In = In;
     type Out = F::Out;

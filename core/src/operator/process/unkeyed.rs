@@ -1,4 +1,4 @@
-//! [`UnkeyedProcessFunction`], its operator, and where functions without keys run.
+//! [`ProcessFunction`], its operator, and where functions without keys run.
 
 use std::marker::PhantomData;
 
@@ -23,7 +23,7 @@ use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 /// #[derive(Clone)]
 /// struct Split;
 ///
-/// impl UnkeyedProcessFunction<u64> for Split {
+/// impl ProcessFunction<u64> for Split {
 ///     type Out = u64;
 ///
 ///     fn process(
@@ -36,7 +36,7 @@ use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 ///     }
 /// }
 /// ```
-pub trait UnkeyedProcessFunction<In>: Clone + Send + 'static {
+pub trait ProcessFunction<In>: Clone + Send + 'static {
     /// What comes out.
     type Out: 'static;
 
@@ -107,7 +107,7 @@ impl UnkeyedTask {
     }
 }
 
-/// An [`UnkeyedProcessFunction`] as an operator.
+/// A [`ProcessFunction`] as an operator.
 pub struct Process<In, F> {
     function: F,
     /// From `open` on.
@@ -131,7 +131,7 @@ impl<In, F: Clone> Clone for Process<In, F> {
     }
 }
 
-impl<In: 'static, F: UnkeyedProcessFunction<In>> Operator for Process<In, F> {
+impl<In: 'static, F: ProcessFunction<In>> Operator for Process<In, F> {
     type In = In;
     type Out = F::Out;
 

@@ -22,7 +22,7 @@ struct Settle {
 
 const UNPAID: OutputTag<u32> = OutputTag::new("unpaid");
 
-impl CoProcessFunction<u8, (u8, u32), (u8, u32)> for Settle {
+impl KeyedCoProcessFunction<u8, (u8, u32), (u8, u32)> for Settle {
     type Out = (u32, u32);
 
     fn open(&mut self, ctx: &mut OpenContext<'_>) {
@@ -252,7 +252,7 @@ struct Threes {
     held: OperatorList<u32>,
 }
 
-impl UnkeyedProcessFunction<u32> for Threes {
+impl ProcessFunction<u32> for Threes {
     type Out = Vec<u32>;
 
     fn open(&mut self, ctx: &mut OpenContext<'_>) {
@@ -307,7 +307,7 @@ struct Larger {
     last: OperatorList<(u32, u32)>,
 }
 
-impl UnkeyedCoProcessFunction<u32, u32> for Larger {
+impl CoProcessFunction<u32, u32> for Larger {
     type Out = u32;
 
     fn open(&mut self, ctx: &mut OpenContext<'_>) {
@@ -353,7 +353,7 @@ fn two_inputs_without_keys() {
 #[derive(Clone)]
 struct Declares(fn(&mut OpenContext<'_>));
 
-impl ProcessFunction<u8, u8> for Declares {
+impl KeyedProcessFunction<u8, u8> for Declares {
     type Out = u8;
 
     fn open(&mut self, ctx: &mut OpenContext<'_>) {
@@ -363,7 +363,7 @@ impl ProcessFunction<u8, u8> for Declares {
     fn process(&mut self, _: u8, _: &mut KeyedContext<'_, u8>, _: &mut impl Output<u8>) {}
 }
 
-impl UnkeyedProcessFunction<u8> for Declares {
+impl ProcessFunction<u8> for Declares {
     type Out = u8;
 
     fn open(&mut self, ctx: &mut OpenContext<'_>) {
@@ -413,7 +413,7 @@ struct CountWithTtl {
     map: MapState<u32, u32>,
 }
 
-impl ProcessFunction<u32, u32> for CountWithTtl {
+impl KeyedProcessFunction<u32, u32> for CountWithTtl {
     type Out = u32;
 
     fn open(&mut self, ctx: &mut OpenContext<'_>) {
@@ -467,7 +467,7 @@ fn a_key_that_keeps_nothing_is_forgotten() {
         value: ValueState<u8>,
     }
 
-    impl ProcessFunction<u8, u8> for Once {
+    impl KeyedProcessFunction<u8, u8> for Once {
         type Out = u8;
 
         fn open(&mut self, ctx: &mut OpenContext<'_>) {
@@ -499,7 +499,7 @@ fn a_key_that_keeps_nothing_is_forgotten() {
 #[derive(Clone)]
 struct Times;
 
-impl UnkeyedProcessFunction<i64> for Times {
+impl ProcessFunction<i64> for Times {
     type Out = i64;
 
     fn process(&mut self, _: i64, ctx: &mut ProcessContext<'_>, out: &mut impl Output<i64>) {

@@ -148,7 +148,7 @@ pub(super) fn acts_of_timer(timer: FiredTimer) -> Vec<Act> {
     acts
 }
 
-impl ProcessFunction<u8, Order> for Interpreter {
+impl KeyedProcessFunction<u8, Order> for Interpreter {
     type Out = String;
 
     fn open(&mut self, ctx: &mut OpenContext<'_>) {
