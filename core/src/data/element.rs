@@ -16,6 +16,13 @@ pub struct CheckpointId(pub u64);
 pub enum Element {
     /// Rows.
     Batch(Batch),
+    /// What stands between them.
+    Control(Control),
+}
+
+/// What a channel carries beside rows, in its place among them. It needs no credit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
     /// No row at or before this event time (ms) is still expected in this channel.
     Watermark(i64),
     /// Ends one epoch and begins the next.

@@ -16,7 +16,7 @@ use std::fmt;
 
 use millstream_storage::arena::{Buffer, Slab};
 
-use crate::data::element::{Batch, CheckpointId, Element};
+use crate::data::element::{Batch, Control, Element};
 use crate::data::frame::Frame;
 use crate::data::record::{Overflow, Record};
 use crate::data::row::Row;
@@ -60,19 +60,6 @@ pub struct Outbox {
 enum Queued<T> {
     Batch(Vec<Row<T>>),
     Control(Control),
-}
-
-/// A control element, in the form that both local and remote channels can be given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Control {
-    /// See [`Element::Watermark`].
-    Watermark(i64),
-    /// See [`Element::Barrier`].
-    Barrier(CheckpointId),
-    /// See [`Element::Idle`].
-    Idle,
-    /// See [`Element::EndOfStream`].
-    EndOfStream,
 }
 
 /// The sending end of one channel.
@@ -263,20 +250,9 @@ impl<T: Record> Channel<T> {
     fn send_control(&self, control: Control, outbox: &mut Outbox) {
         let channel = self.plan.channel;
         if self.is_local {
-            let element = match control {
-                Control::Watermark(watermark_ms) => Element::Watermark(watermark_ms),
-                Control::Barrier(checkpoint) => Element::Barrier(checkpoint),
-                Control::Idle => Element::Idle,
-                Control::EndOfStream => Element::EndOfStream,
-            };
-            outbox.local.push((channel, element));
+            outbox.local.push((channel, Element::Control(control)));
         } else {
-            let descriptor = match control {
-                Control::Watermark(watermark_ms) => Descriptor::Watermark { channel, watermark_ms },
-                Control::Barrier(checkpoint) => Descriptor::Barrier { channel, checkpoint },
-                Control::Idle => Descriptor::Idle { channel },
-                Control::EndOfStream => Descriptor::EndOfStream { channel },
-            };
+            let descriptor = Descriptor::Control { channel, control };
             outbox.remote.push((self.plan.peer_shard, descriptor));
         }
     }

@@ -2,7 +2,7 @@
 
 use millstream_storage::arena::Buffer;
 
-use crate::data::element::CheckpointId;
+use crate::data::element::Control;
 use crate::data::frame::Frame;
 use crate::graph::plan::ChannelId;
 
@@ -23,29 +23,12 @@ pub enum Descriptor {
         /// The buffer.
         buffer: Buffer,
     },
-    /// See [`crate::data::element::Element::Watermark`].
-    Watermark {
+    /// A control element of a channel.
+    Control {
         /// Where it belongs.
         channel: ChannelId,
-        /// Event time, ms.
-        watermark_ms: i64,
-    },
-    /// See [`crate::data::element::Element::Barrier`].
-    Barrier {
-        /// Where it belongs.
-        channel: ChannelId,
-        /// The checkpoint that it cuts.
-        checkpoint: CheckpointId,
-    },
-    /// See [`crate::data::element::Element::Idle`].
-    Idle {
-        /// Where it belongs.
-        channel: ChannelId,
-    },
-    /// See [`crate::data::element::Element::EndOfStream`].
-    EndOfStream {
-        /// Where it belongs.
-        channel: ChannelId,
+        /// Which.
+        control: Control,
     },
     /// How far a source has come on the sending shard, for watermark alignment.
     SourceWatermark {
@@ -63,10 +46,7 @@ impl Descriptor {
             Self::SourceWatermark { .. } => None,
             Self::Frame { channel, .. }
             | Self::Credit { channel, .. }
-            | Self::Watermark { channel, .. }
-            | Self::Barrier { channel, .. }
-            | Self::Idle { channel }
-            | Self::EndOfStream { channel } => Some(*channel),
+            | Self::Control { channel, .. } => Some(*channel),
         }
     }
 }

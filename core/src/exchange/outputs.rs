@@ -1,10 +1,11 @@
 //! Everything that leaves one task by one output: the edges to its consumers.
 
+use crate::data::element::Control;
 use crate::data::key_group::KeyGroupCount;
 use crate::data::record::Record;
 use crate::data::row::Row;
 use crate::error::Error;
-use crate::exchange::channel::{Channel, Control, Outbox, Returned};
+use crate::exchange::channel::{Channel, Outbox, Returned};
 use crate::exchange::router::Router;
 use crate::graph::plan::{ChannelId, OutputPlan};
 

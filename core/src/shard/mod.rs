@@ -403,15 +403,8 @@ impl Shard {
             Descriptor::Frame { channel, frame } => {
                 self.deliver_element(channel, Element::Batch(Batch::Frame(frame)));
             }
-            Descriptor::Watermark { channel, watermark_ms } => {
-                self.deliver_element(channel, Element::Watermark(watermark_ms));
-            }
-            Descriptor::Barrier { channel, checkpoint } => {
-                self.deliver_element(channel, Element::Barrier(checkpoint));
-            }
-            Descriptor::Idle { channel } => self.deliver_element(channel, Element::Idle),
-            Descriptor::EndOfStream { channel } => {
-                self.deliver_element(channel, Element::EndOfStream);
+            Descriptor::Control { channel, control } => {
+                self.deliver_element(channel, Element::Control(control));
             }
             Descriptor::Credit { channel, buffer } => {
                 self.deliver_returned(channel, Returned::Buffer(buffer));

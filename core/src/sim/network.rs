@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::data::element::Control;
 use crate::exchange::descriptor::Descriptor;
 use crate::graph::plan::ChannelId;
 use crate::limits::CHANNEL_CREDIT_FRAMES;
@@ -144,14 +145,13 @@ fn check(referee: &mut BTreeMap<ChannelId, Referee>, descriptor: &Descriptor) ->
             referee.in_flight += 1;
             assert!(referee.in_flight <= CHANNEL_CREDIT_FRAMES, "{channel:?}: beyond its credits");
         }
-        Descriptor::Watermark { watermark_ms, .. } => {
+        Descriptor::Control { control: Control::Watermark(watermark_ms), .. } => {
             assert!(referee.watermark_ms < *watermark_ms, "{channel:?}: the watermark fell");
             referee.watermark_ms = *watermark_ms;
         }
-        Descriptor::EndOfStream { .. } => referee.has_ended = true,
-        Descriptor::Credit { .. }
-        | Descriptor::Barrier { .. }
-        | Descriptor::Idle { .. }
+        Descriptor::Control { control: Control::EndOfStream, .. } => referee.has_ended = true,
+        Descriptor::Control { .. }
+        | Descriptor::Credit { .. }
         | Descriptor::SourceWatermark { .. } => {}
     }
     (channel, false)

@@ -12,10 +12,10 @@
 use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
 
-use crate::data::element::{CheckpointId, Element};
+use crate::data::element::{CheckpointId, Control, Element};
 use crate::data::row::{MAX_WATERMARK, NO_EVENT_TIME};
 use crate::error::Error;
-use crate::exchange::channel::{Control, Outbox, Returned};
+use crate::exchange::channel::{Outbox, Returned};
 use crate::graph::plan::{ChannelId, TaskPlan};
 use crate::operator::env::TaskPlace;
 use crate::operator::{Chain, Progress, TaskEnv};

@@ -12,7 +12,7 @@ use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
 
 use crate::data::ahead::{Ahead, HashGroup};
-use crate::data::element::{CheckpointId, Element};
+use crate::data::element::{CheckpointId, Control, Element};
 use crate::error::Error;
 use crate::exchange::channel::Returned;
 use crate::graph::plan::{ChannelPlan, TaskPlan};
@@ -134,20 +134,22 @@ impl<D: Decoder> ChannelFeed<D> {
                 channel.open = Some(self.decoder.open(channel.input, batch));
                 None
             }
-            Element::Watermark(watermark_ms) => self.combiner.on_watermark(index, watermark_ms),
-            Element::Idle => {
+            Element::Control(Control::Watermark(watermark_ms)) => {
+                self.combiner.on_watermark(index, watermark_ms)
+            }
+            Element::Control(Control::Idle) => {
                 let raised = self.combiner.on_idle(index);
                 if self.combiner.is_idle() {
                     self.due.push_back(Fed::Idle);
                 }
                 raised
             }
-            Element::Barrier(checkpoint) => {
+            Element::Control(Control::Barrier(checkpoint)) => {
                 let alignment = self.aligner.on_barrier(index, checkpoint);
                 self.on_alignment(alignment);
                 None
             }
-            Element::EndOfStream => {
+            Element::Control(Control::EndOfStream) => {
                 let alignment = self.aligner.on_end(index);
                 self.on_alignment(alignment);
                 self.open_count -= 1;

@@ -1,9 +1,10 @@
 //! Where a chain's rows go: the end of a task's main output, and its side outputs.
 
+use crate::data::element::Control;
 use crate::data::record::Record;
 use crate::data::row::Row;
 use crate::error::Error;
-use crate::exchange::channel::{Control, Outbox, Returned};
+use crate::exchange::channel::{Outbox, Returned};
 use crate::exchange::outputs::Outputs;
 use crate::graph::plan::{ChannelId, TaskPlan};
 use crate::operator::side_output::OutputTag;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
+use crate::data::element::CheckpointId;
 use crate::data::row::Origin;
 use crate::limits::FRAME_BYTES;
 
@@ -40,10 +41,7 @@ fn receive<T: Record>(outbox: &mut Outbox, seen: &mut Vec<Seen<T>>, held: &mut V
                 held.push_back(Returned::Rows(rows));
             }
             Element::Batch(Batch::Frame(_)) => panic!("a frame within a shard"),
-            Element::Watermark(ms) => seen.push(Seen::Control(Control::Watermark(ms))),
-            Element::Barrier(id) => seen.push(Seen::Control(Control::Barrier(id))),
-            Element::Idle => seen.push(Seen::Control(Control::Idle)),
-            Element::EndOfStream => seen.push(Seen::Control(Control::EndOfStream)),
+            Element::Control(control) => seen.push(Seen::Control(control)),
         }
     }
     for (_, descriptor) in outbox.remote.drain(..) {
@@ -52,14 +50,7 @@ fn receive<T: Record>(outbox: &mut Outbox, seen: &mut Vec<Seen<T>>, held: &mut V
                 seen.extend(frame.rows::<T>().iter().map(|row| Seen::Row(row.to_row().value)));
                 held.push_back(Returned::Buffer(frame.into_buffer()));
             }
-            Descriptor::Watermark { watermark_ms, .. } => {
-                seen.push(Seen::Control(Control::Watermark(watermark_ms)));
-            }
-            Descriptor::Barrier { checkpoint, .. } => {
-                seen.push(Seen::Control(Control::Barrier(checkpoint)));
-            }
-            Descriptor::Idle { .. } => seen.push(Seen::Control(Control::Idle)),
-            Descriptor::EndOfStream { .. } => seen.push(Seen::Control(Control::EndOfStream)),
+            Descriptor::Control { control, .. } => seen.push(Seen::Control(control)),
             other => panic!("a channel does not send {other:?}"),
         }
     }
