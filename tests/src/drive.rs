@@ -64,7 +64,7 @@ impl<O: Operator + Clone> Drive<O> {
 
     /// Reads the side output `tag` from now on.
     pub fn with_side_output<T: 'static>(self, tag: OutputTag<T>) -> Self {
-        self.env.side_outputs.borrow_mut().register(tag);
+        self.env.side_outputs.borrow_mut().register(0, tag);
         self
     }
 
@@ -144,7 +144,9 @@ impl<O: Operator + Clone> Drive<O> {
 
     /// Takes the rows put into a side output.
     pub fn side_output<T: 'static>(&self, tag: OutputTag<T>) -> Vec<Row<T>> {
-        self.env.side_outputs.borrow_mut().rows(tag).map(std::mem::take).unwrap_or_default()
+        let mut sides = self.env.side_outputs.borrow_mut();
+        let rows = sides.rows(0, tag).expect("read with the type that it was registered with");
+        rows.map(std::mem::take).unwrap_or_default()
     }
 
     /// Rows counted as late.

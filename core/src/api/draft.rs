@@ -19,15 +19,17 @@ use crate::operator::side_output::OutputTag;
 use crate::operator::sink::Nothing;
 use crate::operator::{Operator, TaskEnv};
 use crate::shard::program::TaskFactory;
-use crate::task::end::{End, NoOutput, SideEnd, side_end};
+use crate::task::end::{End, NoOutput, SideEnd, SideOf, side_end};
+use crate::task::feed::SOURCE_STAGE;
 use crate::task::{ChainTask, Task};
 
 /// Makes the end of one side output of a task.
-type SideFactory = Arc<dyn Fn(&TaskPlan, &TaskEnv) -> Box<dyn SideEnd> + Send + Sync>;
+type SideFactory = Arc<dyn Fn(&TaskPlan, SideOf, &TaskEnv) -> Box<dyn SideEnd> + Send + Sync>;
 
-/// Makes a task of a chain, given what its operators are called.
+/// Makes a task of a chain, given what its operators are called and which side outputs of which of
+/// them are read.
 type ChainFactory =
-    Arc<dyn Fn(TaskPlan, Vec<Label>, &[SideFactory]) -> Box<dyn Task> + Send + Sync>;
+    Arc<dyn Fn(TaskPlan, Vec<Label>, &[(u16, SideFactory)]) -> Box<dyn Task> + Send + Sync>;
 
 /// The job so far.
 pub(crate) struct Draft {
@@ -42,8 +44,8 @@ pub(crate) struct Draft {
 #[derive(Default)]
 struct Parts {
     factory: Option<ChainFactory>,
-    /// One for every tag that is read.
-    sides: Vec<(&'static str, SideFactory)>,
+    /// One for every tag of an operator that is read.
+    sides: Vec<(NodeId, &'static str, SideFactory)>,
 }
 
 /// An edge whose reader has not begun yet.
@@ -103,7 +105,7 @@ impl Draft {
         C: Chain<In = H::Out, Out: Record> + Clone + Send,
     {
         let end = |plan: &TaskPlan| {
-            let main = plan.outputs.iter().filter(|output| output.tag.is_none());
+            let main = plan.outputs.iter().filter(|output| output.side.is_none());
             Outputs::<C::Out>::new(main, plan.task_index, plan.key_group_count)
         };
         self.finish(id, ChainEnd::Edges, factory(head, chain, end));
@@ -129,8 +131,9 @@ impl Draft {
     pub(crate) fn read_side_output<T: Record>(&mut self, from: NodeId, tag: OutputTag<T>) {
         let chain = self.graph.node(from).chain;
         let sides = &mut self.parts[usize::from(chain.0)].sides;
-        if sides.iter().all(|(name, _)| *name != tag.name()) {
-            sides.push((tag.name(), Arc::new(move |plan, env| side_end(plan, tag, env))));
+        if sides.iter().all(|(node, name, _)| (*node, *name) != (from, tag.name())) {
+            let make: SideFactory = Arc::new(move |plan, of, env| side_end(plan, of, tag, env));
+            sides.push((from, tag.name(), make));
         }
     }
 
@@ -143,7 +146,9 @@ impl Draft {
     fn task_factory(&self, id: ChainId) -> TaskFactory {
         let parts = &self.parts[usize::from(id.0)];
         let factory = parts.factory.clone().expect("checked: the chain is not dangling");
-        let sides: Vec<SideFactory> = parts.sides.iter().map(|(_, side)| side.clone()).collect();
+        let sides = parts.sides.iter();
+        let sides: Vec<(u16, SideFactory)> =
+            sides.map(|(node, _, side)| (self.graph.index_in_chain(*node), side.clone())).collect();
         let nodes = self.graph.chain(id).nodes.iter().map(|node| self.graph.node(*node));
         let labels: Vec<Label> = nodes
             .map(|node| Label { name: node.name.clone(), uid: node.uid().to_string() })
@@ -167,12 +172,19 @@ where
     let prototype = Mutex::new((head, chain));
     Arc::new(move |plan, labels, sides| {
         let (head, mut chain) = prototype.lock().expect("cloning does not panic").clone();
+        let node_count = labels.len();
         let mut labels = labels.into_iter();
         let feed = head.feed(&plan, &mut labels);
+        // A source or a view is a node, but no stage.
+        let head_count = (node_count - labels.len()) as u16;
         chain.label(&mut labels);
         let end = end(&plan);
         let sides = |plan: &TaskPlan, env: &TaskEnv| {
-            sides.iter().map(|side| side(plan, env)).collect::<Vec<_>>()
+            let make = |(node_index, make): &(u16, SideFactory)| {
+                let stage_index = node_index.checked_sub(head_count).unwrap_or(SOURCE_STAGE);
+                make(plan, SideOf { node_index: *node_index, stage_index }, env)
+            };
+            sides.iter().map(make).collect::<Vec<_>>()
         };
         Box::new(ChainTask::new(plan, feed, chain, end, sides))
     })

@@ -20,7 +20,7 @@ use crate::api::head::SourceHead;
 use crate::api::shared::SharedStream;
 use crate::api::stream::{Place, Stream};
 use crate::data::record::Record;
-use crate::graph::{Facts, NodeId, NodeKind, Partitioner};
+use crate::graph::{Facts, NodeId, NodeKind, Partitioner, SideOutputFacts};
 use crate::operator::pass::Pass;
 use crate::operator::side_output::OutputTag;
 use crate::operator::source::Source;
@@ -42,8 +42,11 @@ impl Job {
         name: impl Into<String>,
         source: S,
     ) -> Stream<'_, SourceHead<S>, Pass<S::Out>> {
-        let facts =
-            Facts { problems: source.problems(), ..Facts::default() }.detailed(source.describe());
+        let facts = Facts {
+            problems: source.problems(),
+            side_outputs: SideOutputFacts::Only(source.side_outputs()),
+            ..Facts::default().detailed(source.describe())
+        };
         let mut draft = self.draft_mut();
         let id = draft.begin_chain(&[]);
         draft.graph.add_node(id, NodeKind::Source, "source", Some(name.into()), facts);

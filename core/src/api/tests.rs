@@ -190,6 +190,53 @@ fn side_outputs() {
     );
 }
 
+/// Puts what it takes aside in another type, and hands it on.
+#[derive(Clone)]
+struct Note<T>(OutputTag<T>, fn(u64) -> T);
+
+impl<T: 'static> Operator for Note<T> {
+    type In = u64;
+    type Out = u64;
+
+    fn on_row(&mut self, row: Row<u64>, ctx: &OperatorContext<'_>, out: &mut impl Output<u64>) {
+        ctx.side_output_row(self.0, row.with((self.1)(row.value)));
+        out.emit(row);
+    }
+}
+
+/// They run in one task, and one of them is behind a view, which is no stage.
+#[test]
+fn fused_operators_put_rows_into_side_outputs_of_one_name() {
+    const NUMBERS: OutputTag<u64> = OutputTag::new("aside");
+    const WORDS: OutputTag<String> = OutputTag::new("aside");
+    check(
+        |job| {
+            let viewed = numbers(job, 2).map_view(|n| n.to_native() + 10).into_stream();
+            let first = viewed.operator("first", Note(NUMBERS, |n| n * 10));
+            first.side_output(NUMBERS).sink("tens", print());
+            let second = first.operator("second", Note(WORDS, |n| format!("word {n}")));
+            second.side_output(WORDS).sink("words", print());
+            second.sink("print", print());
+        },
+        "10 11 100 110 word 10 word 11",
+    );
+}
+
+/// The plan cannot see what an operator's code writes.
+#[test]
+fn a_side_output_read_with_another_type_stops_the_job() {
+    const WORDS: OutputTag<String> = OutputTag::new("odd");
+    let job = Job::new("test");
+    let even = job.source("numbers", GeneratorSource::new(6, |n| n)).operator("split", Split);
+    even.side_output(WORDS).sink("words", print());
+    even.discard();
+    let plan = job.plan(1, 128).expect("nothing that the plan can see");
+    let error = run(&plan.program, &SimConfig::new(7)).outcome.expect_err("types differ").chain();
+    let expected = "side output \"odd\" of split is written with records u64 and read with records \
+                    alloc::string::String: use one tag for both ends";
+    assert!(error.contains(expected), "{error}");
+}
+
 #[test]
 fn a_discarded_stream_keeps_its_side_outputs() {
     check(

@@ -213,7 +213,7 @@ fn physical_text(logical: &LogicalGraph, physical: &PhysicalGraph) -> String {
 }
 
 fn edge_text(asked: &Edge, edge: &PhysicalEdge) -> String {
-    let tag = edge.tag.map_or(String::new(), |tag| format!(" \"{tag}\""));
+    let tag = edge.side.map_or(String::new(), |side| format!(" \"{}\"", side.tag));
     let why = match (asked.partitioner, edge.partitioner) {
         (Partitioner::Forward, Partitioner::Rebalance) => " (not forward: unequal parallelism)",
         _ => "",
@@ -236,7 +236,7 @@ fn physical_json(physical: &PhysicalGraph) -> Value {
             "from": edge.from.0,
             "to": edge.to.0,
             "input": edge.input_index,
-            "side_output": edge.tag,
+            "side_output": edge.side.map(|side| side.tag),
             "partitioner": edge.partitioner.to_string(),
             "first_channel": edge.first_channel.0,
             "channel_count": edge.channel_count,

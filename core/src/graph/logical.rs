@@ -175,6 +175,13 @@ impl LogicalGraph {
         &mut self.nodes[id.0 as usize]
     }
 
+    /// Which of its chain's nodes a node is.
+    pub fn index_in_chain(&self, id: NodeId) -> u16 {
+        let nodes = &self.chain(self.node(id).chain).nodes;
+        let index = nodes.iter().position(|other| *other == id).expect("a node is in its chain");
+        u16::try_from(index).expect("a chain has few nodes")
+    }
+
     /// The chain of that number.
     pub fn chain(&self, id: ChainId) -> &Chain {
         &self.chains[usize::from(id.0)]

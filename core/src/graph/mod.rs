@@ -14,5 +14,5 @@ pub use explain::{ExplainFormat, Explanation};
 pub use facts::{Facts, SideOutputFact, SideOutputFacts};
 pub use logical::{ChainEnd, ChainId, Edge, LogicalGraph, Node, NodeId, NodeKind};
 pub use physical::{PhysicalChain, PhysicalEdge, PhysicalGraph};
-pub use plan::{ChannelId, ChannelPlan, InputPlan, OutputPlan, Partitioner, TaskPlan};
+pub use plan::{ChannelId, ChannelPlan, InputPlan, OutputPlan, Partitioner, SidePlan, TaskPlan};
 pub use validate::{Findings, validate};

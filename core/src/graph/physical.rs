@@ -17,7 +17,9 @@
 
 use crate::data::key_group::KeyGroupCount;
 use crate::graph::logical::{ChainId, LogicalGraph, NodeId, NodeKind};
-use crate::graph::plan::{ChannelId, ChannelPlan, InputPlan, OutputPlan, Partitioner, TaskPlan};
+use crate::graph::plan::{
+    ChannelId, ChannelPlan, InputPlan, OutputPlan, Partitioner, SidePlan, TaskPlan,
+};
 
 /// The whole job on a number of shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +61,7 @@ pub struct PhysicalEdge {
     /// Which logical input of `to`.
     pub input_index: u8,
     /// Which side output of `from`; `None` is the main output.
-    pub tag: Option<&'static str>,
+    pub side: Option<SidePlan>,
     /// As asked for, but [`Partitioner::Rebalance`] where a forward edge meets another parallelism.
     pub partitioner: Partitioner,
     /// Number of its first channel.
@@ -93,7 +95,7 @@ impl PhysicalGraph {
                 from,
                 to: edge.to,
                 input_index: edge.input_index,
-                tag: edge.tag.map(|fact| fact.tag),
+                side: edge.tag.map(|fact| side_plan(logical, edge.from, fact.tag)),
                 partitioner,
                 first_channel: ChannelId(next_channel as u32),
                 channel_count: channel_count as u32,
@@ -146,7 +148,7 @@ impl PhysicalGraph {
         let outputs = self.edges.iter().filter(|edge| edge.from == id);
         let outputs = outputs
             .map(|edge| OutputPlan {
-                tag: edge.tag,
+                side: edge.side,
                 partitioner: edge.partitioner,
                 channels: self.sending(edge, task_index),
             })
@@ -206,6 +208,10 @@ fn physical_chain(logical: &LogicalGraph, id: ChainId, shard_count: u32) -> Phys
         parallelism: wish.clamp(1, shard_count),
         source_index,
     }
+}
+
+fn side_plan(logical: &LogicalGraph, from: NodeId, tag: &'static str) -> SidePlan {
+    SidePlan { node_index: logical.index_in_chain(from), tag }
 }
 
 fn tasks_of(chains: &[PhysicalChain], id: ChainId) -> u32 {

@@ -1,11 +1,11 @@
 //! What one task is told about its place in the job.
 //!
 //! ```text
-//!            inputs[0].channels        outputs[0].channels (tag none: the main output)
+//!            inputs[0].channels        outputs[0].channels (no side: the main output)
 //!  task 0 ──ChannelId 4──►┐           ┌──ChannelId 9───► task 0 of the next chain
 //!  task 1 ──ChannelId 6──►├── task ──►┤
 //!                         │           └──ChannelId 10──► task 1 of the next chain
-//!                         │           outputs[1].channels (tag "late")
+//!                         │           outputs[1].channels (side "late")
 //! ```
 //!
 //! Every channel has exactly one writer and one reader, and both ends call it by the same
@@ -53,12 +53,21 @@ pub struct InputPlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputPlan {
     /// The side output that it carries; `None` is the main output.
-    pub tag: Option<&'static str>,
+    pub side: Option<SidePlan>,
     /// How a row picks its channel.
     pub partitioner: Partitioner,
     /// In order of the receiving tasks: one for [`Partitioner::Forward`] and
     /// [`Partitioner::Global`], otherwise one for every task of the consuming chain.
     pub channels: Vec<ChannelPlan>,
+}
+
+/// A side output of one operator of a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SidePlan {
+    /// Which of the chain's nodes writes it.
+    pub node_index: u16,
+    /// Its tag.
+    pub tag: &'static str,
 }
 
 /// One end of a channel.

@@ -180,7 +180,7 @@ fn check_watermarks(graph: &LogicalGraph, findings: &mut Findings) {
     }
 }
 
-/// Checks that the side outputs that are read are written, in one type, by one operator of a task.
+/// Checks that the side outputs that are read are written, in one type.
 fn check_side_outputs(graph: &LogicalGraph, findings: &mut Findings) {
     for (index, edge) in graph.edges.iter().enumerate() {
         let Some(read) = edge.tag else { continue };
@@ -189,23 +189,12 @@ fn check_side_outputs(graph: &LogicalGraph, findings: &mut Findings) {
             findings.problems.push(problem);
         }
         let is_other = |other: &&Edge| {
-            graph.node(other.from).chain == from.chain
+            other.from == edge.from
                 && other.tag.is_some_and(|tag| tag.tag == read.tag && tag.record != read.record)
         };
         if let Some(other) = graph.edges[..index].iter().find(is_other) {
             let other = other.tag.map_or("", |tag| tag.record);
             findings.problems.push(two_types(from, read.tag, other, read.record));
-        }
-        // Fused operators put their rows into one place by the tag's name.
-        let also = graph.chain(from.chain).nodes.iter().map(|id| graph.node(*id));
-        for also in also.filter(|node| node.id != from.id && writes(node, read.tag).is_some()) {
-            findings.problems.push(format!(
-                "{} and {} run in one task and both write side output \"{}\", so reading it would \
-                 mix them: give their tags different names",
-                quoted(from),
-                quoted(also),
-                read.tag
-            ));
         }
     }
     for node in &graph.nodes {

@@ -248,6 +248,11 @@ impl<'a> OperatorContext<'a> {
         self.env
     }
 
+    /// Which operator of the chain it is.
+    pub fn stage_index(&self) -> u16 {
+        self.stage_index
+    }
+
     /// The operator's name in the plan.
     pub fn name(&self) -> &'a str {
         self.name

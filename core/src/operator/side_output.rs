@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::data::row::Row;
+use crate::error::Error;
 use crate::graph::SideOutputFact;
 use crate::operator::env::OperatorContext;
 
@@ -50,39 +51,60 @@ impl<T> fmt::Debug for OutputTag<T> {
     }
 }
 
-/// The rows of a task's side outputs that have not been taken yet. Only tags that somebody reads
-/// are kept.
+/// The rows of a task's side outputs that have not been taken yet. Only side outputs that somebody
+/// reads are kept.
+///
+/// A side output belongs to one operator: two operators of a task may use tags of one name.
 #[derive(Default)]
 pub struct SideOutputs {
-    outputs: Vec<(&'static str, Box<dyn Any>)>,
+    /// Few: a search through them costs less than finding them by hash.
+    outputs: Vec<SideOutput>,
+}
+
+/// The rows of one side output.
+struct SideOutput {
+    stage_index: u16,
+    tag: &'static str,
+    /// Type of its records, as the reader's tag has it.
+    record: &'static str,
+    rows: Box<dyn Any>,
 }
 
 impl SideOutputs {
-    /// Somebody reads `tag`.
-    pub fn register<T: 'static>(&mut self, tag: OutputTag<T>) {
-        if !self.is_registered(tag) {
-            self.outputs.push((tag.name, Box::new(Vec::<Row<T>>::new())));
+    /// Somebody reads `tag` of the operator `stage_index`.
+    pub fn register<T: 'static>(&mut self, stage_index: u16, tag: OutputTag<T>) {
+        if self.position(stage_index, tag.name).is_none() {
+            let SideOutputFact { tag, record } = tag.fact();
+            let rows = Box::new(Vec::<Row<T>>::new());
+            self.outputs.push(SideOutput { stage_index, tag, record, rows });
         }
     }
 
-    /// Whether somebody reads `tag`.
-    pub fn is_registered<T>(&self, tag: OutputTag<T>) -> bool {
-        self.outputs.iter().any(|(name, _)| *name == tag.name)
+    /// The rows that the operator `stage_index` has put under `tag` and nobody has taken yet; none
+    /// if nobody reads it.
+    ///
+    /// # Errors
+    /// The type of records that the reader expects, if it is another than `T`.
+    pub fn rows<T: 'static>(
+        &mut self,
+        stage_index: u16,
+        tag: OutputTag<T>,
+    ) -> Result<Option<&mut Vec<Row<T>>>, &'static str> {
+        let Some(position) = self.position(stage_index, tag.name) else { return Ok(None) };
+        let SideOutput { record, rows, .. } = &mut self.outputs[position];
+        rows.downcast_mut().map(Some).ok_or(*record)
     }
 
-    /// The rows put under `tag` and not yet taken, if somebody reads it.
-    ///
-    /// # Panics
-    /// If two tags of one name have different types; the plan refuses that.
-    pub fn rows<T: 'static>(&mut self, tag: OutputTag<T>) -> Option<&mut Vec<Row<T>>> {
-        let (_, rows) = self.outputs.iter_mut().find(|(name, _)| *name == tag.name)?;
-        Some(rows.downcast_mut().expect("one type per tag, checked in the plan"))
+    fn position(&self, stage_index: u16, tag: &str) -> Option<usize> {
+        let is_it = |output: &SideOutput| output.stage_index == stage_index && output.tag == tag;
+        self.outputs.iter().position(is_it)
     }
 }
 
 impl fmt::Debug for SideOutputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.outputs.iter().map(|(name, _)| name)).finish()
+        let tags = self.outputs.iter().map(|output| (output.stage_index, output.tag));
+        f.debug_list().entries(tags).finish()
     }
 }
 
@@ -92,14 +114,26 @@ impl OperatorContext<'_> {
         self.side_output_row(tag, self.env().row(value));
     }
 
-    /// Puts a row into a side output. `false` if nobody reads it; the row is dropped then.
+    /// Puts a row into a side output. `false` if nobody reads it; the row is dropped then. Stops
+    /// the job if the reader's tag has records of another type.
     pub fn side_output_row<T: 'static>(&self, tag: OutputTag<T>, row: Row<T>) -> bool {
-        match self.env().side_outputs.borrow_mut().rows(tag) {
-            Some(rows) => {
+        match self.env().side_outputs.borrow_mut().rows(self.stage_index(), tag) {
+            Ok(Some(rows)) => {
                 rows.push(row);
                 true
             }
-            None => false,
+            Ok(None) => false,
+            Err(read_as) => {
+                let written_as = std::any::type_name::<T>();
+                let problem = format!(
+                    "side output \"{}\" of {} is written with records {written_as} and read with \
+                     records {read_as}: use one tag for both ends",
+                    tag.name,
+                    self.name()
+                );
+                self.fail(Error::Plan { problems: vec![problem] });
+                false
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use crate::data::row::Row;
 use crate::error::Error;
 use crate::exchange::channel::{Outbox, Returned};
 use crate::exchange::outputs::Outputs;
-use crate::graph::plan::{ChannelId, TaskPlan};
+use crate::graph::plan::{ChannelId, SidePlan, TaskPlan};
 use crate::operator::side_output::OutputTag;
 use crate::operator::{Nothing, Output, TaskEnv};
 
@@ -153,25 +153,44 @@ pub trait SideEnd {
     fn row_count(&self) -> u64;
 }
 
-/// The side output of one tag.
+/// The side output of one operator under one tag.
 pub struct TaggedEnd<T> {
+    stage_index: u16,
     tag: OutputTag<T>,
     outputs: Outputs<T>,
 }
 
-/// The consumers of side output `tag` in `plan`; tells `env` that somebody reads it.
-pub fn side_end<T: Record>(plan: &TaskPlan, tag: OutputTag<T>, env: &TaskEnv) -> Box<dyn SideEnd> {
-    env.side_outputs.borrow_mut().register(tag);
-    let plans = plan.outputs.iter().filter(|output| output.tag == Some(tag.name()));
+/// The consumers of side output `tag` of a task's operator; tells `env` that somebody reads it.
+pub fn side_end<T: Record>(
+    plan: &TaskPlan,
+    of: SideOf,
+    tag: OutputTag<T>,
+    env: &TaskEnv,
+) -> Box<dyn SideEnd> {
+    let SideOf { node_index, stage_index } = of;
+    env.side_outputs.borrow_mut().register(stage_index, tag);
+    let side = SidePlan { node_index, tag: tag.name() };
+    let plans = plan.outputs.iter().filter(|output| output.side == Some(side));
     let outputs = Outputs::new(plans, plan.task_index, plan.key_group_count);
-    Box::new(TaggedEnd { tag, outputs })
+    Box::new(TaggedEnd { stage_index, tag, outputs })
+}
+
+/// Whose side output it is: the number of an operator among the nodes of its chain, and among the
+/// stages of its task.
+#[derive(Debug, Clone, Copy)]
+pub struct SideOf {
+    /// See [`SidePlan::node_index`].
+    pub node_index: u16,
+    /// See [`crate::operator::OperatorContext::stage_index`].
+    pub stage_index: u16,
 }
 
 impl<T: Record> SideEnd for TaggedEnd<T> {
     fn drain(&mut self, env: &TaskEnv) {
-        if let Some(rows) = env.side_outputs.borrow_mut().rows(self.tag) {
-            rows.drain(..).for_each(|row| self.outputs.push(row));
-        }
+        let mut sides = env.side_outputs.borrow_mut();
+        let rows = sides.rows(self.stage_index, self.tag).ok().flatten();
+        let rows = rows.expect("this end registered it, with this type");
+        rows.drain(..).for_each(|row| self.outputs.push(row));
     }
     fn is_full(&self) -> bool {
         self.outputs.is_full()

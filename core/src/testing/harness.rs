@@ -34,6 +34,7 @@ const OPERATOR: &str = "operator";
 /// All methods panic if the operator fails, unless [`OperatorHarness::may_fail`] was called.
 pub struct OperatorHarness<C: Chain> {
     chain: C,
+    stage_count: u16,
     env: TaskEnv,
     hash_of: Option<HashOf<C::In>>,
     is_open: bool,
@@ -53,7 +54,7 @@ struct Side {
     name: &'static str,
     rows: Box<dyn Any>,
     /// Moves what the operators put there; prints what is new.
-    collect: fn(&mut dyn Any, &TaskEnv, &'static str) -> Vec<Outcome>,
+    collect: fn(&mut Side, &TaskEnv, u16) -> Vec<Outcome>,
 }
 
 /// Something that came out: its key's hash, and all of it as text.
@@ -89,11 +90,13 @@ impl<O: Operator> OperatorHarness<Stage<O>> {
 impl<C: Chain> OperatorHarness<C> {
     /// Around a chain, as `Then { first: Stage::new(..), second: Stage::new(..) }` builds it.
     pub fn of_chain(mut chain: C) -> Self {
-        chain.number(&mut Vec::new());
+        let mut names = Vec::new();
+        chain.number(&mut names);
         let key_group_count = KeyGroupCount::new(128).expect("in range");
         let task = TaskPlace { chain_index: 0, task_index: 0, parallelism: 1, key_group_count };
         Self {
             chain,
+            stage_count: names.len() as u16,
             env: TaskEnv::new(task),
             hash_of: None,
             is_open: false,
@@ -129,14 +132,20 @@ impl<C: Chain> OperatorHarness<C> {
         self
     }
 
-    /// Reads the side output `tag`.
+    /// Reads the side output `tag` of every operator in the chain.
     pub fn reading<T: fmt::Debug + 'static>(mut self, tag: OutputTag<T>) -> Self {
-        self.env.side_outputs.borrow_mut().register(tag);
-        let collect = |rows: &mut dyn Any, env: &TaskEnv, name: &'static str| {
-            let rows: &mut Vec<Row<T>> = rows.downcast_mut().expect("made for this type");
+        for stage_index in 0..self.stage_count {
+            self.env.side_outputs.borrow_mut().register(stage_index, tag);
+        }
+        let collect = |side: &mut Side, env: &TaskEnv, stage_count: u16| {
+            let name = side.name;
+            let rows: &mut Vec<Row<T>> = side.rows.downcast_mut().expect("made for this type");
             let first = rows.len();
             let mut sides = env.side_outputs.borrow_mut();
-            rows.append(sides.rows(OutputTag::<T>::new(name)).expect("registered above"));
+            for stage_index in 0..stage_count {
+                let new = sides.rows(stage_index, OutputTag::<T>::new(name)).ok().flatten();
+                rows.append(new.expect("registered above, with this type"));
+            }
             rows[first..].iter().map(|row| (row.hash64, format!("{name}: {row:?}"))).collect()
         };
         self.sides.push(Side { name: tag.name(), rows: Box::new(Vec::<Row<T>>::new()), collect });
@@ -393,7 +402,7 @@ impl<C: Chain> OperatorHarness<C> {
         let mut outcome: Vec<Outcome> =
             rows.iter().map(|row| (row.hash64, format!("{row:?}"))).collect();
         for side in &mut self.sides {
-            outcome.extend((side.collect)(&mut *side.rows, &self.env, side.name));
+            outcome.extend((side.collect)(side, &self.env, self.stage_count));
         }
         outcome
     }
@@ -401,7 +410,7 @@ impl<C: Chain> OperatorHarness<C> {
     fn side(&mut self, name: &'static str) -> &mut Side {
         let side = self.sides.iter_mut().find(|side| side.name == name);
         let side = side.unwrap_or_else(|| panic!("call `reading` for side output {name:?} first"));
-        (side.collect)(&mut *side.rows, &self.env, name);
+        (side.collect)(side, &self.env, self.stage_count);
         side
     }
 

@@ -28,7 +28,7 @@ struct Task<F: Format> {
 impl<F: Format> Task<F> {
     fn new(source: &FileSource<F>, task_index: u32, parallelism: u32, seed: u64) -> Self {
         let env = task_env(task_index, parallelism);
-        env.side_outputs.borrow_mut().register(DEAD);
+        env.side_outputs.borrow_mut().register(0, DEAD);
         let reader = source.open(&context(&env, "payments")).expect("opening asks for nothing");
         let rows = Rows { rows: Vec::new(), splits: Vec::new() };
         Self { env, reader, rows, draw: Draw::of_record(seed, u64::from(task_index)) }
@@ -68,7 +68,7 @@ impl<F: Format> Task<F> {
 
     fn dead_letters(&self) -> Vec<DeadLetter> {
         let mut outputs = self.env.side_outputs.borrow_mut();
-        let rows = outputs.rows(DEAD).expect("it is registered");
+        let rows = outputs.rows(0, DEAD).ok().flatten().expect("it is registered");
         rows.drain(..).map(|row| row.value).collect()
     }
 }
