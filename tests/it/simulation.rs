@@ -201,3 +201,25 @@ fn simulation_of_every_partitioner() {
         assert!(sorted(&broadcast).into_iter().eq(all_copies), "seed {seed}: broadcast");
     }
 }
+
+/// Sources that wait for each other: the shard that ends first must not keep the others waiting,
+/// though it ends within the time between two words about its source; nor may barriers, which come
+/// before rows, make a source forget that it may go on.
+#[test]
+fn simulation_of_aligned_watermarks_that_end() {
+    for seed in seeds_of(3) {
+        let job = Job::new("aligned");
+        let results = Collected::new();
+        let count = 200 + seed % 997;
+        let shards = u64::from(shard_count(seed));
+        let strategy = Monotonic::new().with_alignment(Duration::from_millis(seed % 50));
+        // Each split goes faster through event time than the one before, and has to wait for it.
+        job.source("numbers", GeneratorSource::new(count, |n| n).paced(100_000.0))
+            .watermark(strategy, move |n| 1_700_000_000_000 + (n * (1 + n % shards)) as i64)
+            .sink("results", results.sink());
+        simulate(&job, seed);
+        let mut found = results.take_values();
+        found.sort_unstable();
+        assert!(found.into_iter().eq(0..count), "seed {seed}: records are missing");
+    }
+}

@@ -50,7 +50,7 @@ pub struct TaskEnv {
     /// the operator that makes watermarks. The maximum if nothing needs to wait for this task.
     pub source_watermark_ms: Cell<i64>,
     /// Something that an operator decided lets the task go on at once: paused splits may be read
-    /// again. Taken by the task.
+    /// again. Stays until the feed has been asked for rows: barriers may come first.
     pub wants_turn: Cell<bool>,
     /// Rows that came after their time and were dropped or put aside.
     pub late_records: Cell<u64>,

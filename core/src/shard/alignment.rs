@@ -2,7 +2,8 @@
 //!
 //! A source whose strategy bounds the drift between its splits must know the slowest of *all* its
 //! splits. Each shard tells the others how far its own have come, at most every [`PERIOD`], and the
-//! operator that makes the watermarks pauses what is too far ahead.
+//! operator that makes the watermarks pauses what is too far ahead. That nobody needs to wait for
+//! a source any more is said at once: a source that has ended has no later turn to say it in.
 //!
 //! Not here: which splits are paused (`time/splits.rs`).
 
@@ -39,7 +40,8 @@ impl SourceAlignment {
             said_at: Duration::ZERO,
         });
         own.watermark_ms = watermark_ms;
-        let is_due = own.said_ms != watermark_ms && own.said_at + PERIOD <= now;
+        let is_free = watermark_ms == i64::MAX || own.said_at + PERIOD <= now;
+        let is_due = own.said_ms != watermark_ms && is_free;
         if is_due {
             own.said_ms = watermark_ms;
             own.said_at = now;
@@ -77,6 +79,15 @@ mod tests {
         assert_eq!(alignment.next_due(), Some(3 * MS));
         assert!(alignment.on_own(0, 30, 3 * MS));
         assert_eq!(alignment.next_due(), None);
+    }
+
+    #[test]
+    fn an_end_is_said_at_once() {
+        let mut alignment = SourceAlignment::default();
+        assert!(alignment.on_own(0, 10, MS));
+        assert!(alignment.on_own(0, i64::MAX, MS));
+        assert_eq!(alignment.next_due(), None, "nothing is owed");
+        assert!(!alignment.on_own(0, 20, MS), "too soon after that");
     }
 
     #[test]

@@ -179,6 +179,7 @@ impl Shard {
         self.tell_source_watermarks(effects);
         let mut activities = self.tasks.iter().map(|scheduled| scheduled.activity);
         if !self.is_over && activities.all(|activity| activity == Activity::Finished) {
+            assert_eq!(self.alignment.next_due(), None, "what is over owes nothing");
             self.is_over = true;
             effects.push(Effect::report(Report::Finished));
         }

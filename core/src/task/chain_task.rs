@@ -239,7 +239,7 @@ where
         if !self.chain.is_ready() {
             return self.waiting(chain_ms);
         }
-        if self.env.wants_turn.take() || self.has_input() {
+        if self.env.wants_turn.get() || self.has_input() {
             return Activity::Busy;
         }
         Activity::Idle(self.feed.next_time_ms().into_iter().chain(chain_ms).min())

@@ -190,6 +190,7 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
         if let Some(due) = self.due.pop_front() {
             return due;
         }
+        env.wants_turn.set(false);
         let Some(index) = self.pick() else { return Fed::Nothing };
         if self.channels[index].open.is_none()
             && let Some(element) = self.channels[index].queue.pop_front()

@@ -113,6 +113,7 @@ impl<S: Source> Feed for SourceFeed<S> {
         let source_index = self.source_index;
         let mut into = IntoChain { chain, env, out, source_index, row_count: 0 };
         self.is_woken = false;
+        env.wants_turn.set(false);
         self.status = ctx.run(|| reader.poll(&ctx, &mut into));
         self.row_count += into.row_count;
         match self.status {
