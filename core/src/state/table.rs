@@ -192,6 +192,14 @@ impl<K, V> KeyTable<K, V> {
         }
     }
 
+    /// Asks for the memory of the key at `slot`, which some key has or once had.
+    #[inline]
+    pub fn prefetch_slot(&self, slot: Slot) {
+        if slot.0 < self.slot_count {
+            self.chunks.prefetch(slot);
+        }
+    }
+
     #[inline]
     fn filled(&self, slot: Slot) -> &Filled<K, V> {
         self.chunks.get(slot).expect("a slot is used only while its key is there")

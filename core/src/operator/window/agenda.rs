@@ -68,6 +68,12 @@ impl Agenda {
         }
     }
 
+    /// The entry `count` behind the one that [`Agenda::first`] answered, if it is of the same time.
+    #[inline]
+    pub(in crate::operator) fn ahead(&self, count: usize) -> Option<Slot> {
+        self.current.get(self.done + count).copied()
+    }
+
     /// Removes what [`Agenda::first`] answered.
     #[inline]
     pub(in crate::operator) fn pop(&mut self) {
@@ -106,6 +112,8 @@ mod tests {
             agenda.push(time_ms, Slot(slot));
         }
         assert_eq!(agenda.next_ms(), Some(10));
+        assert_eq!(agenda.first(15), Some((10, Slot(5))));
+        assert_eq!((agenda.ahead(1), agenda.ahead(2)), (Some(Slot(2)), None));
         let mut seen = Vec::new();
         while let Some((time_ms, slot)) = agenda.first(15) {
             seen.push((time_ms, slot.0));

@@ -25,6 +25,8 @@
 
 use std::collections::VecDeque;
 
+use millstream_storage::prefetch::prefetch;
+
 use crate::operator::window::aggregate::WindowAggregate;
 use crate::time::slices::Slices;
 
@@ -90,6 +92,14 @@ impl<A> Default for Panes<A> {
 }
 
 impl<A: Clone> Panes<A> {
+    /// Asks for the ends of the entries: where [`Panes::fire`] takes away and appends.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        for pane in self.entries.front().into_iter().chain(self.entries.back()) {
+            prefetch(pane);
+        }
+    }
+
     /// Adds a value to a slice of which no window has fired.
     #[inline]
     pub(super) fn add_open<G>(&mut self, slice: i64, value: G::In, aggregate: &G)
@@ -111,11 +121,14 @@ impl<A: Clone> Panes<A> {
         G: WindowAggregate<Accumulator = A>,
     {
         let closed_len = self.front_len + self.back_len;
-        let last = self.newest.as_ref().or(self.entries.range(closed_len..).next_back());
+        let has_open = closed_len < self.entries.len();
+        let last = self.newest.as_ref().or(self.entries.back().filter(|_| has_open));
         if last.is_none_or(|last| last.slice < slice) {
             let mut sum = aggregate.create();
             aggregate.add(&mut sum, value);
-            self.entries.extend(self.newest.replace(Pane { slice, sum }));
+            if let Some(before) = self.newest.replace(Pane { slice, sum }) {
+                self.entries.push_back(before);
+            }
             return;
         }
         let index = position(&self.entries, slice, closed_len..self.entries.len());
@@ -175,6 +188,7 @@ impl<A: Clone> Panes<A> {
 
     /// Brings the key to the window of the slices from `first` up to, not including, `behind`;
     /// answers the window's sum, unless it is empty, and how many merges that took.
+    #[inline]
     pub(super) fn fire<G>(
         &mut self,
         first: i64,
@@ -201,6 +215,7 @@ impl<A: Clone> Panes<A> {
 
     /// Drops slices before `first` from front and back, turning the back into the front where it
     /// must; answers how many slices that moved.
+    #[inline]
     pub(super) fn evict<G>(&mut self, first: i64, aggregate: &G) -> usize
     where
         G: WindowAggregate<Accumulator = A>,
@@ -212,6 +227,16 @@ impl<A: Clone> Panes<A> {
         if self.front_len > 0 || self.back_len == 0 || first <= self.entries[0].slice {
             return 0;
         }
+        self.turn_back_into_front(first, aggregate)
+    }
+
+    /// The front is empty and the back's oldest slices must go: what stays of the back becomes the
+    /// front.
+    #[cold]
+    fn turn_back_into_front<G>(&mut self, first: i64, aggregate: &G) -> usize
+    where
+        G: WindowAggregate<Accumulator = A>,
+    {
         self.back_sum = None;
         if self.entries[self.back_len - 1].slice < first {
             self.entries.drain(..self.back_len);
@@ -250,6 +275,7 @@ impl<A: Clone> Panes<A> {
     }
 
     /// The newest slice that is part of a window that has fired, or could have been.
+    #[inline]
     pub(super) fn newest_closed(&self) -> Option<i64> {
         let closed_len = self.front_len + self.back_len;
         (closed_len > 0).then(|| self.entries[closed_len - 1].slice)
@@ -317,28 +343,42 @@ impl<A: Clone> Panes<A> {
     }
 
     /// Slices before `behind` become part of the back.
+    #[inline]
     fn close<G>(&mut self, behind: i64, keeps_history: bool, aggregate: &G)
     where
         G: WindowAggregate<Accumulator = A>,
     {
-        if let Some(newest) = self.newest.take_if(|newest| newest.slice < behind) {
-            self.entries.push_back(newest);
-        }
-        while let Some(pane) = self.entries.get(self.front_len + self.back_len)
-            && pane.slice < behind
-        {
+        while let Some(pane) = self.entries.get(self.front_len + self.back_len) {
+            if behind <= pane.slice {
+                return;
+            }
             add_to(&mut self.back_sum, pane.sum.clone(), aggregate);
             if keeps_history {
-                let history = &mut self.odd.get_or_insert_default().history;
-                let index = position(history, pane.slice, 0..history.len());
-                history.insert(index, pane.clone());
+                let pane = pane.clone();
+                self.keep(pane);
             }
+            self.back_len += 1;
+        }
+        if let Some(newest) = self.newest.take_if(|newest| newest.slice < behind) {
+            add_to(&mut self.back_sum, newest.sum.clone(), aggregate);
+            if keeps_history {
+                self.keep(newest.clone());
+            }
+            self.entries.push_back(newest);
             self.back_len += 1;
         }
     }
 
+    /// Keeps a slice that is closed for windows that may fire again.
+    fn keep(&mut self, pane: Pane<A>) {
+        let history = self.history_mut();
+        let index = position(history, pane.slice, 0..history.len());
+        history.insert(index, pane);
+    }
+
+    #[inline]
     fn pop_front_before(&mut self, first: i64) {
-        while self.front_len > 0 && self.entries[0].slice < first {
+        while self.front_len > 0 && self.entries.front().is_some_and(|pane| pane.slice < first) {
             self.entries.pop_front();
             self.front_len -= 1;
         }

@@ -74,11 +74,16 @@ impl<A: WindowAggregate, F: Clone> Clone for Work<A, F> {
     }
 }
 
+/// So many firings ahead a key's entries are asked for, and twice as many ahead its panes: a firing
+/// takes some 20 ns, a line from memory 100.
+const FIRE_AHEAD: usize = 4;
+
 /// Slices whose merging costs about as much as a record does.
 const MERGES_PER_UNIT: usize = 16;
 
 impl<A: WindowAggregate, F> Work<A, F> {
     /// Fires the window that ends at `end_ms` for one key, and sets the next one.
+    #[inline]
     fn fire<K>(
         &mut self,
         of: (&K, u64),
@@ -97,7 +102,9 @@ impl<A: WindowAggregate, F> Work<A, F> {
         let keeps_history = self.lateness.allowed_ms() > 0;
         let (sum, merge_count) = panes.fire(first, behind, keeps_history, &self.aggregate);
         panes.fire_end_ms = self.next_end_ms(panes, end_ms);
-        ctx.env().spend_more((merge_count / MERGES_PER_UNIT) as u32);
+        if merge_count > 0 {
+            ctx.env().spend_more((merge_count / MERGES_PER_UNIT) as u32);
+        }
         if let Some(sum) = sum {
             let result = self.aggregate.result(&sum);
             emit_result(&mut self.function, of, slices.window(end_ms), result, ctx, out);
@@ -105,6 +112,7 @@ impl<A: WindowAggregate, F> Work<A, F> {
     }
 
     /// The end of the next window with something in it, after the one that ends at `end_ms`.
+    #[inline]
     fn next_end_ms(&self, panes: &Panes<A::Accumulator>, end_ms: i64) -> i64 {
         let slices = &self.by.slices;
         let next_ms = slices.next_end_ms(end_ms);
@@ -132,6 +140,7 @@ impl<A: WindowAggregate, F> Work<A, F> {
     }
 
     /// When the key has something to do next: to fire, or only to be forgotten.
+    #[inline]
     fn due_ms(&self, panes: &Panes<A::Accumulator>) -> i64 {
         if panes.fire_end_ms != NEVER_MS {
             return panes.fire_end_ms - 1;
@@ -145,6 +154,7 @@ impl<A: WindowAggregate, F> Work<A, F> {
         self.by.slices.last_end_ms(slice) - 1 + self.lateness.allowed_ms()
     }
 
+    #[inline]
     fn forget(&self, panes: &mut Panes<A::Accumulator>, horizon_ms: i64) {
         if self.lateness.allowed_ms() > 0 {
             let is_gone = |pane: &Pane<A::Accumulator>| self.forget_ms(pane.slice) <= horizon_ms;
@@ -239,6 +249,7 @@ where
         out: &mut impl Output<F::Out>,
     ) -> Progress {
         while let Some((due_ms, slot)) = self.agenda.first(horizon_ms) {
+            self.look_ahead();
             let of_slot = self.keys.get_entry_mut(slot);
             let Some((hash64, key, panes)) = of_slot.filter(|(.., panes)| panes.due_ms == due_ms)
             else {
@@ -260,6 +271,19 @@ where
             }
         }
         Progress::Done
+    }
+
+    /// Asks for what the firings to come will read: the keys' panes, and the ends of the panes'
+    /// entries, which lie somewhere else for every key.
+    #[inline]
+    fn look_ahead(&self) {
+        if let Some(slot) = self.agenda.ahead(2 * FIRE_AHEAD) {
+            self.keys.prefetch_slot(slot);
+        }
+        if let Some(panes) = self.agenda.ahead(FIRE_AHEAD).and_then(|slot| self.keys.get_slot(slot))
+        {
+            panes.prefetch();
+        }
     }
 
     /// A row that is not simply the next of its key: the key has windows to fire first, or the row
