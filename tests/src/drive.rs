@@ -75,7 +75,7 @@ impl<O: Operator + Clone> Drive<O> {
 
     /// Takes a row.
     pub fn row(&mut self, row: Row<O::In>) {
-        self.env.enter_row(&row);
+        self.env.begin_row(&row);
         on_stage!(self, |stage, env, out| stage.on_row(row, env, out));
         self.check();
     }

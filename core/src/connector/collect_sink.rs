@@ -108,6 +108,8 @@ impl<T: Send + 'static> Operator for CollectSink<T> {
     type In = T;
     type Out = Nothing;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         Facts::stateless().detailed("collects rows in memory")
     }

@@ -29,6 +29,8 @@ impl<T: 'static, F: FnMut(T) + 'static> Operator for ForEachSink<T, F> {
     type In = T;
     type Out = Nothing;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         Facts::stateless()
     }
@@ -65,6 +67,8 @@ impl<T> DiscardSink<T> {
 impl<T: 'static> Operator for DiscardSink<T> {
     type In = T;
     type Out = Nothing;
+
+    const ENTERS_ROWS: bool = false;
 
     fn facts(&self) -> Facts {
         Facts::stateless()

@@ -125,6 +125,8 @@ impl<E: Encode> Operator for SocketSink<E> {
     type In = E::Record;
     type Out = Nothing;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         let problems = self.address.problem().into_iter().collect();
         let detail = format!("socket {} ({})", self.address.text, self.encoder.describe());

@@ -48,6 +48,8 @@ impl<E: Encode> Operator for StdoutSink<E> {
     type In = E::Record;
     type Out = Nothing;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         Facts::stateless().detailed(format!("standard output ({})", self.encoder.describe()))
     }

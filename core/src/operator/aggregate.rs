@@ -108,6 +108,8 @@ where
     type In = T;
     type Out = T;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         facts()
     }
@@ -178,6 +180,8 @@ where
 {
     type In = A::In;
     type Out = A::Out;
+
+    const ENTERS_ROWS: bool = false;
 
     fn facts(&self) -> Facts {
         facts()

@@ -5,7 +5,8 @@
 //! operator has finished what was due; only then does the next stage see it, so every operator may
 //! rely on having seen all results that its predecessors owed before that watermark.
 //!
-//! Invariant: the watermarks that a stage releases never decrease.
+//! Invariant: the watermarks that a stage releases never decrease; and whatever happens behind an
+//! operator while it emits, the row being processed is its own again afterwards.
 
 use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
@@ -184,7 +185,13 @@ impl<O: Operator> Chain for Stage<O> {
 
     #[inline]
     fn on_row(&mut self, row: Row<O::In>, env: &TaskEnv, out: &mut impl Output<O::Out>) {
-        call!(self, env, ctx => self.operator.on_row(row, &ctx, out));
+        if O::ENTERS_ROWS {
+            let outer = env.enter_row(&row);
+            call!(self, env, ctx => self.operator.on_row(row, &ctx, out));
+            env.leave(outer);
+        } else {
+            call!(self, env, ctx => self.operator.on_row(row, &ctx, out));
+        }
     }
 
     fn on_batch_end(&mut self, env: &TaskEnv, out: &mut impl Output<O::Out>) -> Option<i64> {
@@ -211,8 +218,10 @@ impl<O: Operator> Chain for Stage<O> {
             return None;
         }
         let watermark_ms = self.watermark_ms;
+        let outer = env.enter_time(watermark_ms, 0);
         let progress = call!(self, env, ctx =>
             self.operator.on_watermark(watermark_ms, &ctx, out));
+        env.leave(outer);
         self.pending = progress == Progress::Pending;
         (!self.pending).then_some(watermark_ms)
     }
@@ -230,7 +239,10 @@ impl<O: Operator> Chain for Stage<O> {
         if self.operator.next_time_ms().is_none_or(|due_ms| now_ms < due_ms) {
             return Progress::Done;
         }
-        call!(self, env, ctx => self.operator.on_time(&ctx, out))
+        let outer = env.enter_time(NO_EVENT_TIME, 0);
+        let progress = call!(self, env, ctx => self.operator.on_time(&ctx, out));
+        env.leave(outer);
+        progress
     }
 
     fn is_ready(&self) -> bool {
@@ -265,7 +277,9 @@ impl<O: Operator> Chain for Stage<O> {
 
     fn on_end(&mut self, env: &TaskEnv, out: &mut impl Output<O::Out>) -> Progress {
         if !self.ended {
+            let outer = env.enter_time(NO_EVENT_TIME, 0);
             let progress = call!(self, env, ctx => self.operator.on_end(&ctx, out));
+            env.leave(outer);
             self.ended = progress == Progress::Done;
         }
         if self.ended { Progress::Done } else { Progress::Pending }
@@ -473,3 +487,6 @@ where
         self.first.holds(stage_index) || self.second.holds(stage_index)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,8 @@ where
     type In = Either<A, B>;
     type Out = U;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         Facts::stateless()
     }
@@ -81,6 +83,8 @@ where
 {
     type In = Either<A, B>;
     type Out = I::Item;
+
+    const ENTERS_ROWS: bool = false;
 
     fn facts(&self) -> Facts {
         Facts::stateless()

@@ -62,6 +62,15 @@ pub struct TaskEnv {
     next_sequence: Cell<u32>,
 }
 
+/// What is being processed: a row without its value, a timer, a window.
+#[derive(Debug, Clone, Copy)]
+#[must_use = "whoever enters leaves, or the operators before it go on with the wrong row"]
+pub struct Cause {
+    hash64: u64,
+    event_time_ms: i64,
+    origin: Origin,
+}
+
 /// Where a task stands in the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaskPlace {
@@ -148,20 +157,52 @@ impl TaskEnv {
         }
     }
 
-    /// From now on `row` is the row being processed.
+    /// A feed hands `row` to the chain: from now on it is the row being processed.
     #[inline]
-    pub fn enter_row<T>(&self, row: &Row<T>) {
-        self.hash64.set(row.hash64);
-        self.event_time_ms.set(row.event_time_ms);
-        self.origin.set(row.origin);
+    pub fn begin_row<T>(&self, row: &Row<T>) {
+        self.set(Cause {
+            hash64: row.hash64,
+            event_time_ms: row.event_time_ms,
+            origin: row.origin,
+        });
     }
 
-    /// From now on what is processed was not caused by one row: a timer, a window.
+    /// From now on `row` is the row being processed, until the answer is given to
+    /// [`TaskEnv::leave`]: an operator before this one goes on with its own row then.
     #[inline]
-    pub fn enter_time(&self, event_time_ms: i64, hash64: u64) {
-        self.hash64.set(hash64);
-        self.event_time_ms.set(event_time_ms);
-        self.origin.set(Origin::NONE);
+    pub fn enter_row<T>(&self, row: &Row<T>) -> Cause {
+        let outer = self.cause();
+        self.begin_row(row);
+        outer
+    }
+
+    /// From now on what is processed was not caused by one row: a timer, a window. Until
+    /// [`TaskEnv::leave`], as with [`TaskEnv::enter_row`].
+    #[inline]
+    pub fn enter_time(&self, event_time_ms: i64, hash64: u64) -> Cause {
+        let outer = self.cause();
+        self.set(Cause { hash64, event_time_ms, origin: Origin::NONE });
+        outer
+    }
+
+    /// What was entered has been processed; from now on it is `outer` again. Not called when user
+    /// code unwinds, so that the row that it panicked at stays known.
+    #[inline]
+    pub fn leave(&self, outer: Cause) {
+        self.set(outer);
+    }
+
+    #[inline]
+    fn cause(&self) -> Cause {
+        let (hash64, event_time_ms) = (self.hash64.get(), self.event_time_ms.get());
+        Cause { hash64, event_time_ms, origin: self.origin.get() }
+    }
+
+    #[inline]
+    fn set(&self, cause: Cause) {
+        self.hash64.set(cause.hash64);
+        self.event_time_ms.set(cause.event_time_ms);
+        self.origin.set(cause.origin);
     }
 
     /// Source position of the row being processed.

@@ -40,6 +40,8 @@ impl<T: 'static, U: 'static, F: FnMut(T) -> U + 'static> Operator for Map<T, U, 
     type In = T;
     type Out = U;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         Facts::stateless()
     }
@@ -58,6 +60,8 @@ closure_operator! {
 impl<T: 'static, F: FnMut(&T) -> bool + 'static> Operator for Filter<T, F> {
     type In = T;
     type Out = T;
+
+    const ENTERS_ROWS: bool = false;
 
     fn facts(&self) -> Facts {
         Facts::stateless()
@@ -85,6 +89,8 @@ where
     type In = T;
     type Out = I::Item;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         Facts::stateless()
     }
@@ -107,6 +113,8 @@ impl<T: 'static, K: Key, F: FnMut(&T) -> K + 'static> Operator for KeyBy<T, K, F
     type In = T;
     type Out = T;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         Facts::stateless()
     }
@@ -127,6 +135,8 @@ impl<T: 'static, F: FnMut(&T) + 'static> Operator for Inspect<T, F> {
     type In = T;
     type Out = T;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         Facts::stateless()
     }
@@ -146,6 +156,8 @@ closure_operator! {
 impl<T: 'static, F: FnMut(&T) -> u64 + 'static> Operator for PartitionBy<T, F> {
     type In = T;
     type Out = T;
+
+    const ENTERS_ROWS: bool = false;
 
     fn facts(&self) -> Facts {
         Facts::stateless()

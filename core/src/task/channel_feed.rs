@@ -114,7 +114,7 @@ impl<D: Decoder> ChannelFeed<D> {
                 }
                 let Some(row) = self.decoder.next(open) else { break };
                 self.row_count += 1;
-                env.enter_row(&row);
+                env.begin_row(&row);
                 chain.on_row(row, env, out);
             }
             (now, near) = (near, far);

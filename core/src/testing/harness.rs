@@ -207,7 +207,7 @@ impl<C: Chain> OperatorHarness<C> {
         self.chain.prefetch(Ahead { near: &[], far: &hashes });
         self.chain.prefetch(Ahead { near: &hashes, far: &[] });
         for row in rows {
-            self.env.enter_row(&row);
+            self.env.begin_row(&row);
             self.chain.on_row(
                 row,
                 &self.env,

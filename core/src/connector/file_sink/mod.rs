@@ -241,6 +241,8 @@ impl<E: Encode> Operator for FileSink<E> {
     type In = E::Record;
     type Out = Nothing;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         let mut problems = Vec::new();
         if self.directory.as_os_str().is_empty() {

@@ -125,6 +125,8 @@ where
     type In = Either<A, B>;
     type Out = R;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         let bound = |ms: i64| if ms < 0 { format!("-{}", show(-ms)) } else { show(ms) };
         Facts {
@@ -165,9 +167,7 @@ where
         let slot = self.keys.find_or_insert_with(hash64, (self.key_of)(&value), Sides::default);
         let sides = self.keys.value_mut(slot);
         let mut emit = |other_ms: i64, value| {
-            let row = Row { hash64, event_time_ms: time_ms.max(other_ms), origin, value };
-            ctx.env().enter_row(&row);
-            out.emit(row);
+            out.emit(Row { hash64, event_time_ms: time_ms.max(other_ms), origin, value });
         };
         match value {
             Either::Left(left) => {

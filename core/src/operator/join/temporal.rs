@@ -19,7 +19,7 @@ use crate::data::either::Either;
 use crate::data::key::Key;
 use crate::data::key_group::{HashRange, KeyGroupCount};
 use crate::data::record::Record;
-use crate::data::row::Row;
+use crate::data::row::{Origin, Row};
 use crate::data::slot::Slot;
 use crate::error::Error;
 use crate::graph::Facts;
@@ -139,13 +139,7 @@ where
     }
 
     /// Joins the key's first waiting record, if the watermark has reached it.
-    fn join_first(
-        &mut self,
-        slot: Slot,
-        watermark_ms: i64,
-        ctx: &OperatorContext<'_>,
-        out: &mut impl Output<J::Out>,
-    ) -> bool {
+    fn join_first(&mut self, slot: Slot, watermark_ms: i64, out: &mut impl Output<J::Out>) -> bool {
         let (hash64, _, history) = self.keys.entry_mut(slot);
         if history.waiting.first_ms().is_none_or(|first_ms| watermark_ms < first_ms) {
             return false;
@@ -155,9 +149,10 @@ where
             0 => None,
             count => Some(&history.versions.records[count - 1].1),
         };
-        ctx.env().enter_time(time_ms, hash64);
         if let Some(result) = self.join.join(left, version) {
-            out.collect(result);
+            let origin = Origin::NONE;
+            let row = Row { hash64, event_time_ms: time_ms, origin, value: result };
+            out.emit(row);
         }
         true
     }
@@ -190,6 +185,8 @@ where
 {
     type In = Either<A, B>;
     type Out = J::Out;
+
+    const ENTERS_ROWS: bool = false;
 
     fn facts(&self) -> Facts {
         Facts {
@@ -229,7 +226,7 @@ where
         }
         let key = (self.key_of)(&row.value);
         let slot = self.keys.find_or_insert_with(row.hash64, key, History::default);
-        while self.join_first(slot, watermark_ms, ctx, out) {}
+        while self.join_first(slot, watermark_ms, out) {}
         let history = self.keys.value_mut(slot);
         history.forget(watermark_ms);
         let replaced_ms = history.versions.first_ms().filter(|first_ms| *first_ms <= watermark_ms);
@@ -254,7 +251,7 @@ where
                 if !ctx.env().spend() {
                     return Progress::Pending;
                 }
-                self.join_first(slot, due_ms, ctx, out);
+                self.join_first(slot, due_ms, out);
                 self.settle(slot, watermark_ms);
                 let next_ms = self.keys.get_slot(slot).map(|history| history.due_ms);
                 if next_ms == Some(due_ms) {

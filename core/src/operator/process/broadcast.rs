@@ -11,9 +11,7 @@ use crate::data::key::Key;
 use crate::data::row::Row;
 use crate::error::Error;
 use crate::graph::Facts;
-use crate::operator::process::context::{
-    Cause, CausedOutput, FiredTimer, KeyedContext, ProcessContext, split, world,
-};
+use crate::operator::process::context::{FiredTimer, KeyedContext, ProcessContext, split, world};
 use crate::operator::process::open::{Declarable, Declared, OpenContext};
 use crate::operator::process::task::{FiringFunction, KeyedTask, WithBroadcast};
 use crate::operator::process::unkeyed::UnkeyedTask;
@@ -27,7 +25,6 @@ use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 pub struct BroadcastContext<'a> {
     operator: OperatorContext<'a>,
     broadcast: &'a mut BroadcastStates,
-    cause: Cause,
 }
 
 impl BroadcastContext<'_> {
@@ -35,15 +32,15 @@ impl BroadcastContext<'_> {
 
     /// Runs user code for a broadcast record.
     fn run<O>(
-        cause: Cause,
+        cause: &Row<()>,
         broadcast: &mut BroadcastStates,
         ctx: &OperatorContext<'_>,
         out: &mut O,
-        user_code: impl FnOnce(&mut BroadcastContext<'_>, &mut CausedOutput<'_, O>),
+        user_code: impl FnOnce(&mut BroadcastContext<'_>, &mut O),
     ) {
-        ctx.env().enter_row(&cause);
-        let mut context = BroadcastContext { operator: *ctx, broadcast, cause: cause.clone() };
-        user_code(&mut context, &mut CausedOutput { out, cause });
+        let outer = ctx.env().enter_row(cause);
+        user_code(&mut BroadcastContext { operator: *ctx, broadcast }, out);
+        ctx.env().leave(outer);
     }
 }
 
@@ -187,6 +184,8 @@ where
     type In = Either<In, B>;
     type Out = F::Out;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         let mut function = self.function.clone();
         Declared::collect(KEYED, |ctx| function.open(ctx)).into_facts(KEYED)
@@ -218,7 +217,7 @@ where
                 let key = (self.key_of)(&value);
                 task.on_row::<WithBroadcast<In, B>, F, _>(
                     key,
-                    cause,
+                    &cause,
                     function,
                     ctx,
                     out,
@@ -226,7 +225,7 @@ where
                 );
             }
             Either::Right(value) => {
-                BroadcastContext::run(cause, &mut task.broadcast, ctx, out, |ctx, out| {
+                BroadcastContext::run(&cause, &mut task.broadcast, ctx, out, |ctx, out| {
                     function.process_broadcast(value, ctx, out);
                 });
             }
@@ -332,6 +331,8 @@ where
     type In = Either<In, B>;
     type Out = F::Out;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         let mut function = self.function.clone();
         Declared::collect(UNKEYED, |ctx| function.open(ctx)).into_facts(UNKEYED)
@@ -355,10 +356,10 @@ where
         let function = &mut self.function;
         match value {
             Either::Left(value) => {
-                task.run(cause, ctx, out, |ctx, out| function.process(value, ctx, out));
+                task.run(&cause, ctx, out, |ctx, out| function.process(value, ctx, out));
             }
             Either::Right(value) => {
-                BroadcastContext::run(cause, &mut task.broadcast, ctx, out, |ctx, out| {
+                BroadcastContext::run(&cause, &mut task.broadcast, ctx, out, |ctx, out| {
                     function.process_broadcast(value, ctx, out);
                 });
             }

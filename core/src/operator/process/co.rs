@@ -140,6 +140,8 @@ where
     type In = Either<A, B>;
     type Out = F::Out;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         let mut function = self.function.clone();
         Declared::collect(KEYED, |ctx| function.open(ctx)).into_facts(KEYED)
@@ -171,7 +173,7 @@ where
         let task = KeyedTask::of(&mut self.task);
         task.on_row::<TwoInputs<A, B>, F, _>(
             key,
-            cause,
+            &cause,
             &mut self.function,
             ctx,
             out,
@@ -282,6 +284,8 @@ where
     type In = Either<A, B>;
     type Out = F::Out;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         let mut function = self.function.clone();
         Declared::collect(UNKEYED, |ctx| function.open(ctx)).into_facts(UNKEYED)
@@ -301,7 +305,7 @@ where
         out: &mut impl Output<F::Out>,
     ) {
         let (cause, value) = split(row);
-        UnkeyedTask::of(&mut self.task).run(cause, ctx, out, |ctx, out| match value {
+        UnkeyedTask::of(&mut self.task).run(&cause, ctx, out, |ctx, out| match value {
             Either::Left(value) => self.function.process_left(value, ctx, out),
             Either::Right(value) => self.function.process_right(value, ctx, out),
         });

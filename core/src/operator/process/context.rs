@@ -1,9 +1,9 @@
 //! What a function sees while it processes a record or a timer.
 
 use crate::data::key::Key;
-use crate::data::row::{NO_EVENT_TIME, Origin, Row};
+use crate::data::row::Row;
+use crate::operator::OperatorContext;
 use crate::operator::side_output::OutputTag;
-use crate::operator::{OperatorContext, Output, TaskEnv};
 use crate::state::broadcast::{BroadcastScope, BroadcastStates};
 use crate::state::columns::{StateColumns, StateScope};
 use crate::state::keyed::{KeyedState, TimerKind};
@@ -19,52 +19,11 @@ pub struct FiredTimer {
     pub kind: TimerKind,
 }
 
-/// The record or timer being processed, without its value.
-pub(super) type Cause = Row<()>;
-
 /// The cause without its value, and the value.
 #[inline]
-pub(super) fn split<T>(row: Row<T>) -> (Cause, T) {
+pub(super) fn split<T>(row: Row<T>) -> (Row<()>, T) {
     let cause = row.with(());
     (cause, row.value)
-}
-
-/// The cause of what a timer does.
-pub(super) fn cause_of_timer(timer: FiredTimer, hash64: u64) -> Cause {
-    let event_time_ms = match timer.kind {
-        TimerKind::Event => timer.time_ms,
-        TimerKind::Processing => NO_EVENT_TIME,
-    };
-    Row { hash64, event_time_ms, origin: Origin::NONE, value: () }
-}
-
-/// An output that knows what is being processed, so that what comes of it has the right time and
-/// key whatever the operators behind it do to the environment.
-pub(super) struct CausedOutput<'a, O> {
-    pub(super) out: &'a mut O,
-    pub(super) cause: Cause,
-}
-
-impl<T, O: Output<T>> Output<T> for CausedOutput<'_, O> {
-    #[inline]
-    fn emit(&mut self, row: Row<T>) {
-        self.out.emit(row);
-    }
-
-    #[inline]
-    fn env(&self) -> &TaskEnv {
-        self.out.env()
-    }
-
-    #[inline]
-    fn collect(&mut self, value: T) {
-        self.out.emit(self.cause.with(value));
-    }
-
-    #[inline]
-    fn collect_at(&mut self, value: T, event_time_ms: i64) {
-        self.out.emit(Row { event_time_ms, ..self.cause.with(value) });
-    }
 }
 
 /// Generates what every context tells about the world.
@@ -73,7 +32,7 @@ macro_rules! world {
         /// When the record happened, or the time of the event-time timer that fires, ms since 1970;
         /// [`NO_EVENT_TIME`](crate::data::row::NO_EVENT_TIME) for neither.
         pub fn event_time_ms(&self) -> i64 {
-            self.cause.event_time_ms
+            self.operator.env().event_time_ms()
         }
 
         /// No record at or before this event time (ms) is still expected.
@@ -93,7 +52,7 @@ macro_rules! world {
 
         /// Puts a value into a side output; it has the time and key of what is being processed.
         pub fn side_output<T: 'static>(&self, tag: OutputTag<T>, value: T) {
-            self.operator.side_output_row(tag, self.cause.with(value));
+            self.operator.side_output(tag, value);
         }
 
         /// Stops the job with `error`.
@@ -111,7 +70,6 @@ pub struct KeyedContext<'a, K> {
     pub(super) operator: OperatorContext<'a>,
     pub(super) keyed: &'a mut KeyedState<K>,
     pub(super) broadcast: &'a BroadcastStates,
-    pub(super) cause: Cause,
     /// The kind of the timer that is firing.
     pub(super) firing: Option<TimerKind>,
 }
@@ -176,7 +134,6 @@ pub struct ProcessContext<'a> {
     pub(super) operator: OperatorContext<'a>,
     pub(super) broadcast: &'a BroadcastStates,
     pub(super) lists: &'a mut OperatorLists,
-    pub(super) cause: Cause,
 }
 
 impl ProcessContext<'_> {

@@ -142,6 +142,8 @@ where
     type In = In;
     type Out = F::Out;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         let mut function = self.function.clone();
         Declared::collect(DECLARABLE, |ctx| function.open(ctx)).into_facts(DECLARABLE)
@@ -165,7 +167,7 @@ where
         let task = KeyedTask::of(&mut self.task);
         task.on_row::<OneInput<In>, F, _>(
             key,
-            cause,
+            &cause,
             &mut self.function,
             ctx,
             out,

@@ -7,10 +7,9 @@
 
 use crate::data::ahead::Ahead;
 use crate::data::key::Key;
+use crate::data::row::{NO_EVENT_TIME, Row};
 use crate::error::Error;
-use crate::operator::process::context::{
-    Cause, CausedOutput, FiredTimer, KeyedContext, cause_of_timer,
-};
+use crate::operator::process::context::{FiredTimer, KeyedContext};
 use crate::operator::process::open::Declared;
 use crate::operator::{OperatorContext, Output, Progress};
 use crate::state::broadcast::BroadcastStates;
@@ -81,11 +80,11 @@ impl<K: Key> KeyedTask<K> {
     pub(super) fn on_row<I, F: FiringFunction<K, I>, O: Output<F::Out>>(
         &mut self,
         key: K,
-        cause: Cause,
+        cause: &Row<()>,
         function: &mut F,
         ctx: &OperatorContext<'_>,
         out: &mut O,
-        process: impl FnOnce(&mut F, &mut KeyedContext<'_, K>, &mut CausedOutput<'_, O>),
+        process: impl FnOnce(&mut F, &mut KeyedContext<'_, K>, &mut O),
     ) {
         for kind in TimerKind::ALL {
             if self.keyed.timers(kind).has_due() {
@@ -95,7 +94,9 @@ impl<K: Key> KeyedTask<K> {
         let (watermark_ms, processing_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
         let now = StateTime::of_record(cause.event_time_ms, watermark_ms, processing_ms);
         self.keyed.enter(cause.hash64, key, now);
-        self.run(cause, None, ctx, out, |context, out| process(function, context, out));
+        let outer = ctx.env().enter_row(cause);
+        self.run(None, ctx, out, |context, out| process(function, context, out));
+        ctx.env().leave(outer);
     }
 
     /// Event time has reached `watermark_ms`.
@@ -213,31 +214,31 @@ impl<K: Key> KeyedTask<K> {
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) {
-        let cause = cause_of_timer(timer, hash64);
-        self.run(cause, Some(timer.kind), ctx, out, |context, out| {
-            function.fire(timer, context, out);
-        });
+        let event_time_ms = match timer.kind {
+            TimerKind::Event => timer.time_ms,
+            TimerKind::Processing => NO_EVENT_TIME,
+        };
+        let outer = ctx.env().enter_time(event_time_ms, hash64);
+        self.run(Some(timer.kind), ctx, out, |context, out| function.fire(timer, context, out));
+        ctx.env().leave(outer);
     }
 
     /// Runs user code for the key that was entered, and leaves it.
     #[inline]
     fn run<O>(
         &mut self,
-        cause: Cause,
         firing: Option<TimerKind>,
         ctx: &OperatorContext<'_>,
         out: &mut O,
-        user_code: impl FnOnce(&mut KeyedContext<'_, K>, &mut CausedOutput<'_, O>),
+        user_code: impl FnOnce(&mut KeyedContext<'_, K>, &mut O),
     ) {
-        ctx.env().enter_row(&cause);
         let mut context = KeyedContext {
             operator: *ctx,
             keyed: &mut self.keyed,
             broadcast: &self.broadcast,
-            cause: cause.clone(),
             firing,
         };
-        user_code(&mut context, &mut CausedOutput { out, cause });
+        user_code(&mut context, out);
         self.keyed.leave();
     }
 }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use crate::data::row::Row;
 use crate::error::Error;
 use crate::graph::Facts;
-use crate::operator::process::context::{Cause, CausedOutput, ProcessContext, split};
+use crate::operator::process::context::{ProcessContext, split};
 use crate::operator::process::open::{Declarable, Declared, OpenContext};
 use crate::operator::{Operator, OperatorContext, Output};
 use crate::state::broadcast::BroadcastStates;
@@ -76,19 +76,16 @@ impl UnkeyedTask {
     #[inline]
     pub(super) fn run<O>(
         &mut self,
-        cause: Cause,
+        cause: &Row<()>,
         ctx: &OperatorContext<'_>,
         out: &mut O,
-        user_code: impl FnOnce(&mut ProcessContext<'_>, &mut CausedOutput<'_, O>),
+        user_code: impl FnOnce(&mut ProcessContext<'_>, &mut O),
     ) {
-        ctx.env().enter_row(&cause);
-        let mut context = ProcessContext {
-            operator: *ctx,
-            broadcast: &self.broadcast,
-            lists: &mut self.lists,
-            cause: cause.clone(),
-        };
-        user_code(&mut context, &mut CausedOutput { out, cause });
+        let outer = ctx.env().enter_row(cause);
+        let mut context =
+            ProcessContext { operator: *ctx, broadcast: &self.broadcast, lists: &mut self.lists };
+        user_code(&mut context, out);
+        ctx.env().leave(outer);
     }
 
     pub(super) fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
@@ -135,6 +132,8 @@ impl<In: 'static, F: ProcessFunction<In>> Operator for Process<In, F> {
     type In = In;
     type Out = F::Out;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         let mut function = self.function.clone();
         Declared::collect(DECLARABLE, |ctx| function.open(ctx)).into_facts(DECLARABLE)
@@ -149,7 +148,7 @@ impl<In: 'static, F: ProcessFunction<In>> Operator for Process<In, F> {
     #[inline]
     fn on_row(&mut self, row: Row<In>, ctx: &OperatorContext<'_>, out: &mut impl Output<F::Out>) {
         let (cause, value) = split(row);
-        UnkeyedTask::of(&mut self.task).run(cause, ctx, out, |ctx, out| {
+        UnkeyedTask::of(&mut self.task).run(&cause, ctx, out, |ctx, out| {
             self.function.process(value, ctx, out);
         });
     }

@@ -156,8 +156,9 @@ where
         {
             let time_ms =
                 if window == Window::GLOBAL { by.time_ms() } else { window.max_timestamp() };
-            ctx.env().enter_time(time_ms, hash64);
+            let outer = ctx.env().enter_time(time_ms, hash64);
             self.contents.fire(key, kept, &WindowContext::new(window, *ctx), out);
+            ctx.env().leave(outer);
         }
         if result.is_purge() {
             held.contents = None;
@@ -382,6 +383,8 @@ where
 {
     type In = C::In;
     type Out = C::Out;
+
+    const ENTERS_ROWS: bool = false;
 
     fn facts(&self) -> Facts {
         let detail = format!(

@@ -218,6 +218,7 @@ fn emit_result<K, V, F: WindowFunction<K, V>>(
     out: &mut impl Output<F::Out>,
 ) {
     let (key, hash64) = of;
-    ctx.env().enter_time(window.max_timestamp(), hash64);
+    let outer = ctx.env().enter_time(window.max_timestamp(), hash64);
     function.process(key, value, &WindowContext::new(window, *ctx), out);
+    ctx.env().leave(outer);
 }

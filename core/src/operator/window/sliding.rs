@@ -322,6 +322,8 @@ where
     type In = A::In;
     type Out = F::Out;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         let side_outputs = WindowFunction::<K, A::Out>::side_outputs(&self.work.function);
         self.work.by.facts(&self.work.lateness, side_outputs)

@@ -209,6 +209,8 @@ where
     type In = A::In;
     type Out = F::Out;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         self.by.facts(&self.lateness, WindowFunction::<K, A::Out>::side_outputs(&self.function))
     }
