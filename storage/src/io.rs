@@ -143,13 +143,21 @@ pub enum FileOp {
         /// What to remove.
         path: PathBuf,
     },
-    /// Lists the regular files that `pattern` names, sorted by path: the file of that name, else
-    /// the files in the directory of that name, else those that match the glob. None is no error.
+    /// Lists the regular files that `pattern` names; see [`crate::listing::list`].
     List {
         /// Answered under this number.
         op: OpId,
         /// A path, a directory (its files, not recursive) or a glob.
         pattern: String,
+        /// Who else must be given the same answer.
+        together: Option<Together>,
+    },
+    /// Lists the regular files in a directory; see [`crate::listing::list_directory`].
+    ListDirectory {
+        /// Answered under this number.
+        op: OpId,
+        /// Which directory.
+        path: PathBuf,
     },
 }
 
@@ -164,7 +172,8 @@ impl FileOp {
             | Self::Close { op, .. }
             | Self::Rename { op, .. }
             | Self::Remove { op, .. }
-            | Self::List { op, .. } => *op,
+            | Self::List { op, .. }
+            | Self::ListDirectory { op, .. } => *op,
         }
     }
 
@@ -186,8 +195,19 @@ impl FileOp {
             }
             Self::Remove { path, .. } => format!("remove {}", path.display()),
             Self::List { pattern, .. } => format!("list {pattern}"),
+            Self::ListDirectory { path, .. } => format!("list {}", path.display()),
         }
     }
+}
+
+/// Requesters that divide among themselves what a listing finds. Files may come and grow between
+/// two listings, so the host lists once for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Together {
+    /// Names the group among all that list.
+    pub group: u64,
+    /// How many requesters will ask, each once, before the files are listed anew.
+    pub requester_count: u32,
 }
 
 /// The answer to one [`FileOp`].

@@ -8,4 +8,5 @@ pub mod arena;
 pub mod huge_vec;
 pub mod io;
 pub mod key;
+pub mod listing;
 pub mod prefetch;

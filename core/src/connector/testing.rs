@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use millstream_storage::io::{
     FileAnswer, FileDone, FileEntry, FileFault, FileId, FileOp, OpenMode,
 };
+use millstream_storage::listing::SharedListings;
 
 use crate::connector::generator::draw::Draw;
 use crate::data::key_group::KeyGroupCount;
@@ -65,6 +66,7 @@ pub(crate) struct MemoryDisk {
     pub(crate) faults: BTreeMap<PathBuf, std::io::ErrorKind>,
     open: BTreeMap<FileId, PathBuf>,
     waiting: Vec<FileOp>,
+    listings: SharedListings,
     draw: Draw,
 }
 
@@ -75,6 +77,7 @@ impl MemoryDisk {
             faults: BTreeMap::new(),
             open: BTreeMap::new(),
             waiting: Vec::new(),
+            listings: SharedListings::default(),
             draw: Draw::of_record(seed, 0),
         }
     }
@@ -107,15 +110,18 @@ impl MemoryDisk {
         let first = self.waiting.iter().position(same_file).unwrap_or(drawn);
         let op = self.waiting.remove(first);
         let id = op.id();
-        let action = format!("{op:?}").split(' ').next().unwrap_or_default().to_lowercase();
-        let (path, result) = self.carry_out(op);
-        let fault = |source| FileFault { action: format!("{action} {}", path.display()), source };
+        let path = file.and_then(|file| self.open.get(&file));
+        let action = op.action(path.map(PathBuf::as_path));
+        let result = self.carry_out(op);
+        let fault = |source| FileFault { action, source };
         Some(FileDone { op: id, result: result.map_err(fault) })
     }
 
-    fn carry_out(&mut self, op: FileOp) -> (PathBuf, std::io::Result<FileAnswer>) {
+    fn carry_out(&mut self, op: FileOp) -> std::io::Result<FileAnswer> {
         let path = match &op {
-            FileOp::Open { path, .. } | FileOp::Remove { path, .. } => path.clone(),
+            FileOp::Open { path, .. }
+            | FileOp::Remove { path, .. }
+            | FileOp::ListDirectory { path, .. } => path.clone(),
             FileOp::Rename { from, .. } => from.clone(),
             FileOp::List { pattern, .. } => pattern.into(),
             FileOp::Read { file, .. }
@@ -127,9 +133,9 @@ impl MemoryDisk {
             if let FileOp::Open { file, path, .. } = op {
                 self.open.insert(file, path);
             }
-            return (path, Err((*kind).into()));
+            return Err((*kind).into());
         }
-        let answer = match op {
+        match op {
             FileOp::Open { file, path, mode, .. } => {
                 self.open.insert(file, path.clone());
                 if mode == OpenMode::Create {
@@ -167,9 +173,15 @@ impl MemoryDisk {
                 self.files.remove(&path);
                 Ok(FileAnswer::Removed)
             }
-            FileOp::List { pattern, .. } => Ok(FileAnswer::Listed { files: self.list(&pattern) }),
-        };
-        (path, answer)
+            FileOp::List { pattern, together, .. } => {
+                let files = self.list(&pattern);
+                let files = self.listings.get_or(together, || Ok(files));
+                files.map(|files| FileAnswer::Listed { files })
+            }
+            FileOp::ListDirectory { path, .. } => {
+                Ok(FileAnswer::Listed { files: self.list(&path.to_string_lossy()) })
+            }
+        }
     }
 
     /// A path, a directory, or a directory and `*` with an ending.
@@ -199,6 +211,9 @@ fn file_of(op: &FileOp) -> Option<FileId> {
         | FileOp::Write { file, .. }
         | FileOp::Sync { file, .. }
         | FileOp::Close { file, .. } => Some(*file),
-        FileOp::Rename { .. } | FileOp::Remove { .. } | FileOp::List { .. } => None,
+        FileOp::Rename { .. }
+        | FileOp::Remove { .. }
+        | FileOp::List { .. }
+        | FileOp::ListDirectory { .. } => None,
     }
 }

@@ -35,6 +35,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use millstream_storage::io::{FileAnswer, FileDone, FileFault, FileId, FileOp, OpenMode};
+use millstream_storage::listing::{self, SharedListings};
 
 use self::errno::os_error;
 use self::stored::StoredFile;
@@ -55,6 +56,7 @@ pub struct Disk {
     waiting: BTreeMap<(Duration, u64), FileOp>,
     /// When the last operation of a lane is due. Lanes with nothing to wait for are not here.
     lanes: BTreeMap<Lane, Duration>,
+    listings: SharedListings,
     submitted_count: u64,
     latency_rng: Rng,
     fault_rng: Rng,
@@ -85,6 +87,7 @@ impl Disk {
             open: BTreeMap::new(),
             waiting: BTreeMap::new(),
             lanes: BTreeMap::new(),
+            listings: SharedListings::default(),
             submitted_count: 0,
             latency_rng: rng.fork(0),
             fault_rng: rng.fork(1),
@@ -152,6 +155,7 @@ impl Disk {
         }
         self.lanes.clear();
         self.open.clear();
+        self.listings = SharedListings::default();
         self.tree.crash(&mut self.crash_rng);
     }
 
@@ -173,13 +177,20 @@ impl Disk {
             FileOp::Remove { path, .. } if !fails => {
                 self.tree.remove(&path).map(|()| FileAnswer::Removed)
             }
-            FileOp::List { pattern, .. } if !fails => {
-                self.tree.list(&pattern).map(|files| FileAnswer::Listed { files })
+            FileOp::List { pattern, together, .. } if !fails => {
+                let list = || listing::list(&self.tree, &pattern);
+                let files = self.listings.get_or(together, list);
+                files.map(|files| FileAnswer::Listed { files })
+            }
+            FileOp::ListDirectory { path, .. } if !fails => {
+                let files = listing::list_directory(&self.tree, &path);
+                files.map(|files| FileAnswer::Listed { files })
             }
             FileOp::Read { .. }
             | FileOp::Rename { .. }
             | FileOp::Remove { .. }
-            | FileOp::List { .. } => Err(os_error(errno::EIO)),
+            | FileOp::List { .. }
+            | FileOp::ListDirectory { .. } => Err(os_error(errno::EIO)),
         };
         if let Ok(FileAnswer::Closed | FileAnswer::Renamed | FileAnswer::Removed) = result {
             self.tree.forget_unnamed(self.open.values().filter_map(|file| file.stored));
@@ -316,7 +327,7 @@ fn lanes(op: &FileOp) -> Vec<Lane> {
         | FileOp::Close { file, .. } => vec![Lane::File(*file)],
         FileOp::Rename { from, to, .. } => vec![Lane::Path(from.clone()), Lane::Path(to.clone())],
         FileOp::Remove { path, .. } => vec![Lane::Path(path.clone())],
-        FileOp::List { .. } => Vec::new(),
+        FileOp::List { .. } | FileOp::ListDirectory { .. } => Vec::new(),
     }
 }
 

@@ -8,7 +8,7 @@ use millstream::runtime::parking::Parker;
 use millstream::runtime::storage_service::{StorageDriver, StorageHandle, StorageService};
 use millstream::sim::disk::{Disk, DiskFaults};
 use millstream::sim::rng::Rng;
-use millstream_storage::io::{FileAnswer, FileDone, FileId, FileOp, OpId, OpenMode};
+use millstream_storage::io::{FileAnswer, FileDone, FileId, FileOp, OpId, OpenMode, Together};
 use tempfile::TempDir;
 
 /// Longer than any script takes on any machine.
@@ -122,7 +122,22 @@ impl Bench {
     pub(super) fn list(&mut self, pattern: &str) -> &mut Self {
         let op = self.next_op();
         let pattern = self.path(pattern).display().to_string();
-        self.ops.push(FileOp::List { op, pattern });
+        self.ops.push(FileOp::List { op, pattern, together: None });
+        self
+    }
+
+    /// As one of two requesters that are given the same answer.
+    pub(super) fn list_together(&mut self, pattern: &str) -> &mut Self {
+        let op = self.next_op();
+        let pattern = self.path(pattern).display().to_string();
+        let together = Some(Together { group: 7, requester_count: 2 });
+        self.ops.push(FileOp::List { op, pattern, together });
+        self
+    }
+
+    pub(super) fn list_directory(&mut self, name: &str) -> &mut Self {
+        let (op, path) = (self.next_op(), self.path(name));
+        self.ops.push(FileOp::ListDirectory { op, path });
         self
     }
 

@@ -1,5 +1,11 @@
 //! The scripts: a behaviour of the contract each, from opening what is missing to listing.
 
+use std::ffi::OsStr;
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+
 use millstream_storage::io::OpenMode::{Create, CreateDirect, Read, ReadDirect};
 use millstream_storage::io::{DIRECT_ALIGNMENT_BYTES, FileAnswer};
 
@@ -225,6 +231,115 @@ fn listings_find_files_by_name_directory_and_pattern() {
             "listed ",
             &invalid_pattern(bench),
         ]);
+    });
+}
+
+#[test]
+fn a_directory_that_contains_itself_is_listed_once() {
+    on_every_disk(|bench| {
+        for name in ["in/a.csv", "in/x/b.csv"] {
+            bench.prepare(name, b"1");
+        }
+        let (directory, below) = (bench.path("in"), bench.path("in/x"));
+        symlink(&directory, directory.join("loop")).expect("the directory is writable");
+        symlink(&below, below.join("again")).expect("the directory is writable");
+        symlink(directory.join("a.csv"), directory.join("c.csv")).expect("it is writable");
+        bench.list("in/**/*.csv").list("in/*/*.csv");
+        bench.expect(&["listed in/a.csv 1, in/x/b.csv 1", "listed in/loop/a.csv 1, in/x/b.csv 1"]);
+    });
+}
+
+#[test]
+fn a_name_that_is_not_text_is_listed_as_it_is() {
+    on_every_disk(|bench| {
+        bench.prepare("in/a.csv", b"1");
+        let name = OsStr::from_bytes(b"b\xff.csv");
+        std::fs::write(bench.path("in").join(name), b"12").expect("the directory is writable");
+        bench.list("in/*.csv").list("in/**/*.csv").list("in/*.txt").list("in");
+        let all = "listed in/a.csv 1, in/b\u{fffd}.csv 2";
+        bench.expect(&[all, all, "listed ", all]);
+    });
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_an_error_that_names_it() {
+    on_every_disk(|bench| {
+        bench.prepare("in/a/data.csv", b"1");
+        // A link to itself is refused to everybody, root too.
+        symlink("data.csv", bench.path("in/b-data.csv")).expect("the directory is writable");
+        std::fs::create_dir(bench.path("in/b")).expect("the directory is writable");
+        symlink("data.csv", bench.path("in/b/data.csv")).expect("the directory is writable");
+        bench.list("in/*/data.csv").list("in/**/*.csv").list("in/b/data.csv");
+        let reason = "Too many levels of symbolic links (os error 40)";
+        bench.expect(&[
+            &format!("could not list in/*/data.csv: in/b/data.csv: {reason}"),
+            &format!("could not list in/**/*.csv: in/b/data.csv: {reason}"),
+            &format!("could not list in/b/data.csv: {reason}"),
+        ]);
+    });
+}
+
+/// Root may read everything, so this says nothing when root runs it.
+#[test]
+fn a_directory_that_may_not_be_entered_is_an_error_that_names_it() {
+    on_every_disk(|bench| {
+        bench.prepare("in/a/data.csv", b"1");
+        bench.prepare("in/b/data.csv", b"1");
+        let closed = bench.path("in/b");
+        let close = |mode| set_permissions(&closed, Permissions::from_mode(mode));
+        close(0o000).expect("the directory is ours");
+        if std::fs::read_dir(&closed).is_ok() {
+            close(0o755).expect("the directory is ours");
+            eprintln!("skipped: this user may enter every directory");
+            return;
+        }
+        bench.list("in/*/data.csv").list("in/**/*.csv").list("in/b");
+        let reason = "Permission denied (os error 13)";
+        bench.expect(&[
+            &format!("could not list in/*/data.csv: in/b/data.csv: {reason}"),
+            &format!("could not list in/**/*.csv: in/b: {reason}"),
+            &format!("could not list in/b: {reason}"),
+        ]);
+        close(0o755).expect("the directory is ours");
+    });
+}
+
+#[test]
+fn a_socket_is_named_as_what_it_is() {
+    on_every_disk(|bench| {
+        bench.prepare("in/a.csv", b"1");
+        let _socket = UnixListener::bind(bench.path("in/s")).expect("a short path");
+        bench.list("in/s").list("in/*").list("in");
+        let reason = "in/s is a socket, and only regular files are read";
+        bench.expect(&[
+            &format!("could not list in/s: {reason}"),
+            &format!("could not list in/*: {reason}"),
+            "listed in/a.csv 1",
+        ]);
+    });
+}
+
+#[test]
+fn a_directory_is_listed_by_its_path() {
+    on_every_disk(|bench| {
+        bench.prepare("out[/part", b"1");
+        bench.list_directory("out[").list_directory("nothing[");
+        bench.expect(&["listed out[/part 1", "listed "]);
+    });
+}
+
+#[test]
+fn requesters_that_list_together_are_answered_the_same() {
+    on_every_disk(|bench| {
+        bench.prepare("in/b.csv", b"1");
+        bench.list_together("in");
+        bench.expect(&["listed in/b.csv 1"]);
+        bench.prepare("in/a.csv", b"1");
+        bench.prepare("in/b.csv", b"12");
+        bench.list_together("in");
+        bench.expect(&["listed in/b.csv 1"]);
+        bench.list_together("in");
+        bench.expect(&["listed in/a.csv 1, in/b.csv 2"]);
     });
 }
 

@@ -257,8 +257,8 @@ impl<E: Encode> Operator for FileSink<E> {
 
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
         self.task_index = ctx.env().task.task_index;
-        let pattern = self.directory.display().to_string();
-        self.numbering = Numbering::Listing(ctx.file(|op| FileOp::List { op, pattern }));
+        let path = self.directory.clone();
+        self.numbering = Numbering::Listing(ctx.file(|op| FileOp::ListDirectory { op, path }));
         Ok(())
     }
 
@@ -312,10 +312,6 @@ impl<E: Encode> Operator for FileSink<E> {
         let is_listing = self.numbering == Numbering::Listing(done.op);
         match done.result {
             Ok(FileAnswer::Listed { files }) if is_listing => self.on_listed(&files, ctx),
-            // The directory is made with its first file.
-            Err(fault) if is_listing && fault.source.kind() == io::ErrorKind::NotFound => {
-                self.on_listed(&[], ctx);
-            }
             Ok(FileAnswer::Written { bytes }) => {
                 if self.spare.len() < OPS_WAITING_MAX {
                     self.spare.push(bytes);

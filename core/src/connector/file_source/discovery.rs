@@ -1,11 +1,12 @@
 //! When to list files, and what a listing means for one task.
 //!
-//! A fixed set is listed once. A watched one is listed again an interval after the last answer, so
-//! that slow listings do not pile up.
+//! A fixed set is listed once, for all tasks together: files may come and grow between two
+//! listings. A watched one is listed again an interval after the last answer, so that slow listings
+//! do not pile up.
 
 use std::collections::BTreeSet;
 
-use millstream_storage::io::{FileEntry, OpId};
+use millstream_storage::io::{FileEntry, OpId, Together};
 
 use super::split::{
     Progress, Split, SplitState, Unfit, is_named_by, is_visible, splits_of, task_by_hash,
@@ -20,6 +21,7 @@ pub(super) struct Discovery {
     range_bytes: Option<u64>,
     /// Time between two listings; none for a fixed set.
     interval_ms: Option<i64>,
+    chain_index: u16,
     task_index: u32,
     parallelism: u32,
     state: State,
@@ -54,6 +56,7 @@ impl Discovery {
             pattern,
             range_bytes,
             interval_ms,
+            chain_index: task.chain_index,
             task_index: task.task_index,
             parallelism: task.parallelism,
             state: State::Due(i64::MIN),
@@ -67,6 +70,13 @@ impl Discovery {
     /// The pattern to list now, if it is time; it must be followed by [`Discovery::asked`].
     pub(super) fn wish(&self, now_ms: i64) -> Option<&str> {
         matches!(self.state, State::Due(due_ms) if due_ms <= now_ms).then_some(&self.pattern)
+    }
+
+    /// Who must find the same files. A watched set changes, and its tasks list when they can.
+    pub(super) fn together(&self) -> Option<Together> {
+        let group = u64::from(self.chain_index);
+        let together = Together { group, requester_count: self.parallelism };
+        (!self.is_watching()).then_some(together)
     }
 
     /// The listing is under way as `op`.

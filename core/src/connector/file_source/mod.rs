@@ -7,7 +7,8 @@
 //! ```
 //!
 //! **Which files.** All that the pattern names, in order of their paths; from a directory or glob
-//! not those whose names begin with `.` or `_` or end with `.inprogress`. They are listed once,
+//! not those whose names begin with `.` or `_` or end with `.inprogress`. A file with several names
+//! is read once; `**` does not go through symbolic links. Files are listed once, for all tasks,
 //! when the job starts; with [`FileSource::watch`] again and again, and then the source has no end.
 //! A file is read once, known by its path: put it in place complete, by renaming, and do not change
 //! it.

@@ -87,8 +87,8 @@ impl<F: Format> FileReader<F> {
 
     fn list(&mut self, ctx: &OperatorContext<'_>) {
         if let Some(pattern) = self.discovery.wish(ctx.processing_time_ms()) {
-            let pattern = pattern.to_string();
-            let op = ctx.file(|op| FileOp::List { op, pattern });
+            let (pattern, together) = (pattern.to_string(), self.discovery.together());
+            let op = ctx.file(|op| FileOp::List { op, pattern, together });
             self.discovery.asked(op);
         }
     }

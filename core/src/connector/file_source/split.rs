@@ -9,9 +9,10 @@
 //! A range owns the records that *begin* in it. Ranges of one file alternate between tasks, so the
 //! tasks move through it side by side.
 //!
-//! A fixed set of files is dealt out by ordinal: every task lists the same files and finds the same
-//! order. A watched directory changes between the listings of two tasks, so there a split belongs
-//! to the task that its path's hash and its range pick, whatever else is there.
+//! A fixed set of files is listed once for all tasks, so each finds the same splits in the same
+//! order, and they are dealt out by ordinal. A watched directory changes between the listings of
+//! two tasks, so there a split belongs to the task that its path's hash and its range pick,
+//! whatever else is there.
 
 use std::path::Path;
 

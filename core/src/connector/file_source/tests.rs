@@ -375,6 +375,36 @@ fn a_paused_split_is_left_alone() {
     assert_eq!(task.rows.rows.len(), 2);
 }
 
+/// Two tasks on one disk, which `change` changes between their listings: what they read together.
+fn read_around(change: impl Fn(&mut MemoryDisk)) -> Vec<String> {
+    let source = FileSource::lines("in").split_bytes(8);
+    let lines = |name: &str| (0..6).fold(String::new(), |text, i| text + &format!("{name}{i}\n"));
+    let mut disk = MemoryDisk::new(3).with("in/b", lines("b")).with("in/c", lines("c"));
+    let mut tasks = [0, 1].map(|index| Task::new(&source, index, 2, 7));
+    while tasks[0].run(&mut disk, 1000).is_none() {}
+    // Files are being closed, and nobody waits for that.
+    while disk.answer().is_some() {}
+    change(&mut disk);
+    while tasks[1].run(&mut disk, 1000).is_none() {}
+    let failures = tasks.iter().filter_map(|task| task.env.take_failure());
+    let failures: Vec<_> = failures.map(|error| error.chain()).collect();
+    assert_eq!(failures, Vec::<String>::new());
+    let rows = tasks.into_iter().flat_map(|task| task.rows.rows);
+    let mut values: Vec<_> = rows.map(|(_, _, _, value)| value).collect();
+    values.sort_unstable();
+    values
+}
+
+#[test]
+fn a_file_that_comes_between_two_listings_makes_no_task_read_anothers_files() {
+    let all = ["b0", "b1", "b2", "b3", "b4", "b5", "c0", "c1", "c2", "c3", "c4", "c5"];
+    assert_eq!(read_around(|_| ()), all);
+    let came_before = |disk: &mut MemoryDisk| {
+        disk.files.insert("in/a".into(), b"a0\na1\na2\na3\n".to_vec());
+    };
+    assert_eq!(read_around(came_before), all);
+}
+
 #[test]
 fn new_files_of_a_watched_directory_are_read_once() {
     let source = FileSource::lines("in").watch(Duration::from_secs(1));

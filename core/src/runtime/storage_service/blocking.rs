@@ -7,19 +7,14 @@
 //! Not here: reading, writing and syncing files (`glommio.rs`, `ring.rs`).
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use millstream_storage::io::{FileEntry, OpenMode};
-
-/// `*` stays within a directory and does not find hidden files, as in a shell.
-const GLOB: glob::MatchOptions = glob::MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: true,
-};
+use millstream_storage::listing::{self, Found, Places};
 
 /// An open file.
 pub(super) struct Opened {
@@ -97,41 +92,29 @@ pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
 
 /// The regular files that `pattern` names; see `FileOp::List`.
 pub(super) fn list(pattern: &str) -> io::Result<Vec<FileEntry>> {
-    let path = normal(Path::new(pattern));
-    let found: Vec<PathBuf> = match fs::metadata(or_here(&path)) {
-        Ok(metadata) if metadata.is_dir() => {
-            let entries = fs::read_dir(or_here(&path))?;
-            entries.map(|entry| Ok(path.join(entry?.file_name()))).collect::<io::Result<_>>()?
-        }
-        Ok(_) => vec![path],
-        Err(_) => {
-            let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-            let paths = glob::glob_with(pattern.trim_start_matches("./"), GLOB).map_err(invalid)?;
-            paths
-                .map(|path| Ok(normal(&path.map_err(io::Error::from)?)))
-                .collect::<io::Result<_>>()?
-        }
-    };
-    let sorted: BTreeSet<PathBuf> = found.into_iter().collect();
-    sorted.into_iter().filter_map(|path| entry(path).transpose()).collect()
+    listing::list(&FileSystem, pattern)
 }
 
-/// `None` for what is no regular file, or was removed meanwhile.
-fn entry(path: PathBuf) -> io::Result<Option<FileEntry>> {
-    match fs::metadata(&path) {
-        Ok(metadata) if metadata.is_file() => {
-            let (size_bytes, modified) = (metadata.len(), metadata.modified()?);
-            Ok(Some(FileEntry { path, size_bytes, modified }))
-        }
-        Ok(_) => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+/// The regular files in `directory`; see `FileOp::ListDirectory`.
+pub(super) fn list_directory(directory: &Path) -> io::Result<Vec<FileEntry>> {
+    listing::list_directory(&FileSystem, directory)
+}
+
+/// The directories of the machine.
+struct FileSystem;
+
+impl Places for FileSystem {
+    fn look(&self, path: &Path) -> io::Result<Found> {
+        Found::of(&fs::metadata(path)?)
     }
-}
 
-/// `path` without the parts that mean nothing.
-fn normal(path: &Path) -> PathBuf {
-    path.components().filter(|part| *part != Component::CurDir).collect()
+    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    fn is_link(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
+    }
 }
 
 fn directory_of(path: &Path) -> &Path {

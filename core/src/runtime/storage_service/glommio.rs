@@ -31,7 +31,8 @@ use std::time::Duration;
 
 use glommio::io::{BufferedFile, DmaFile, OpenOptions};
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, executor};
-use millstream_storage::io::{DIRECT_ALIGNMENT_BYTES, FileAnswer, OpenMode};
+use millstream_storage::io::{DIRECT_ALIGNMENT_BYTES, FileAnswer, FileEntry, OpenMode, Together};
+use millstream_storage::listing::SharedListings;
 
 use super::blocking;
 use super::desk::Desk;
@@ -68,6 +69,7 @@ struct Shared {
     files: Files<Handle>,
     names: Lane,
     data: Lane,
+    listings: SharedListings,
     /// Everything is answered and the lanes may end.
     has_ended: bool,
     /// Wakes the desk's task.
@@ -134,6 +136,7 @@ async fn serve(desk: Desk, parker: Parker) {
         files: Files::new(),
         names: Lane::default(),
         data: Lane::default(),
+        listings: SharedListings::default(),
         has_ended: false,
         desk_task: None,
     }));
@@ -198,7 +201,7 @@ async fn run_lane(shared: Rc<RefCell<Shared>>, lane: fn(&mut Shared) -> &mut Lan
             }
         });
         let Some(Job { ticket, work }) = job.await else { return };
-        let result = carry_out(work).await;
+        let result = carry_out(&shared, work).await;
         shared.borrow_mut().on_done(ticket, result);
     }
 }
@@ -226,7 +229,8 @@ impl Shared {
                 Work::Open { .. }
                 | Work::Rename { .. }
                 | Work::Remove { .. }
-                | Work::List { .. } => &mut self.names,
+                | Work::List { .. }
+                | Work::ListDirectory { .. } => &mut self.names,
                 Work::Read { .. } | Work::Write { .. } | Work::Sync { .. } | Work::Close { .. } => {
                     &mut self.data
                 }
@@ -247,7 +251,7 @@ impl Shared {
     }
 }
 
-async fn carry_out(work: Work<Handle>) -> Carried {
+async fn carry_out(shared: &RefCell<Shared>, work: Work<Handle>) -> Carried {
     let answer = match work {
         Work::Open { path, mode } => return open(&path, mode).await,
         Work::Read { file, offset, len } => {
@@ -277,12 +281,32 @@ async fn carry_out(work: Work<Handle>) -> Carried {
             change_names(move || blocking::remove(&path)).await?;
             FileAnswer::Removed
         }
-        Work::List { pattern } => {
-            let files = executor().spawn_blocking(move || blocking::list(&pattern)).await?;
+        Work::List { pattern, together } => {
+            FileAnswer::Listed { files: list(shared, pattern, together).await? }
+        }
+        Work::ListDirectory { path } => {
+            let files = executor().spawn_blocking(move || blocking::list_directory(&path)).await?;
             FileAnswer::Listed { files }
         }
     };
     Ok(Outcome::Answer(answer))
+}
+
+/// There is one lane for names, so nobody of a group asks while another's listing is under way.
+async fn list(
+    shared: &RefCell<Shared>,
+    pattern: String,
+    together: Option<Together>,
+) -> io::Result<Vec<FileEntry>> {
+    let kept = together.and_then(|together| shared.borrow_mut().listings.take(together));
+    if let Some(files) = kept {
+        return Ok(files);
+    }
+    let files = executor().spawn_blocking(move || blocking::list(&pattern)).await?;
+    if let Some(together) = together {
+        shared.borrow_mut().listings.keep(together, &files);
+    }
+    Ok(files)
 }
 
 async fn open(path: &Path, mode: OpenMode) -> Carried {

@@ -14,15 +14,17 @@
 //!
 //! Invariant: for every file, operations start in the order in which they were asked for, and a job
 //! never runs beside one that it conflicts with.
-//! Not here: names. `Rename`, `Remove` and `List` become jobs at once, in order; a worker carries
-//! out opens and changes of names one at a time.
+//! Not here: names. `Rename`, `Remove` and listings become jobs at once, in order; a worker carries
+//! out opens, changes of names and listings one at a time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use millstream_storage::io::{FileAnswer, FileDone, FileFault, FileId, FileOp, OpId, OpenMode};
+use millstream_storage::io::{
+    FileAnswer, FileDone, FileFault, FileId, FileOp, OpId, OpenMode, Together,
+};
 
 /// Operations of one file that run at once at most.
 const RUN_COUNT_MAX: usize = 32;
@@ -61,7 +63,8 @@ pub(super) enum Work<F> {
     Close { file: F },
     Rename { from: PathBuf, to: PathBuf },
     Remove { path: PathBuf },
-    List { pattern: String },
+    List { pattern: String, together: Option<Together> },
+    ListDirectory { path: PathBuf },
 }
 
 /// What came of it.
@@ -188,7 +191,8 @@ impl<F: Clone> Files<F> {
         let work = match op {
             FileOp::Rename { from, to, .. } => Work::Rename { from, to },
             FileOp::Remove { path, .. } => Work::Remove { path },
-            FileOp::List { pattern, .. } => Work::List { pattern },
+            FileOp::List { pattern, together, .. } => Work::List { pattern, together },
+            FileOp::ListDirectory { path, .. } => Work::ListDirectory { path },
             FileOp::Open { file, .. }
             | FileOp::Read { file, .. }
             | FileOp::Write { file, .. }
@@ -313,7 +317,10 @@ impl<F: Clone> File<F> {
                 let file = self.open.take().ok_or_else(not_open)?;
                 Ok(Work::Close { file })
             }
-            FileOp::Rename { .. } | FileOp::Remove { .. } | FileOp::List { .. } => {
+            FileOp::Rename { .. }
+            | FileOp::Remove { .. }
+            | FileOp::List { .. }
+            | FileOp::ListDirectory { .. } => {
                 unreachable!("names are in no file's queue")
             }
         }

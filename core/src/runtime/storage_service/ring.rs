@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use millstream_storage::arena::{Buffer, Slab};
 use millstream_storage::io::{DIRECT_ALIGNMENT_BYTES, FileAnswer};
+use millstream_storage::listing::SharedListings;
 
 use super::blocking;
 use super::desk::Desk;
@@ -78,6 +79,7 @@ enum Step {
 struct Worker {
     uring: OpRing<Tag>,
     files: Files<Handle>,
+    listings: SharedListings,
     running: Vec<Option<Running>>,
     free: Vec<usize>,
     /// Buffers for direct transfers, small ones first.
@@ -126,6 +128,7 @@ impl Worker {
         Ok(Self {
             uring,
             files: Files::new(),
+            listings: SharedListings::default(),
             running: Vec::new(),
             free: Vec::new(),
             pools: DIRECT_POOLS.map(|(bytes, count_max)| Slab::new(bytes, count_max)),
@@ -175,9 +178,12 @@ impl Worker {
                 Ok(next) => return self.sync_names(ticket, next, FileAnswer::Removed),
                 Err(error) => Err(error),
             },
-            Work::List { pattern } => {
-                blocking::list(&pattern).map(|files| Outcome::Answer(FileAnswer::Listed { files }))
-            }
+            Work::List { pattern, together } => self
+                .listings
+                .get_or(together, || blocking::list(&pattern))
+                .map(|files| Outcome::Answer(FileAnswer::Listed { files })),
+            Work::ListDirectory { path } => blocking::list_directory(&path)
+                .map(|files| Outcome::Answer(FileAnswer::Listed { files })),
         };
         self.files.on_done(ticket, result);
     }

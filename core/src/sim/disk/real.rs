@@ -2,32 +2,16 @@
 //!
 //! Not here: remembering what was read, so that a run sees it only once (`tree.rs`).
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
 
-/// What a name stands for.
-pub(super) enum Kind {
-    Missing,
-    File {
-        size_bytes: u64,
-        modified: SystemTime,
-    },
-    /// Directories, and what else is no regular file.
-    Directory,
-}
+use millstream_storage::listing::Found;
 
-/// What `path` stands for; what cannot be looked at counts as missing.
-pub(super) fn kind(path: &Path) -> Kind {
-    match fs::metadata(or_here(path)) {
-        Ok(metadata) if metadata.is_file() => Kind::File {
-            size_bytes: metadata.len(),
-            modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-        },
-        Ok(_) => Kind::Directory,
-        Err(_) => Kind::Missing,
-    }
+/// What `path` stands for.
+pub(super) fn look(path: &Path) -> io::Result<Found> {
+    Found::of(&fs::metadata(or_here(path))?)
 }
 
 /// The whole content of a file.
@@ -35,9 +19,14 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// The paths in a directory, not recursive, in any order.
-pub(super) fn directory(path: &Path) -> io::Result<Vec<PathBuf>> {
-    fs::read_dir(or_here(path))?.map(|entry| Ok(path.join(entry?.file_name()))).collect()
+/// The names in a directory, in any order.
+pub(super) fn names(directory: &Path) -> io::Result<Vec<OsString>> {
+    fs::read_dir(or_here(directory))?.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+/// Whether `path` itself is a symbolic link.
+pub(super) fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
 }
 
 /// The current directory has an empty path, which the operating system does not accept.

@@ -83,7 +83,7 @@ impl Bench {
 
     /// Paths and sizes, one word per file.
     fn list(&mut self, pattern: &str) -> Result<String, String> {
-        match self.run(|op| FileOp::List { op, pattern: pattern.into() })? {
+        match self.run(|op| FileOp::List { op, pattern: pattern.into(), together: None })? {
             FileAnswer::Listed { files } => {
                 let words = files.iter().map(|f| format!("{}:{}", f.path.display(), f.size_bytes));
                 Ok(words.collect::<Vec<_>>().join(" "))

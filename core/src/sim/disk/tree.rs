@@ -15,27 +15,21 @@
 //! Not here: bytes and their durability (`stored.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::ops::Bound;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use millstream_storage::io::FileEntry;
+use millstream_storage::listing::{Found, Places, normal};
 
 use super::errno::{self, os_error};
-use super::real::{self, Kind};
+use super::real;
 use super::stored::StoredFile;
 use crate::sim::rng::Rng;
 
 /// Names a stored file, whatever its path; never reused.
 pub(super) type StoredId = u64;
-
-/// `*` stays within a directory and does not find hidden files, as in a shell.
-const GLOB: glob::MatchOptions = glob::MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: true,
-};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
@@ -64,9 +58,9 @@ impl Tree {
             Some(Name::Absent) => Err(os_error(errno::ENOENT)),
             None => match real::read(&path) {
                 Ok(bytes) => {
-                    let modified = match real::kind(&path) {
-                        Kind::File { modified, .. } => modified,
-                        Kind::Missing | Kind::Directory => SystemTime::UNIX_EPOCH,
+                    let modified = match real::look(&path) {
+                        Ok(Found::File { modified, .. }) => modified,
+                        _ => SystemTime::UNIX_EPOCH,
                     };
                     Ok(self.add(path, StoredFile::durable(bytes, modified, true), true))
                 }
@@ -83,7 +77,7 @@ impl Tree {
     /// A new or truncated file called `path`, and its directories.
     pub(super) fn create(&mut self, path: &Path, now: SystemTime) -> io::Result<StoredId> {
         let path = normal(path);
-        if path.ancestors().skip(1).any(|above| self.entry(above).is_some()) {
+        if path.ancestors().skip(1).any(|above| self.is_file(above)) {
             return Err(os_error(errno::ENOTDIR));
         }
         match self.find(&path) {
@@ -128,33 +122,6 @@ impl Tree {
         self.sync_directory(parent(&path));
         self.names.insert(path, Name::Absent);
         Ok(())
-    }
-
-    /// The regular files that `pattern` names, sorted by path: the file of that name, or else the
-    /// files in the directory of that name, or else those that match it as a glob. None is no
-    /// error.
-    pub(super) fn list(&self, pattern: &str) -> io::Result<Vec<FileEntry>> {
-        let path = normal(Path::new(pattern));
-        if let Some(entry) = self.entry(&path) {
-            return Ok(vec![entry]);
-        }
-        let mut paths: BTreeSet<PathBuf> = BTreeSet::new();
-        if self.is_directory(&path) {
-            paths.extend(self.names.keys().filter(|name| parent(name) == path).cloned());
-            if matches!(real::kind(&path), Kind::Directory) {
-                paths.extend(real::directory(&path)?);
-            }
-        } else {
-            let pattern = pattern.trim_start_matches("./");
-            let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-            let matcher = glob::Pattern::new(pattern).map_err(invalid)?;
-            let matching = self.names.keys().filter(|name| matcher.matches_path_with(name, GLOB));
-            paths.extend(matching.cloned());
-            for found in glob::glob_with(pattern, GLOB).map_err(invalid)? {
-                paths.insert(normal(&found.map_err(io::Error::from)?));
-            }
-        }
-        Ok(paths.iter().filter_map(|path| self.entry(path)).collect())
     }
 
     /// The files that were written in the simulation, by path.
@@ -217,24 +184,12 @@ impl Tree {
         stored
     }
 
-    /// `path` as a listing shows it, if it is a regular file.
-    fn entry(&self, path: &Path) -> Option<FileEntry> {
-        let (size_bytes, modified) = match self.names.get(path) {
-            Some(Name::Absent) => return None,
-            Some(Name::File { stored, .. }) => {
-                let file = self.file(*stored);
-                (file.bytes.len() as u64, file.modified)
-            }
-            None => match real::kind(path) {
-                Kind::File { size_bytes, modified } => (size_bytes, modified),
-                Kind::Missing | Kind::Directory => return None,
-            },
-        };
-        Some(FileEntry { path: path.to_owned(), size_bytes, modified })
+    fn is_file(&self, path: &Path) -> bool {
+        matches!(self.look(path), Ok(Found::File { .. }))
     }
 
     fn is_directory(&self, path: &Path) -> bool {
-        self.directories.contains(path) || matches!(real::kind(path), Kind::Directory)
+        matches!(self.look(path), Ok(Found::Directory(_)))
     }
 
     fn sync_directory(&mut self, directory: &Path) {
@@ -250,9 +205,43 @@ impl Tree {
     }
 }
 
-/// `path` without the parts that mean nothing.
-fn normal(path: &Path) -> PathBuf {
-    path.components().filter(|part| *part != Component::CurDir).collect()
+/// What a run sees of its own files and, below them, of the real ones.
+impl Places for Tree {
+    fn look(&self, path: &Path) -> io::Result<Found> {
+        let path = normal(path);
+        if self.directories.contains(&path) {
+            return Ok(Found::Directory(None));
+        }
+        match self.names.get(&path) {
+            Some(Name::Absent) => Err(os_error(errno::ENOENT)),
+            Some(Name::File { stored, .. }) => {
+                let (file, identity) = (self.file(*stored), None);
+                let (size_bytes, modified) = (file.bytes.len() as u64, file.modified);
+                Ok(Found::File { size_bytes, modified, identity })
+            }
+            None => real::look(&path),
+        }
+    }
+
+    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        let directory = normal(directory);
+        let own = self.names.keys().chain(&self.directories);
+        let own = own.filter(|path| parent(path) == directory && **path != directory);
+        let own = own.filter_map(|path| path.file_name()).map(Into::into);
+        let mut names: BTreeSet<OsString> = own.collect();
+        match real::names(&directory) {
+            Ok(real) => names.extend(real),
+            Err(_) if self.directories.contains(&directory) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    fn is_link(&self, path: &Path) -> bool {
+        let path = normal(path);
+        let is_own = self.names.contains_key(&path) || self.directories.contains(&path);
+        !is_own && real::is_link(&path)
+    }
 }
 
 fn parent(path: &Path) -> &Path {

@@ -35,7 +35,7 @@ impl Bench {
                 "u" => FileOp::Write { op, file, offset, bytes: vec![0; 100] },
                 "s" => FileOp::Sync { op, file },
                 "x" => FileOp::Close { op, file },
-                "l" => FileOp::List { op, pattern: "*".to_owned() },
+                "l" => FileOp::List { op, pattern: "*".to_owned(), together: None },
                 other => panic!("{other} is no operation"),
             },
         );
