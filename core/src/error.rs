@@ -55,14 +55,30 @@ pub enum Error {
     },
     /// A row is larger than a row may be.
     #[error(
-        "operator {operator}: a row of more than {limit_bytes} bytes; make it smaller before it \
-         leaves the operator"
+        "operator {operator} at {place}: a row of more than {limit_bytes} bytes; make it smaller \
+         before it leaves the operator, or read the operator's side output DEAD_LETTERS to put \
+         such rows aside"
     )]
     RowTooLarge {
         /// Who emitted it.
         operator: String,
+        /// The record that caused it, as its source names it.
+        place: String,
         /// [`crate::limits::ROW_BYTES_MAX`].
         limit_bytes: usize,
+    },
+    /// A row cannot be archived, so it cannot go to another task.
+    #[error(
+        "operator {operator} at {place}: a row cannot be archived: {reason}; mend the record, or \
+         read the operator's side output DEAD_LETTERS to put such rows aside"
+    )]
+    Unserializable {
+        /// Who emitted it.
+        operator: String,
+        /// The record that caused it, as its source names it.
+        place: String,
+        /// What the `Serialize` of a field says.
+        reason: String,
     },
     /// User code panicked.
     #[error("operator {operator} panicked at {origin}: {message}")]
@@ -141,6 +157,14 @@ impl Error {
         Self::Bug { operator: operator.into(), what: what.into() }
     }
 
+    /// The same error with a better name for the record that it is about, if it names one.
+    pub(crate) fn at(mut self, better: String) -> Self {
+        if let Self::RowTooLarge { place, .. } | Self::Unserializable { place, .. } = &mut self {
+            *place = better;
+        }
+        self
+    }
+
     /// What to do. The remedy is part of the API; the message is not.
     pub fn remedy(&self) -> Remedy {
         match self {
@@ -149,6 +173,7 @@ impl Error {
             | Self::ConfigFile { .. }
             | Self::Input { .. }
             | Self::RowTooLarge { .. }
+            | Self::Unserializable { .. }
             | Self::Unrepeatable { .. }
             | Self::Panicked { .. } => Remedy::Fix,
             Self::File { .. } | Self::Socket { .. } | Self::System { .. } | Self::Interrupted => {

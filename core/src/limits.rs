@@ -47,6 +47,10 @@ const _: () = assert!(CHANNEL_CREDIT_FRAMES >= 2, "one to fill, one on its way")
 pub const ROW_BYTES_MAX: usize = 1 << 20;
 const _: () = assert!(FRAME_BYTES <= ROW_BYTES_MAX, "a frame carries at least one row");
 
+/// Largest archive of any value: places within it are 32-bit numbers with a sign.
+pub const ARCHIVE_BYTES_MAX: usize = i32::MAX as usize;
+const _: () = assert!(ROW_BYTES_MAX <= ARCHIVE_BYTES_MAX);
+
 /// Longest text line or CSV record that a source accepts, bytes. Larger than a row may be, so that
 /// a projection may still make a row of it.
 pub const LINE_BYTES_MAX: usize = 16 << 20;

@@ -17,7 +17,7 @@ pub use crate::operator::process::{
     KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction,
     OpenContext, ProcessContext, ProcessFunction,
 };
-pub use crate::operator::side_output::{DeadLetter, OnError, OutputTag, skip_to};
+pub use crate::operator::side_output::{DEAD_LETTERS, DeadLetter, OnError, OutputTag, skip_to};
 pub use crate::operator::window::{
     CoGroupFunction, EmitResult, ProcessWindowFunction, WindowContext, WindowFunction,
 };

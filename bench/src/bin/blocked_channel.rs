@@ -147,7 +147,12 @@ fn program(channel_count: usize, shared: &Arc<Shared>) -> Program {
     };
     let source = |index: usize| {
         let partitioner = Partitioner::Forward;
-        let output = OutputPlan { side: None, partitioner, channels: channel(index, 1) };
+        let output = OutputPlan {
+            operator: "numbers".to_string(),
+            side: None,
+            partitioner,
+            channels: channel(index, 1),
+        };
         TaskPlan { outputs: vec![output], ..plan(index, 0) }
     };
     let sink = |index: usize| {

@@ -12,10 +12,10 @@ use crate::data::record::Record;
 use crate::exchange::outputs::Outputs;
 use crate::graph::{
     ChainEnd, ChainId, Edge, Facts, LogicalGraph, NodeId, NodeKind, Partitioner, SideOutputFact,
-    TaskPlan,
+    SideOutputFacts, TaskPlan,
 };
 use crate::operator::chain::{Chain, Label};
-use crate::operator::side_output::OutputTag;
+use crate::operator::side_output::{DEAD_LETTERS, OutputTag};
 use crate::operator::sink::Nothing;
 use crate::operator::{Operator, TaskEnv};
 use crate::shard::program::TaskFactory;
@@ -129,7 +129,15 @@ impl Draft {
 
     /// Somebody reads side output `tag` of the operator `from`.
     pub(crate) fn read_side_output<T: Record>(&mut self, from: NodeId, tag: OutputTag<T>) {
-        let chain = self.graph.node(from).chain;
+        let node = self.graph.node_mut(from);
+        let chain = node.chain;
+        // The engine puts rows there that cannot leave, whatever the operator itself writes.
+        if tag.fact() == DEAD_LETTERS.fact()
+            && let SideOutputFacts::Only(written) = &mut node.facts.side_outputs
+            && !written.contains(&tag.fact())
+        {
+            written.push(tag.fact());
+        }
         let sides = &mut self.parts[usize::from(chain.0)].sides;
         if sides.iter().all(|(node, name, _)| (*node, *name) != (from, tag.name())) {
             let make: SideFactory = Arc::new(move |plan, of, env| side_end(plan, of, tag, env));

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod ahead;
+pub mod archived_row;
 pub mod either;
 pub mod element;
 pub mod frame;

@@ -5,8 +5,10 @@
 
 use std::fmt;
 
-/// A record on its way through the dataflow.
-#[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+/// A record on its way through the dataflow. The order of the fields is that of its archive (see
+/// [`crate::data::archived_row`]).
+#[derive(Debug, Clone, PartialEq)]
+#[repr(C)]
 pub struct Row<T> {
     /// xxh3-64 of the archived key; 0 until the first `key_by`.
     pub hash64: u64,
@@ -102,6 +104,30 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// The record as people call it: `source payments, a.csv, byte 17`. `split_name` knows the
+    /// splits' names, if they have been given.
+    pub fn describe(
+        self,
+        source_names: &[String],
+        split_name: impl FnOnce(u32, u32) -> Option<String>,
+    ) -> String {
+        if self == Self::NONE {
+            return "no single record (a timer, a window or the end of the input)".to_string();
+        }
+        let source = match source_names.get(self.source() as usize) {
+            Some(name) => name.clone(),
+            None => self.source().to_string(),
+        };
+        let split = split_name(self.source(), self.split())
+            .unwrap_or_else(|| format!("split {}, position", self.split()));
+        match self.position() {
+            Some(position) => format!("source {source}, {split} {position}"),
+            None => format!("source {source}, {split} unknown"),
+        }
+    }
+}
+
 impl From<ArchivedOrigin> for Origin {
     fn from(archived: ArchivedOrigin) -> Self {
         Self(archived.0.to_native())
@@ -131,6 +157,17 @@ mod tests {
         assert_eq!(origin.source(), 5);
         assert_eq!(origin.split(), 131_071);
         assert_eq!(origin.position(), Some(135_056_262_347));
+    }
+
+    #[test]
+    fn a_record_is_called_by_its_split() {
+        let names = ["payments".to_string()];
+        let call = |_, _| Some("a.csv, byte".to_string());
+        let text = Origin::new(0, 3, 17).describe(&names, call);
+        assert_eq!(text, "source payments, a.csv, byte 17");
+        let text = Origin::new(0, 3, 17).describe(&names, |_, _| None);
+        assert_eq!(text, "source payments, split 3, position 17");
+        assert_eq!(Origin::new(7, 3, 1).describe(&[], call), "source 7, a.csv, byte 1");
     }
 
     #[test]

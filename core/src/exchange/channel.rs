@@ -4,11 +4,15 @@
 //! push ──► open rows ──seal──► queue: batch, watermark, batch, … ──send (1 credit per batch)──►
 //! ```
 //!
-//! Rows collect in `open` until somebody flushes (at the end of every turn) or a batch is full; so
-//! a batch is as large as what arrived while the channel was busy, and one row does not wait.
+//! Rows collect in `open` until somebody flushes (at the end of every turn) or a batch is full: it
+//! has so many rows, or would not fit into a frame with another one. So a batch is as large as what
+//! arrived while the channel was busy, one row does not wait, and a batch is one frame. A row that
+//! is larger than a frame is a batch of its own; one that is larger than a row may be, or that
+//! cannot be archived, is refused here, whether the channel leaves the shard or not.
 //!
 //! Invariants: elements leave in the order in which they came; `credits + batches on their way`
 //! is constant; a channel is *full*, and its task stops, while a sealed batch waits for a credit.
+//! Not here: what becomes of a row that is refused (`outputs.rs`).
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -16,17 +20,22 @@ use std::fmt;
 
 use millstream_storage::arena::{Buffer, Slab};
 
+use rkyv::ser::allocator::Arena;
+
+use crate::data::archived_row::{frame_bytes, is_plain};
 use crate::data::element::{Batch, Control, Element};
 use crate::data::frame::Frame;
-use crate::data::record::{Overflow, Record};
+use crate::data::record::{ArchiveError, Record};
 use crate::data::row::Row;
-use crate::error::Error;
 use crate::exchange::descriptor::Descriptor;
 use crate::graph::plan::{ChannelId, ChannelPlan};
-use crate::limits::{CHANNEL_CREDIT_FRAMES, INPUT_BUDGET_RECORDS, ROW_BYTES_MAX};
+use crate::limits::{CHANNEL_CREDIT_FRAMES, FRAME_BYTES, INPUT_BUDGET_RECORDS, ROW_BYTES_MAX};
 
 /// Rows of a full batch: what a receiver takes in one go.
 const BATCH_ROWS_MAX: usize = INPUT_BUDGET_RECORDS as usize;
+
+/// Emptied vectors that a channel keeps: for every batch that may be away, and for the next.
+const SPARE_COUNT_MAX: usize = CHANNEL_CREDIT_FRAMES as usize + 1;
 
 /// An emptied container, with the credit that it stands for.
 pub enum Returned {
@@ -58,7 +67,11 @@ pub struct Outbox {
 
 /// A queued element. Batches are still rows: they are archived when they leave.
 enum Queued<T> {
-    Batch(Vec<Row<T>>),
+    Batch {
+        rows: Vec<Row<T>>,
+        /// What they take as a frame.
+        bytes: usize,
+    },
     Control(Control),
 }
 
@@ -67,27 +80,38 @@ pub struct Channel<T> {
     plan: ChannelPlan,
     is_local: bool,
     open: Vec<Row<T>>,
+    /// What the strings and vectors of the open rows take in their frame.
+    open_parts_bytes: usize,
     queue: VecDeque<Queued<T>>,
     sealed_batch_count: usize,
     credits: u32,
     /// Emptied vectors for reuse.
     spare: Vec<Vec<Row<T>>>,
-    /// Rows that fitted into a frame lately; rows of one type are of like size.
-    frame_rows: usize,
 }
 
 impl<T: Record> Channel<T> {
+    /// Rows of a full batch. Those of plain records are all of one size.
+    const ROWS_MAX: usize = {
+        let fitting = (FRAME_BYTES - frame_bytes::<T>(0, 0))
+            / (frame_bytes::<T>(0, 1) - frame_bytes::<T>(0, 0));
+        match is_plain::<T>() {
+            true if fitting == 0 => 1,
+            true if fitting < BATCH_ROWS_MAX => fitting,
+            _ => BATCH_ROWS_MAX,
+        }
+    };
+
     /// The end of `plan` on shard `own_shard`.
     pub fn new(plan: ChannelPlan, own_shard: u32) -> Self {
         Self {
             plan,
             is_local: plan.peer_shard == own_shard,
-            open: Vec::with_capacity(BATCH_ROWS_MAX),
+            open: Vec::with_capacity(Self::ROWS_MAX),
+            open_parts_bytes: 0,
             queue: VecDeque::new(),
             sealed_batch_count: 0,
             credits: CHANNEL_CREDIT_FRAMES,
             spare: Vec::new(),
-            frame_rows: BATCH_ROWS_MAX,
         }
     }
 
@@ -102,14 +126,49 @@ impl<T: Record> Channel<T> {
     }
 
     /// Appends a row; answers whether the channel is full now.
+    ///
+    /// # Errors
+    /// Why the row cannot leave; it is gone, and the channel is as it was.
     #[inline]
-    pub fn push(&mut self, row: Row<T>) -> bool {
+    pub fn push(&mut self, row: Row<T>, arena: &mut Arena) -> Result<bool, ArchiveError> {
+        self.make_room(&row, arena)?;
         self.open.push(row);
-        if self.open.len() < BATCH_ROWS_MAX {
-            return false;
+        if self.open.len() < Self::ROWS_MAX {
+            return Ok(false);
         }
         self.seal();
-        self.is_full()
+        Ok(self.is_full())
+    }
+
+    /// Sees to it that `row` fits into the frame of the open rows. Nothing has to be done for plain
+    /// records; strings and vectors are looked at, and not copied.
+    #[inline]
+    fn make_room(&mut self, row: &Row<T>, arena: &mut Arena) -> Result<(), ArchiveError> {
+        if is_plain::<T>() {
+            let needed_bytes = frame_bytes::<T>(0, 1);
+            let fits = needed_bytes <= ROW_BYTES_MAX;
+            return if fits { Ok(()) } else { Err(ArchiveError::Overflow { needed_bytes }) };
+        }
+        match T::measure(row, self.open_parts_bytes, FRAME_BYTES, arena) {
+            Ok(end) if frame_bytes::<T>(end, self.open.len() + 1) <= FRAME_BYTES => {
+                self.open_parts_bytes = end;
+                Ok(())
+            }
+            _ => self.begin_with(row, arena),
+        }
+    }
+
+    /// Begins the next batch with `row`, which does not fit beside the open rows.
+    #[cold]
+    fn begin_with(&mut self, row: &Row<T>, arena: &mut Arena) -> Result<(), ArchiveError> {
+        let end = T::measure(row, 0, ROW_BYTES_MAX, arena)?;
+        let needed_bytes = frame_bytes::<T>(end, 1);
+        if ROW_BYTES_MAX < needed_bytes {
+            return Err(ArchiveError::Overflow { needed_bytes });
+        }
+        self.seal();
+        self.open_parts_bytes = end;
+        Ok(())
     }
 
     /// Whether a batch waits for a credit: nothing more should be pushed.
@@ -130,33 +189,29 @@ impl<T: Record> Channel<T> {
     }
 
     /// Sends what may be sent.
-    ///
-    /// # Errors
-    /// [`Error::RowTooLarge`] for `operator` if a single row does not fit the limit.
-    pub fn flush(&mut self, operator: &str, outbox: &mut Outbox) -> Result<(), Error> {
+    pub fn flush(&mut self, outbox: &mut Outbox) {
         if self.sealed_batch_count < self.credits as usize {
             self.seal();
         }
         while let Some(next) = self.queue.pop_front() {
             match next {
                 Queued::Control(control) => self.send_control(control, outbox),
-                Queued::Batch(rows) if self.credits == 0 => {
-                    self.queue.push_front(Queued::Batch(rows));
+                waiting @ Queued::Batch { .. } if self.credits == 0 => {
+                    self.queue.push_front(waiting);
                     break;
                 }
-                Queued::Batch(rows) => {
+                Queued::Batch { rows, bytes } => {
                     self.credits -= 1;
                     self.sealed_batch_count -= 1;
                     if self.is_local {
                         let batch = Batch::of_rows(rows);
                         outbox.local.push((self.plan.channel, Element::Batch(batch)));
                     } else {
-                        self.send_frame(rows, operator, outbox)?;
+                        self.send_frame(rows, bytes, outbox);
                     }
                 }
             }
         }
-        Ok(())
     }
 
     /// Whether everything pushed has left.
@@ -167,7 +222,7 @@ impl<T: Record> Channel<T> {
     /// Rows that have not left.
     pub fn queued_row_count(&self) -> usize {
         let sealed = self.queue.iter().map(|queued| match queued {
-            Queued::Batch(rows) => rows.len(),
+            Queued::Batch { rows, .. } => rows.len(),
             Queued::Control(_) => 0,
         });
         self.open.len() + sealed.sum::<usize>()
@@ -188,8 +243,9 @@ impl<T: Record> Channel<T> {
         match returned {
             Returned::Rows(rows) => {
                 let rows = rows.downcast::<Vec<Row<T>>>().expect("a channel has one record type");
-                debug_assert!(rows.is_empty());
-                self.spare.push(*rows);
+                // Rows left in it would come before the next ones, a second time.
+                assert!(rows.is_empty(), "a batch was given back with rows in it");
+                self.keep(*rows);
             }
             Returned::Buffer(buffer) if buffer.is_heap() => {}
             Returned::Buffer(buffer) => slab.put(buffer),
@@ -200,51 +256,39 @@ impl<T: Record> Channel<T> {
         if self.open.is_empty() {
             return;
         }
-        let next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BATCH_ROWS_MAX));
+        let next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(Self::ROWS_MAX));
         let rows = std::mem::replace(&mut self.open, next);
-        self.queue.push_back(Queued::Batch(rows));
+        let bytes = frame_bytes::<T>(std::mem::take(&mut self.open_parts_bytes), rows.len());
+        self.queue.push_back(Queued::Batch { rows, bytes });
         self.sealed_batch_count += 1;
     }
 
-    /// Archives as many of `rows` as a frame takes; the rest goes back to the front of the queue.
-    fn send_frame(
-        &mut self,
-        mut rows: Vec<Row<T>>,
-        operator: &str,
-        outbox: &mut Outbox,
-    ) -> Result<(), Error> {
-        let mut buffer = outbox.slab.take().expect("a credit stands for a buffer of the slab");
-        let mut rest = rows.split_off(rows.len().min(self.frame_rows));
-        let frame = loop {
-            match Frame::encode(&rows, buffer) {
-                Ok(frame) => break frame,
-                Err((Overflow, same)) if rows.len() > 1 => {
-                    buffer = same;
-                    let mut second_half = rows.split_off(rows.len() / 2);
-                    second_half.append(&mut rest);
-                    rest = second_half;
-                }
-                Err((Overflow, same)) => {
-                    outbox.slab.put(same);
-                    break encode_large(&rows, operator)?;
-                }
-            }
-        };
-        let is_roomy = frame.size_bytes() * 2 < crate::limits::FRAME_BYTES;
-        self.frame_rows = if is_roomy {
-            BATCH_ROWS_MAX.min(self.frame_rows.max(rows.len()) * 2)
-        } else {
-            rows.len()
-        };
-        rows.clear();
-        self.spare.push(rows);
-        if !rest.is_empty() {
-            self.sealed_batch_count += 1;
-            self.queue.push_front(Queued::Batch(rest));
+    fn keep(&mut self, emptied: Vec<Row<T>>) {
+        if self.spare.len() < SPARE_COUNT_MAX {
+            self.spare.push(emptied);
         }
+    }
+
+    /// Archives `rows`, which take `bytes`.
+    fn send_frame(&mut self, mut rows: Vec<Row<T>>, bytes: usize, outbox: &mut Outbox) {
+        let buffer = if bytes <= FRAME_BYTES {
+            outbox.slab.take().expect("a credit stands for a buffer of the slab")
+        } else {
+            Buffer::heap(bytes)
+        };
+        let frame = match Frame::encode(&rows, buffer) {
+            Ok(frame) => frame,
+            // They were measured when they came.
+            Err((error, _)) => panic!(
+                "two archives of one {} differ in size, its `Serialize` is at fault: {error}",
+                std::any::type_name::<T>()
+            ),
+        };
+        debug_assert_eq!(frame.size_bytes(), bytes, "measured wrongly");
+        rows.clear();
+        self.keep(rows);
         let descriptor = Descriptor::Frame { channel: self.plan.channel, frame };
         outbox.remote.push((self.plan.peer_shard, descriptor));
-        Ok(())
     }
 
     fn send_control(&self, control: Control, outbox: &mut Outbox) {
@@ -256,18 +300,6 @@ impl<T: Record> Channel<T> {
             outbox.remote.push((self.plan.peer_shard, descriptor));
         }
     }
-}
-
-/// A frame of its own for one row that is larger than a slab's buffer.
-fn encode_large<T: Record>(row: &Vec<Row<T>>, operator: &str) -> Result<Frame, Error> {
-    let mut capacity = crate::limits::FRAME_BYTES;
-    while capacity < ROW_BYTES_MAX {
-        capacity *= 2;
-        if let Ok(frame) = Frame::encode(row, Buffer::heap(capacity)) {
-            return Ok(frame);
-        }
-    }
-    Err(Error::RowTooLarge { operator: operator.to_string(), limit_bytes: ROW_BYTES_MAX })
 }
 
 #[cfg(test)]

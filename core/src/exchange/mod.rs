@@ -1,7 +1,7 @@
 //! From a task's output to the tasks that take its rows.
 //!
 //! ```text
-//!            ┌ Edge: router ──► Channel 0: open rows │ queue ──credit──► local element
+//!            ┌ Edge: partitioner ──► Channel 0: open rows │ queue ──credit──► local element
 //! row ──► Outputs                Channel 1: open rows │ queue ──credit──► frame to shard 1
 //!            └ Edge: …
 //! ```
@@ -12,9 +12,10 @@
 //! credit. Whoever has no credit left keeps its rows, stops taking new ones, and so the pressure
 //! travels upstream, per channel.
 //!
-//! Not here: how descriptors travel (`runtime/` and `sim/`), the receiving end (`task/input.rs`).
+//! Not here: how descriptors travel (`runtime/` and `sim/`), the receiving end
+//! (`task/channel_feed.rs`).
 
 pub mod channel;
 pub mod descriptor;
 pub mod outputs;
-pub mod router;
+pub mod partitioner;

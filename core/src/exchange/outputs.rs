@@ -1,23 +1,32 @@
 //! Everything that leaves one task by one output: the edges to its consumers.
 
-use crate::data::element::Control;
-use crate::data::key_group::KeyGroupCount;
-use crate::data::record::Record;
-use crate::data::row::Row;
-use crate::error::Error;
-use crate::exchange::channel::{Channel, Outbox, Returned};
-use crate::exchange::router::Router;
-use crate::graph::plan::{ChannelId, OutputPlan};
+use rkyv::ser::allocator::Arena;
 
-/// One consumer: a router and a channel to each of its tasks.
+use crate::data::element::Control;
+
+use crate::data::key_group::KeyGroupCount;
+use crate::data::record::{ArchiveError, Record};
+use crate::data::row::Row;
+use crate::exchange::channel::{Channel, Outbox, Returned};
+use crate::exchange::partitioner::TaskPartitioner;
+use crate::graph::plan::{ChannelId, OutputPlan};
+use crate::operator::TaskEnv;
+
+/// One consumer: a partitioner and a channel to each of its tasks.
 struct Edge<T> {
-    router: Router,
+    partitioner: TaskPartitioner,
     channels: Vec<Channel<T>>,
 }
 
 /// The end of a chain: rows of one type, to any number of consumers.
 pub struct Outputs<T> {
+    /// Who emits the rows.
+    operator: String,
     edges: Vec<Edge<T>>,
+    /// Where each channel is: edge and index. In the order of the channels' numbers.
+    places: Vec<(ChannelId, (usize, usize))>,
+    /// Room for measuring rows.
+    arena: Arena,
     row_count: u64,
     is_full: bool,
 }
@@ -29,23 +38,45 @@ impl<T: Record> Outputs<T> {
         own_shard: u32,
         key_group_count: KeyGroupCount,
     ) -> Self {
-        let edge = |plan: &OutputPlan| Edge {
-            router: Router::new(plan.partitioner, plan.channels.len(), key_group_count),
-            channels: plan.channels.iter().map(|c| Channel::new(*c, own_shard)).collect(),
-        };
-        Self { edges: plans.into_iter().map(edge).collect(), row_count: 0, is_full: false }
+        let (mut operator, mut edges, mut places) = (String::new(), Vec::new(), Vec::new());
+        for (edge, plan) in plans.into_iter().enumerate() {
+            let count = plan.channels.len();
+            operator.clone_from(&plan.operator);
+            places.extend(plan.channels.iter().enumerate().map(|(i, c)| (c.channel, (edge, i))));
+            edges.push(Edge {
+                partitioner: TaskPartitioner::new(
+                    plan.partitioner,
+                    own_shard,
+                    count,
+                    key_group_count,
+                ),
+                channels: plan.channels.iter().map(|c| Channel::new(*c, own_shard)).collect(),
+            });
+        }
+        places.sort_unstable();
+        Self { operator, edges, places, arena: Arena::new(), row_count: 0, is_full: false }
     }
 
-    /// Takes a row.
+    /// Takes a row. One that cannot leave is refused in `env`.
     #[inline]
-    pub fn push(&mut self, row: Row<T>) {
-        self.row_count += 1;
+    pub fn push(&mut self, row: Row<T>, env: &TaskEnv) {
+        let origin = row.origin;
+        match self.offer(row) {
+            Ok(()) => self.row_count += 1,
+            Err(error) => env.refuse_row(&self.operator, origin, &error),
+        }
+    }
+
+    /// Whether a row can leave is the same on all edges: the first of them decides.
+    #[inline]
+    fn offer(&mut self, row: Row<T>) -> Result<(), ArchiveError> {
         if let Some((last, others)) = self.edges.split_last_mut() {
             for edge in others {
-                self.is_full |= edge.push(row.clone());
+                self.is_full |= edge.push(row.clone(), &mut self.arena)?;
             }
-            self.is_full |= last.push(row);
+            self.is_full |= last.push(row, &mut self.arena)?;
         }
+        Ok(())
     }
 
     /// Whether a channel is full: nothing more should be pushed.
@@ -62,42 +93,51 @@ impl<T: Record> Outputs<T> {
     }
 
     /// Sends what credits allow.
-    ///
-    /// # Errors
-    /// [`Error::RowTooLarge`] for `operator`.
-    pub fn flush(&mut self, operator: &str, outbox: &mut Outbox) -> Result<(), Error> {
-        self.channels_mut().try_for_each(|channel| channel.flush(operator, outbox))?;
-        let is_full = self.channels_mut().any(|channel| channel.is_full());
-        self.is_full = is_full;
-        Ok(())
+    pub fn flush(&mut self, outbox: &mut Outbox) {
+        self.channels_mut().for_each(|channel| channel.flush(outbox));
+        self.is_full = self.is_any_full();
     }
 
-    /// A container came back from `channel`'s receiver; `Err` with it if the channel is not one of
-    /// these.
+    /// A container came back from `channel`'s receiver.
     ///
     /// # Errors
-    /// `returned`, for another output.
+    /// `returned`, if the channel is not one of these.
     pub fn on_returned(
         &mut self,
         channel: ChannelId,
         returned: Returned,
         outbox: &mut Outbox,
     ) -> Result<(), Returned> {
-        let Some(channel) = self.channels_mut().find(|c| c.id() == channel) else {
+        let Ok(place) = self.places.binary_search_by_key(&channel, |(channel, _)| *channel) else {
             return Err(returned);
         };
+        let (_, (edge, index)) = self.places[place];
+        let channel = &mut self.edges[edge].channels[index];
         channel.on_returned(returned, &mut outbox.slab);
+        if self.is_full {
+            // What waited for this leaves now, so that the turn that follows may take rows.
+            channel.flush(outbox);
+            self.is_full = self.is_any_full();
+        }
         Ok(())
     }
 
     /// Whether everything has left.
     pub fn is_empty(&self) -> bool {
-        self.edges.iter().flat_map(|edge| &edge.channels).all(Channel::is_empty)
+        self.channels().all(Channel::is_empty)
     }
 
     /// Rows taken so far.
     pub fn row_count(&self) -> u64 {
         self.row_count
+    }
+
+    fn is_any_full(&self) -> bool {
+        self.channels().any(Channel::is_full)
+    }
+
+    fn channels(&self) -> impl Iterator<Item = &Channel<T>> {
+        self.edges.iter().flat_map(|edge| &edge.channels)
     }
 
     fn channels_mut(&mut self) -> impl Iterator<Item = &mut Channel<T>> {
@@ -107,16 +147,20 @@ impl<T: Record> Outputs<T> {
 
 impl<T: Record> Edge<T> {
     #[inline]
-    fn push(&mut self, row: Row<T>) -> bool {
-        match self.router.route(row.hash64, self.channels.len()) {
-            Some(index) => self.channels[index].push(row),
+    fn push(&mut self, row: Row<T>, arena: &mut Arena) -> Result<bool, ArchiveError> {
+        match self.partitioner.pick(row.hash64, self.channels.len()) {
+            Some(index) => self.channels[index].push(row, arena),
             None => {
+                let (last, others) = self.channels.split_last_mut().expect("checked by the plan");
                 let mut is_full = false;
-                for channel in &mut self.channels {
-                    is_full |= channel.push(row.clone());
+                for channel in others {
+                    is_full |= channel.push(row.clone(), arena)?;
                 }
-                is_full
+                Ok(last.push(row, arena)? | is_full)
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,6 +56,8 @@ pub struct PhysicalChain {
 pub struct PhysicalEdge {
     /// Who writes.
     pub from: ChainId,
+    /// Name of the operator of `from` whose rows these are.
+    pub operator: String,
     /// Who reads.
     pub to: ChainId,
     /// Which logical input of `to`.
@@ -93,6 +95,7 @@ impl PhysicalGraph {
             let channel_count = channel_count(partitioner, senders, receivers);
             edges.push(PhysicalEdge {
                 from,
+                operator: logical.node(edge.from).name.clone(),
                 to: edge.to,
                 input_index: edge.input_index,
                 side: edge.tag.map(|fact| side_plan(logical, edge.from, fact.tag)),
@@ -148,6 +151,7 @@ impl PhysicalGraph {
         let outputs = self.edges.iter().filter(|edge| edge.from == id);
         let outputs = outputs
             .map(|edge| OutputPlan {
+                operator: edge.operator.clone(),
                 side: edge.side,
                 partitioner: edge.partitioner,
                 channels: self.sending(edge, task_index),

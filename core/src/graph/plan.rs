@@ -52,6 +52,8 @@ pub struct InputPlan {
 /// One output of a task to one consuming chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputPlan {
+    /// Name of the operator whose rows these are.
+    pub operator: String,
     /// The side output that it carries; `None` is the main output.
     pub side: Option<SidePlan>,
     /// How a row picks its channel.

@@ -4,6 +4,8 @@
 //! the chain hold it at the same time; a shard is one thread, so a cell costs what a field costs.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -33,8 +35,8 @@ pub struct TaskEnv {
     origin: Cell<Origin>,
     /// Units of work (about a record each) that may still be done in this turn.
     budget: Cell<u32>,
-    /// First failure; stops the job.
-    failure: RefCell<Option<Error>>,
+    /// First failure, and the record that it is about, if it is about one; stops the job.
+    failure: RefCell<Option<(Error, Origin)>>,
     /// Stage whose user code is unwinding.
     panicked_stage: Cell<Option<u16>>,
     /// Asked of the world, taken by the shard after each call.
@@ -43,6 +45,8 @@ pub struct TaskEnv {
     pub side_outputs: RefCell<SideOutputs>,
     /// Splits that must not be read for now, because they are too far ahead in event time.
     pub paused_splits: RefCell<Vec<u32>>,
+    /// What people call the splits of this task's source.
+    split_names: RefCell<BTreeMap<u32, String>>,
     /// Smallest [`TaskEnv::source_watermark_ms`] of this source's tasks on the *other* shards, for
     /// watermark alignment. When it changes, the task has its turn even if all splits are paused.
     pub source_group_watermark_ms: Cell<i64>,
@@ -121,6 +125,12 @@ pub struct SplitName {
     pub unit: &'static str,
 }
 
+impl fmt::Display for SplitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", self.name, self.unit)
+    }
+}
+
 impl TaskEnv {
     /// The environment of a task that has not begun.
     pub fn new(task: TaskPlace) -> Self {
@@ -137,6 +147,7 @@ impl TaskEnv {
             requests: RefCell::default(),
             side_outputs: RefCell::default(),
             paused_splits: RefCell::default(),
+            split_names: RefCell::default(),
             source_group_watermark_ms: Cell::new(i64::MAX),
             source_watermark_ms: Cell::new(i64::MAX),
             wants_turn: Cell::new(false),
@@ -205,6 +216,11 @@ impl TaskEnv {
         self.origin.set(cause.origin);
     }
 
+    /// The record at `origin` as people call it, as far as this task knows the names.
+    pub fn describe(&self, origin: Origin) -> String {
+        origin.describe(&[], |_, split| self.split_names.borrow().get(&split).cloned())
+    }
+
     /// Source position of the row being processed.
     pub fn origin(&self) -> Origin {
         self.origin.get()
@@ -245,6 +261,11 @@ impl TaskEnv {
 
     /// Takes the first failure, if there was one.
     pub fn take_failure(&self) -> Option<Error> {
+        self.take_failure_at().map(|(error, _)| error)
+    }
+
+    /// As [`TaskEnv::take_failure`], and the record that it is about.
+    pub fn take_failure_at(&self) -> Option<(Error, Origin)> {
         self.failure.take()
     }
 
@@ -260,7 +281,12 @@ impl TaskEnv {
 
     /// Records a failure; only the first counts.
     pub fn fail(&self, error: Error) {
-        self.failure.borrow_mut().get_or_insert(error);
+        self.fail_at(error, Origin::NONE);
+    }
+
+    /// Records a failure over the record at `origin`; only the first counts.
+    pub fn fail_at(&self, error: Error, origin: Origin) {
+        self.failure.borrow_mut().get_or_insert((error, origin));
     }
 
     /// Which stage's user code panicked, after an unwinding.
@@ -317,6 +343,7 @@ impl<'a> OperatorContext<'a> {
     /// Tells the world what split `split` of this source is called and what its positions count.
     pub fn name_split(&self, split: u32, name: impl Into<String>, unit: &'static str) {
         let name = SplitName { split, name: name.into(), unit };
+        self.env.split_names.borrow_mut().insert(split, name.to_string());
         self.env.requests.borrow_mut().split_names.push(name);
     }
 

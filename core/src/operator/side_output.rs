@@ -4,10 +4,12 @@ use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::data::row::Row;
+use crate::data::record::ArchiveError;
+use crate::data::row::{Origin, Row};
 use crate::error::Error;
 use crate::graph::SideOutputFact;
-use crate::operator::env::OperatorContext;
+use crate::limits::ROW_BYTES_MAX;
+use crate::operator::env::{OperatorContext, TaskEnv};
 
 /// Names a side output and the type of its records.
 ///
@@ -101,6 +103,13 @@ impl SideOutputs {
     }
 }
 
+impl SideOutputs {
+    /// The dead letters not yet taken, of the first output of them that somebody reads.
+    fn dead_letters(&mut self) -> Option<&mut Vec<Row<DeadLetter>>> {
+        self.outputs.iter_mut().find_map(|output| output.rows.downcast_mut())
+    }
+}
+
 impl fmt::Debug for SideOutputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tags = self.outputs.iter().map(|output| (output.stage_index, output.tag));
@@ -146,15 +155,53 @@ impl OperatorContext<'_> {
     }
 }
 
-/// A raw record that could not be read, and why.
+/// The dead letters of any operator, for
+/// [`Stream::side_output`](crate::api::stream::Stream::side_output): rows that are too large to
+/// leave it or cannot be archived, and records that its source could not read if `on_error` is
+/// `skip_to("dead-letter")`.
+pub const DEAD_LETTERS: OutputTag<DeadLetter> = OutputTag::new("dead-letter");
+
+impl TaskEnv {
+    /// A row of `operator`, caused by the record at `origin`, cannot leave the task: it is put
+    /// among the task's dead letters if somebody reads them, and else stops the job.
+    #[cold]
+    pub fn refuse_row(&self, operator: &str, origin: Origin, error: &ArchiveError) {
+        if let Some(letters) = self.side_outputs.borrow_mut().dead_letters() {
+            let place = format!("operator {operator} at {}", self.describe(origin));
+            let reason = match error {
+                ArchiveError::Overflow { .. } => {
+                    format!("a row of more than {ROW_BYTES_MAX} bytes")
+                }
+                ArchiveError::Unserializable { .. } => error.to_string(),
+            };
+            let letter = DeadLetter { place, reason, raw: String::new() };
+            letters.push(Row { origin, ..self.row(letter) });
+            self.dead_letters.set(self.dead_letters.get() + 1);
+            return;
+        }
+        let (operator, place) = (operator.to_string(), self.describe(origin));
+        let error = match error {
+            ArchiveError::Overflow { .. } => {
+                Error::RowTooLarge { operator, place, limit_bytes: ROW_BYTES_MAX }
+            }
+            ArchiveError::Unserializable { reason } => {
+                Error::Unserializable { operator, place, reason: reason.clone() }
+            }
+        };
+        self.fail_at(error, origin);
+    }
+}
+
+/// A record that could not be read, or a row that could not leave, and why.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct DeadLetter {
-    /// File, line, column and field, as far as they are known.
+    /// File, line, column and field, as far as they are known; of a row, its operator and the
+    /// record that caused it.
     pub place: String,
     /// What is wrong, and what would be right.
     pub reason: String,
-    /// The record as it came; bytes that are not UTF-8 are replaced.
+    /// The record as it came; bytes that are not UTF-8 are replaced. Empty for a row.
     pub raw: String,
 }
 

@@ -6,6 +6,7 @@ use millstream_net::io::{SocketDone, SocketOp};
 use millstream_storage::io::{FileDone, FileOp};
 
 use crate::data::element::CheckpointId;
+use crate::data::row::Origin;
 use crate::error::Error;
 use crate::exchange::descriptor::Descriptor;
 use crate::operator::env::SplitName;
@@ -74,7 +75,12 @@ pub enum Report {
     /// All tasks have ended; nothing more will be asked. Sent once.
     Finished,
     /// The job must stop. Sent once; the shard does nothing afterwards.
-    Failed(Error),
+    Failed {
+        /// Why.
+        error: Error,
+        /// The record that it is about, or none.
+        origin: Origin,
+    },
     /// A turn took longer than it may.
     Stalled {
         /// How long, nanoseconds.

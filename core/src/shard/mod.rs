@@ -370,9 +370,9 @@ impl Shard {
         let named = requests.split_names.drain(..);
         effects.extend(named.map(|split| Effect::report(Report::SplitNamed { source, split })));
         drop(requests);
-        if let Some(error) = task.env().take_failure() {
+        if let Some((error, origin)) = task.env().take_failure_at() {
             self.is_over = true;
-            effects.push(Effect::report(Report::Failed(error)));
+            effects.push(Effect::report(Report::Failed { error, origin }));
         }
     }
 

@@ -23,10 +23,11 @@ use millstream_net::io::{SocketDone, SocketOp};
 use millstream_storage::io::OpId;
 
 use crate::data::element::CheckpointId;
+use crate::data::row::Origin;
 use crate::error::Error;
 use crate::shard::event::{Command, Effect, Event, Report};
 use crate::shard::metrics::ShardStatus;
-use crate::shard::panic::{describe_origin, panic_message};
+use crate::shard::panic::panic_message;
 use crate::shard::program::Program;
 use crate::shard::{Next, Shard};
 use crate::sim::disk::{Disk, DiskFaults};
@@ -344,12 +345,12 @@ impl<'a> World<'a> {
     fn on_report(&mut self, report: Report) {
         match report {
             Report::Finished => self.finished_count += 1,
-            Report::Failed(error) => {
-                self.failure.get_or_insert(error);
+            Report::Failed { error, origin } => {
+                let place = self.describe(origin);
+                self.failure.get_or_insert(error.at(place));
             }
             Report::SplitNamed { source, split } => {
-                let name = format!("{}, {}", split.name, split.unit);
-                self.split_names.insert((source, split.split), name);
+                self.split_names.insert((source, split.split), split.to_string());
             }
             Report::Snapshot { checkpoint, chain_index, snapshot } => {
                 let chains = self.snapshots.entry(checkpoint).or_default();
@@ -361,15 +362,18 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The record at `origin`, as people call it.
+    fn describe(&self, origin: Origin) -> String {
+        let name = |source, split| self.split_names.get(&(source, split)).cloned();
+        origin.describe(&self.program.source_names, name)
+    }
+
     fn on_panic(&mut self, index: usize, payload: &(dyn std::any::Any + Send)) {
         let message = panic_message(payload);
         let Some((operator, origin)) = self.shards[index].shard.running() else {
             panic!("seed {}: the engine panicked: {message}", self.config.seed);
         };
-        let names = &self.split_names;
-        let origin = describe_origin(origin, &self.program.source_names, |source, split| {
-            names.get(&(source, split)).cloned()
-        });
+        let origin = self.describe(origin);
         self.failure.get_or_insert(Error::Panicked { operator, origin, message });
     }
 

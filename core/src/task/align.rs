@@ -12,7 +12,7 @@
 //! A channel that has ended counts as if it had delivered every barrier.
 //!
 //! Invariant: channels are FIFO and lossless, so two checkpoints never overlap here.
-//! Not here: polling channels (`input.rs`).
+//! Not here: polling channels (`channel_feed.rs`).
 
 use crate::data::element::CheckpointId;
 

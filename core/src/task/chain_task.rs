@@ -95,11 +95,16 @@ where
     }
 
     fn control(&mut self, control: Control) {
-        for side in &mut self.sides {
-            side.drain(&self.env);
-            side.control(control);
-        }
+        self.drain_sides();
+        self.sides.iter_mut().for_each(|side| side.control(control));
         self.end.control(control);
+    }
+
+    /// Twice, because a row that a side output refuses becomes a dead letter, which is none.
+    fn drain_sides(&mut self) {
+        for _ in 0..2 {
+            self.sides.iter_mut().for_each(|side| side.drain(&self.env));
+        }
     }
 
     /// A watermark has left the chain.
@@ -204,15 +209,9 @@ where
     }
 
     fn flush(&mut self, mail: &mut TaskMail) {
-        for side in &mut self.sides {
-            side.drain(&self.env);
-            if let Err(error) = side.flush(&self.plan.name, &mut mail.outbox) {
-                self.env.fail(error);
-            }
-        }
-        if let Err(error) = self.end.flush(&self.plan.name, &mut mail.outbox) {
-            self.env.fail(error);
-        }
+        self.drain_sides();
+        self.sides.iter_mut().for_each(|side| side.flush(&mut mail.outbox));
+        self.end.flush(&mut mail.outbox);
         let is_empty = self.end.is_empty() && self.sides.iter().all(|side| side.is_empty());
         if self.phase == Phase::Flushing && is_empty {
             self.phase = Phase::Finished;

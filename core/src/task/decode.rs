@@ -19,7 +19,7 @@ use crate::data::ahead::HashGroup;
 use crate::data::either::Either;
 use crate::data::element::Batch;
 use crate::data::frame::Frame;
-use crate::data::record::Record;
+use crate::data::record::{ArchiveError, Record};
 use crate::data::row::Row;
 use crate::exchange::channel::Returned;
 use crate::limits::FRAME_BYTES;
@@ -254,12 +254,12 @@ impl<T: Record, U> OpenBatch<U> for OpenView<T> {
     }
 }
 
-fn encode_owned<T: Record>(rows: &Vec<Row<T>>) -> Frame {
-    let mut capacity = FRAME_BYTES;
-    loop {
-        match Frame::encode(rows, Buffer::heap(capacity)) {
-            Ok(frame) => return frame,
-            Err(_) => capacity *= 2,
+fn encode_owned<T: Record>(rows: &[Row<T>]) -> Frame {
+    match Frame::encode(rows, Buffer::heap(FRAME_BYTES)) {
+        Ok(frame) => frame,
+        Err((ArchiveError::Overflow { needed_bytes }, _)) => {
+            Frame::encode(rows, Buffer::heap(needed_bytes)).expect("it said what it takes")
         }
+        Err((error, _)) => panic!("{}: {error}", std::any::type_name::<T>()),
     }
 }

@@ -3,7 +3,6 @@
 use crate::data::element::Control;
 use crate::data::record::Record;
 use crate::data::row::Row;
-use crate::error::Error;
 use crate::exchange::channel::{Outbox, Returned};
 use crate::exchange::outputs::Outputs;
 use crate::graph::plan::{ChannelId, SidePlan, TaskPlan};
@@ -12,17 +11,14 @@ use crate::operator::{Nothing, Output, TaskEnv};
 
 /// The end of one output.
 pub trait End<T>: 'static {
-    /// Takes a row.
-    fn push(&mut self, row: Row<T>);
+    /// Takes a row. One that cannot leave is refused in `env`.
+    fn push(&mut self, row: Row<T>, env: &TaskEnv);
     /// Whether nothing more should be pushed.
     fn is_full(&self) -> bool;
     /// Appends a control element to every channel.
     fn control(&mut self, control: Control);
     /// Sends what credits allow.
-    ///
-    /// # Errors
-    /// [`Error::RowTooLarge`] for `operator`.
-    fn flush(&mut self, operator: &str, outbox: &mut Outbox) -> Result<(), Error>;
+    fn flush(&mut self, outbox: &mut Outbox);
     /// A container came back.
     ///
     /// # Errors
@@ -41,8 +37,8 @@ pub trait End<T>: 'static {
 
 impl<T: Record> End<T> for Outputs<T> {
     #[inline]
-    fn push(&mut self, row: Row<T>) {
-        Self::push(self, row);
+    fn push(&mut self, row: Row<T>, env: &TaskEnv) {
+        Self::push(self, row, env);
     }
     #[inline]
     fn is_full(&self) -> bool {
@@ -51,8 +47,8 @@ impl<T: Record> End<T> for Outputs<T> {
     fn control(&mut self, control: Control) {
         Self::control(self, control);
     }
-    fn flush(&mut self, operator: &str, outbox: &mut Outbox) -> Result<(), Error> {
-        Self::flush(self, operator, outbox)
+    fn flush(&mut self, outbox: &mut Outbox) {
+        Self::flush(self, outbox);
     }
     fn on_returned(
         &mut self,
@@ -75,16 +71,14 @@ impl<T: Record> End<T> for Outputs<T> {
 pub struct NoOutput;
 
 impl End<Nothing> for NoOutput {
-    fn push(&mut self, row: Row<Nothing>) {
+    fn push(&mut self, row: Row<Nothing>, _env: &TaskEnv) {
         match row.value {}
     }
     fn is_full(&self) -> bool {
         false
     }
     fn control(&mut self, _control: Control) {}
-    fn flush(&mut self, _operator: &str, _outbox: &mut Outbox) -> Result<(), Error> {
-        Ok(())
-    }
+    fn flush(&mut self, _outbox: &mut Outbox) {}
     fn on_returned(
         &mut self,
         _channel: ChannelId,
@@ -112,7 +106,7 @@ pub struct ChainEnd<'a, E> {
 impl<T, E: End<T>> Output<T> for ChainEnd<'_, E> {
     #[inline]
     fn emit(&mut self, row: Row<T>) {
-        self.end.push(row);
+        self.end.push(row, self.env);
         if self.end.is_full() {
             self.env.set_budget(0);
         }
@@ -133,10 +127,7 @@ pub trait SideEnd {
     /// See [`End::control`].
     fn control(&mut self, control: Control);
     /// See [`End::flush`].
-    ///
-    /// # Errors
-    /// [`Error::RowTooLarge`] for `operator`.
-    fn flush(&mut self, operator: &str, outbox: &mut Outbox) -> Result<(), Error>;
+    fn flush(&mut self, outbox: &mut Outbox);
     /// See [`End::on_returned`].
     ///
     /// # Errors
@@ -185,12 +176,25 @@ pub struct SideOf {
     pub stage_index: u16,
 }
 
-impl<T: Record> SideEnd for TaggedEnd<T> {
-    fn drain(&mut self, env: &TaskEnv) {
+impl<T: Record> TaggedEnd<T> {
+    fn with_rows<R>(&self, env: &TaskEnv, f: impl FnOnce(&mut Vec<Row<T>>) -> R) -> R {
         let mut sides = env.side_outputs.borrow_mut();
         let rows = sides.rows(self.stage_index, self.tag).ok().flatten();
-        let rows = rows.expect("this end registered it, with this type");
-        rows.drain(..).for_each(|row| self.outputs.push(row));
+        f(rows.expect("this end registered it, with this type"))
+    }
+}
+
+impl<T: Record> SideEnd for TaggedEnd<T> {
+    fn drain(&mut self, env: &TaskEnv) {
+        // Taken out first: a row that is refused becomes a row of another side output.
+        let mut rows = self.with_rows(env, std::mem::take);
+        if !rows.is_empty() {
+            rows.drain(..).for_each(|row| self.outputs.push(row, env));
+            self.with_rows(env, |left| {
+                rows.append(left);
+                *left = rows;
+            });
+        }
     }
     fn is_full(&self) -> bool {
         self.outputs.is_full()
@@ -198,8 +202,8 @@ impl<T: Record> SideEnd for TaggedEnd<T> {
     fn control(&mut self, control: Control) {
         self.outputs.control(control);
     }
-    fn flush(&mut self, operator: &str, outbox: &mut Outbox) -> Result<(), Error> {
-        self.outputs.flush(operator, outbox)
+    fn flush(&mut self, outbox: &mut Outbox) {
+        self.outputs.flush(outbox);
     }
     fn on_returned(
         &mut self,

@@ -20,6 +20,11 @@ fn channel<T: Record>(peer_shard: u32) -> Channel<T> {
     Channel::new(ChannelPlan { channel: ChannelId(9), peer_shard }, OWN_SHARD)
 }
 
+/// Pushes a row that is not refused.
+fn push<T: Record>(channel: &mut Channel<T>, value: T) -> bool {
+    channel.push(row(value), &mut Arena::new()).expect("within the limits")
+}
+
 fn row<T>(value: T) -> Row<T> {
     Row::new(value, 0, Origin::NONE)
 }
@@ -89,7 +94,7 @@ proptest! {
                         if channel.is_full() {
                             break;
                         }
-                        channel.push(row(next));
+                        push(&mut channel, next);
                         sent.push(Seen::Row(next));
                         next += 1;
                     }
@@ -98,7 +103,7 @@ proptest! {
                     channel.control(Control::Barrier(CheckpointId(id)));
                     sent.push(Seen::Control(Control::Barrier(CheckpointId(id))));
                 }
-                Step::Flush => channel.flush("op", &mut outbox).expect("small rows"),
+                Step::Flush => channel.flush(&mut outbox),
                 Step::Return => {
                     if let Some(returned) = held.pop_front() {
                         channel.on_returned(returned, &mut outbox.slab);
@@ -111,7 +116,7 @@ proptest! {
             prop_assert!(seen.len() <= sent.len());
         }
         while !channel.is_empty() {
-            channel.flush("op", &mut outbox).expect("small rows");
+            channel.flush(&mut outbox);
             receive(&mut outbox, &mut seen, &mut held);
             held.drain(..).for_each(|returned| channel.on_returned(returned, &mut outbox.slab));
         }
@@ -127,10 +132,10 @@ proptest! {
         let (mut seen, mut held) = (Vec::new(), VecDeque::new());
         let rows: Vec<_> = sizes.iter().enumerate().map(|(i, size)| vec![i as u8; *size]).collect();
         for value in &rows {
-            channel.push(row(value.clone()));
+            push(&mut channel, value.clone());
         }
         while !channel.is_empty() {
-            channel.flush("op", &mut outbox).expect("within the limit");
+            channel.flush(&mut outbox);
             receive(&mut outbox, &mut seen, &mut held);
             held.drain(..).for_each(|returned| channel.on_returned(returned, &mut outbox.slab));
         }
@@ -139,26 +144,98 @@ proptest! {
     }
 }
 
+/// Whether rows leave the shard or not.
 #[test]
-fn a_row_beyond_the_limit_is_an_error_that_names_the_operator() {
-    let (mut channel, mut outbox) = (channel::<Vec<u8>>(1), outbox());
-    channel.push(row(vec![0; ROW_BYTES_MAX + 1]));
-    let error = channel.flush("join", &mut outbox).expect_err("too large");
-    assert!(error.to_string().starts_with("operator join: a row of more than"), "{error}");
+fn a_row_beyond_the_limit_is_refused_and_the_others_go_on() {
+    for peer_shard in [OWN_SHARD, 1] {
+        let (mut channel, mut outbox) = (channel::<Vec<u8>>(peer_shard), outbox());
+        let (mut seen, mut held) = (Vec::<Seen<Vec<u8>>>::new(), VecDeque::new());
+        let overhead_bytes = frame_bytes::<Vec<u8>>(0, 1);
+        push(&mut channel, vec![1; 3]);
+        let beyond = row(vec![0; ROW_BYTES_MAX - overhead_bytes + 1]);
+        let refused = channel.push(beyond, &mut Arena::new()).expect_err("too large");
+        assert!(matches!(refused, ArchiveError::Overflow { .. }), "{refused}");
+        push(&mut channel, vec![2; ROW_BYTES_MAX - overhead_bytes]);
+        push(&mut channel, vec![3; 3]);
+        channel.flush(&mut outbox);
+        receive(&mut outbox, &mut seen, &mut held);
+        let sizes: Vec<_> = seen
+            .iter()
+            .map(|seen| match seen {
+                Seen::Row(row) => (row[0], row.len()),
+                Seen::Control(_) => unreachable!("none was sent"),
+            })
+            .collect();
+        assert_eq!(sizes, [(1, 3), (2, ROW_BYTES_MAX - overhead_bytes), (3, 3)]);
+    }
+}
+
+#[test]
+fn a_batch_fills_a_frame_and_no_more() {
+    fn check<T: Record + PartialEq + fmt::Debug>(value: &T, count: usize, frames: &[usize]) {
+        let (mut channel, mut outbox) = (channel::<T>(1), outbox());
+        for _ in 0..count {
+            push(&mut channel, value.clone());
+        }
+        channel.flush(&mut outbox);
+        let row_counts: Vec<_> = outbox
+            .remote
+            .iter()
+            .map(|(_, descriptor)| match descriptor {
+                Descriptor::Frame { frame, .. } => {
+                    assert!(frame.size_bytes() <= FRAME_BYTES);
+                    frame.row_count() as usize
+                }
+                other => panic!("a channel does not send {other:?}"),
+            })
+            .collect();
+        assert_eq!(row_counts, frames);
+    }
+    check(&[7_u64; 8], 600, &[256, 256, 88]);
+    check(&[7_u64; 61], 200, &[63, 63, 63, 11]);
+    check(&"x".repeat(1000), 100, &[31, 31, 31, 7]);
+    check(&"x".repeat(20), 300, &[256, 44]);
+}
+
+#[test]
+fn vectors_are_reused_and_do_not_accumulate() {
+    let (mut channel, mut outbox) = (channel::<String>(1), outbox());
+    let (mut seen, mut held) = (Vec::<Seen<String>>::new(), VecDeque::new());
+    for _ in 0..1000 {
+        for _ in 0..100 {
+            push(&mut channel, "x".repeat(1000));
+        }
+        while !channel.is_empty() {
+            channel.flush(&mut outbox);
+            receive(&mut outbox, &mut seen, &mut held);
+            held.drain(..).for_each(|returned| channel.on_returned(returned, &mut outbox.slab));
+        }
+        assert!(channel.spare.len() <= SPARE_COUNT_MAX, "{} are kept", channel.spare.len());
+    }
+    assert_eq!(seen.len(), 100_000);
+}
+
+#[test]
+#[should_panic(expected = "a batch was given back with rows in it")]
+fn a_container_comes_back_empty() {
+    let (mut channel, mut outbox) = (channel::<u64>(OWN_SHARD), outbox());
+    push(&mut channel, 1);
+    channel.flush(&mut outbox);
+    channel.on_returned(Returned::Rows(Box::new(vec![row(1_u64)])), &mut outbox.slab);
 }
 
 #[test]
 fn without_a_credit_rows_wait_and_the_channel_becomes_full() {
     let (mut channel, mut outbox) = (channel::<u64>(1), outbox());
     for n in 0..u64::from(CHANNEL_CREDIT_FRAMES) {
-        channel.push(row(n));
-        channel.flush("op", &mut outbox).expect("small rows");
+        push(&mut channel, n);
+        channel.flush(&mut outbox);
     }
     assert_eq!(outbox.remote.len(), CHANNEL_CREDIT_FRAMES as usize);
     for n in 0..BATCH_ROWS_MAX as u64 {
         assert!(!channel.is_full(), "full after {n} rows");
-        channel.push(row(n));
-        channel.flush("op", &mut outbox).expect("small rows");
+        push(&mut channel, n);
+        channel.flush(&mut outbox);
     }
     assert!(channel.is_full());
     assert_eq!(outbox.remote.len(), CHANNEL_CREDIT_FRAMES as usize);
@@ -169,10 +246,10 @@ fn of_watermarks_that_wait_only_the_last_is_sent() {
     let (mut channel, mut outbox) = (channel::<u64>(1), outbox());
     let (mut seen, mut held) = (Vec::<Seen<u64>>::new(), VecDeque::new());
     for n in 0..=u64::from(CHANNEL_CREDIT_FRAMES) {
-        channel.push(row(n));
+        push(&mut channel, n);
         channel.control(Control::Watermark(n as i64));
         channel.control(Control::Watermark(n as i64 + 100));
-        channel.flush("op", &mut outbox).expect("small rows");
+        channel.flush(&mut outbox);
     }
     receive(&mut outbox, &mut seen, &mut held);
     assert_eq!(seen.len(), 2 * CHANNEL_CREDIT_FRAMES as usize);

@@ -12,7 +12,6 @@ use crate::data::row::Origin;
 use crate::error::Error;
 use crate::shard::event::{Command, Report};
 use crate::shard::metrics::ShardStatus;
-use crate::shard::panic::describe_origin;
 
 /// Something a shard's host tells the control thread.
 #[derive(Debug)]
@@ -77,10 +76,7 @@ impl Node {
             HostReport::Shard(report) => self.on_shard_report(shard, *report),
             HostReport::Died(error) => self.fail(error),
             HostReport::Panicked { operator, origin, message } => {
-                let names = &self.split_names;
-                let origin = describe_origin(origin, &self.source_names, |source, split| {
-                    names.get(&(source, split)).cloned()
-                });
+                let origin = self.describe(origin);
                 self.fail(Error::Panicked { operator, origin, message })
             }
         }
@@ -125,7 +121,10 @@ impl Node {
                     return Decision::End;
                 }
             }
-            Report::Failed(error) => return self.fail(error),
+            Report::Failed { error, origin } => {
+                let place = self.describe(origin);
+                return self.fail(error.at(place));
+            }
             Report::Stalled { turn_ns } => {
                 self.stall_count += 1;
                 if self.stall_count.is_power_of_two() {
@@ -134,14 +133,19 @@ impl Node {
                 }
             }
             Report::SplitNamed { source, split } => {
-                let name = format!("{}, {}", split.name, split.unit);
-                self.split_names.insert((source, split.split), name);
+                self.split_names.insert((source, split.split), split.to_string());
             }
             // Nothing triggers checkpoints yet on a real node.
             Report::Snapshot { .. } => {}
             Report::Status(status) => self.shards[shard as usize] = Some(status),
         }
         Decision::Nothing
+    }
+
+    /// The record at `origin`, as people call it.
+    fn describe(&self, origin: Origin) -> String {
+        let name = |source, split| self.split_names.get(&(source, split)).cloned();
+        origin.describe(&self.source_names, name)
     }
 
     fn fail(&mut self, error: Error) -> Decision {
@@ -182,7 +186,9 @@ mod tests {
     #[test]
     fn the_first_failure_counts() {
         let mut node = Node::new(2, Vec::new());
-        let failed = |what: &str| shard(Report::Failed(Error::bug("sum", what)));
+        let failed = |what: &str| {
+            shard(Report::Failed { error: Error::bug("sum", what), origin: Origin::NONE })
+        };
         assert_eq!(node.on_report(0, failed("first")), Decision::End);
         assert_eq!(node.on_report(1, failed("second")), Decision::Nothing);
         let outcome = node.take_outcome().expect("it has ended");

@@ -113,7 +113,12 @@ fn plan(chain_index: u16, task_index: u32, shard_count: u32) -> TaskPlan {
     let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
     if chain_index == 0 {
         let channels = (0..shard_count).map(|to| channel(task_index, to, to)).collect();
-        outputs.push(OutputPlan { side: None, partitioner: Partitioner::Hash, channels });
+        outputs.push(OutputPlan {
+            operator: "source".to_string(),
+            side: None,
+            partitioner: Partitioner::Hash,
+            channels,
+        });
     } else {
         let channels = (0..shard_count).map(|from| channel(from, task_index, from)).collect();
         inputs.push(InputPlan { channels });

@@ -1,14 +1,14 @@
 //! How a row finds its channel.
 //!
-//! The law of a router: the channel depends on the row, on the number of channels, and on the rows
-//! before it in the same output, and on nothing else.
+//! The law of a partitioner: the channel depends on the row, on the number of channels, on the task
+//! that sends, and on the rows before it in the same output, and on nothing else.
 
 use crate::data::key_group::{KeyGroup, KeyGroupCount};
 use crate::graph::plan::Partitioner;
 
-/// A partitioner for a known number of channels.
+/// The partitioner of one output of one task, for a known number of channels.
 #[derive(Debug)]
-pub enum Router {
+pub enum TaskPartitioner {
     /// The one channel.
     Only,
     /// Every channel.
@@ -29,13 +29,18 @@ pub enum Router {
     Direct,
 }
 
-impl Router {
-    /// The router of `partitioner` for `channel_count` channels.
+impl TaskPartitioner {
+    /// `partitioner` for `channel_count` channels of task `task_index`.
     ///
     /// # Panics
     /// If the plan is inconsistent: no channel, several for a forward edge, or more than there are
     /// key groups.
-    pub fn new(partitioner: Partitioner, channel_count: usize, count: KeyGroupCount) -> Self {
+    pub fn new(
+        partitioner: Partitioner,
+        task_index: u32,
+        channel_count: usize,
+        count: KeyGroupCount,
+    ) -> Self {
         assert!(0 < channel_count, "an output without channels");
         match partitioner {
             Partitioner::Forward | Partitioner::Global => {
@@ -44,7 +49,10 @@ impl Router {
             }
             Partitioner::Broadcast => Self::All,
             _ if channel_count == 1 => Self::Only,
-            Partitioner::Rebalance => Self::RoundRobin { next: 0 },
+            // Senders of a few rows each do not all send them to the same receiver.
+            Partitioner::Rebalance => {
+                Self::RoundRobin { next: task_index as usize % channel_count }
+            }
             Partitioner::Direct => Self::Direct,
             Partitioner::Hash => {
                 let channel_count = u32::try_from(channel_count).expect("far fewer than 2^32");
@@ -57,7 +65,7 @@ impl Router {
 
     /// The channel, of `channel_count`, for a row with this hash; `None` means all of them.
     #[inline]
-    pub fn route(&mut self, hash64: u64, channel_count: usize) -> Option<usize> {
+    pub fn pick(&mut self, hash64: u64, channel_count: usize) -> Option<usize> {
         match self {
             Self::Only => Some(0),
             Self::All => None,
@@ -78,10 +86,15 @@ impl Router {
 mod tests {
     use super::*;
 
-    fn check(partitioner: Partitioner, channel_count: usize, hashes: &[u64], expected: &[usize]) {
+    fn check(
+        (partitioner, task_index): (Partitioner, u32),
+        channel_count: usize,
+        hashes: &[u64],
+        expected: &[usize],
+    ) {
         let count = KeyGroupCount::new(8).expect("in range");
-        let mut router = Router::new(partitioner, channel_count, count);
-        let indexes = hashes.iter().map(|hash| router.route(*hash, channel_count));
+        let mut partitioner = TaskPartitioner::new(partitioner, task_index, channel_count, count);
+        let indexes = hashes.iter().map(|hash| partitioner.pick(*hash, channel_count));
         assert_eq!(indexes.collect::<Option<Vec<_>>>().as_deref(), Some(expected));
     }
 
@@ -89,7 +102,7 @@ mod tests {
     fn hash_follows_the_key_group_ranges() {
         let group = |g: u64| g << 61;
         check(
-            Partitioner::Hash,
+            (Partitioner::Hash, 1),
             3,
             &[group(0), group(2), group(3), group(5), group(6), u64::MAX],
             &[0, 0, 1, 1, 2, 2],
@@ -97,18 +110,21 @@ mod tests {
     }
 
     #[test]
-    fn rebalance_takes_turns() {
-        check(Partitioner::Rebalance, 3, &[0; 5], &[0, 1, 2, 0, 1]);
+    fn rebalance_takes_turns_and_begins_at_the_own_index() {
+        check((Partitioner::Rebalance, 0), 3, &[0; 5], &[0, 1, 2, 0, 1]);
+        check((Partitioner::Rebalance, 2), 3, &[0; 2], &[2, 0]);
+        check((Partitioner::Rebalance, 4), 3, &[0; 2], &[1, 2]);
     }
 
     #[test]
     fn direct_takes_the_number() {
-        check(Partitioner::Direct, 4, &[0, 3, 4, 9], &[0, 3, 0, 1]);
+        check((Partitioner::Direct, 1), 4, &[0, 3, 4, 9], &[0, 3, 0, 1]);
     }
 
     #[test]
     fn broadcast_means_all() {
         let count = KeyGroupCount::new(8).expect("in range");
-        assert_eq!(Router::new(Partitioner::Broadcast, 2, count).route(7, 2), None);
+        let mut all = TaskPartitioner::new(Partitioner::Broadcast, 0, 2, count);
+        assert_eq!(all.pick(7, 2), None);
     }
 }
