@@ -65,13 +65,11 @@ impl Index {
     pub(super) fn find(&self, hash64: u64, is_it: impl Fn(Slot) -> bool) -> Option<Slot> {
         let (segment, tag) = self.segment(hash64);
         for line in &segment.lines[segment.home(tag)..] {
-            let mut equal = line.equal(tag);
-            while equal != 0 {
-                let entry = line.entry(equal.trailing_zeros() as usize % LINE);
+            for i in line.equal(tag) {
+                let entry = line.entry(i);
                 if !entry.is_gap() && is_it(entry.slot()) {
                     return Some(entry.slot());
                 }
-                equal &= equal - 1;
             }
             let last = line.entry(LINE - 1);
             if last.is_gap() || tag < last.tag {
@@ -177,11 +175,7 @@ impl Index {
     pub(super) fn guess(&self, hash64: u64) -> Option<Slot> {
         let (segment, tag) = self.segment(hash64);
         let line = &segment.lines[segment.home(tag)];
-        let equal = line.equal(tag);
-        if equal == 0 {
-            return None;
-        }
-        let entry = line.entry(equal.trailing_zeros() as usize % LINE);
+        let entry = line.entry(line.equal(tag).next()?);
         (!entry.is_gap()).then(|| entry.slot())
     }
 
@@ -279,19 +273,34 @@ struct Line {
 }
 
 impl Line {
-    /// One bit for each entry, set if its tag is `tag`. Gaps have tags too.
+    /// The entries whose tag is `tag`. Gaps have tags too.
     #[inline]
-    fn equal(&self, tag: u32) -> u32 {
-        let mut equal = 0;
-        for (i, other) in self.tags.iter().enumerate() {
-            equal |= u32::from(*other == tag) << i;
-        }
-        equal
+    fn equal(&self, tag: u32) -> Equal {
+        // Written so that compilers make two vector comparisons and two narrowings of it.
+        Equal(u64::from_le_bytes(self.tags.map(|other| u8::from(other == tag))))
     }
 
     #[inline]
     fn entry(&self, i: usize) -> Entry {
         Entry { tag: self.tags[i], slot_plus_one: self.slots_plus_one[i] }
+    }
+}
+
+/// Indexes of entries in a line, as a byte for each: 1 if it is one of them.
+#[derive(Debug, Clone, Copy)]
+struct Equal(u64);
+
+impl Iterator for Equal {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let i = self.0.trailing_zeros() as usize / 8 % LINE;
+        self.0 &= self.0 - 1;
+        Some(i)
     }
 }
 
