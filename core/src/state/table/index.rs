@@ -287,7 +287,7 @@ impl Line {
 }
 
 /// Indexes of entries in a line, as a byte for each: 1 if it is one of them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Equal(u64);
 
 impl Iterator for Equal {
