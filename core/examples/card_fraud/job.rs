@@ -1,10 +1,10 @@
 //! The dataflow.
 //!
 //! ```text
-//! payments ─► watermark ─► punctual ─┬─► by card ─► usual amounts ─────────┐
-//!    │                        │      └─► by card ─► windows of 5 minutes ──┴─► judge ─► alerts
-//!    ▼                        ▼                                                 ▲
-//! dead letters              late                          rules ─► to all tasks ┘
+//! payments ─► watermark ─► punctual ─┬─► by card ─► usual amounts ────────┐
+//!    │                        │      └─► by card ─► windows of 5 minutes ─┴─► by card ─► judge ─► alerts
+//!    ▼                        ▼                                                            ▲
+//! dead letters              late                        rules ─► watermark ─► to all tasks ┘
 //! ```
 //!
 //! The alerts do not depend on the number of shards, nor on which of them is faster: a card's
@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use millstream::prelude::*;
 
+use super::announce::Announcer;
 use super::judge::Judge;
 use super::punctual::{LATE, Punctual};
-use super::records::{LATE_AFTER_MS, Payment, Rule, Verdict};
+use super::records::{Evidence, LATE_AFTER_MS, Payment, Rule, Verdict};
 use super::usual::UsualAmount;
 use super::velocity::{CardVelocity, Payments};
 
@@ -33,7 +34,7 @@ const DEAD_LETTERS: OutputTag<DeadLetter> = OutputTag::new("dead-letters");
 
 /// Judges the payments in `folder` (see `input.rs`). The results go to folders beside them:
 /// `alerts`, `late`, `dead-letters`.
-pub fn from_files(job: &Job, folder: &Path) {
+pub fn from_files(job: &Job, folder: &Path, announcer: Announcer) {
     let path = |name: &str| folder.join(name).display().to_string();
     // The files cover the same time, so they are read side by side.
     let source = FileSource::csv::<Payment>(path("payments/*.csv"))
@@ -46,7 +47,10 @@ pub fn from_files(job: &Job, folder: &Path) {
     let rules = job.source("rules", FileSource::jsonl::<Rule>(path("rules.jsonl")));
     let (verdicts, late) = judged(payments, rules);
     late.sink("late", FileSink::jsonl(path("late")));
-    verdicts.flat_map(|verdict| verdict.alert).sink("alerts", FileSink::jsonl(path("alerts")));
+    verdicts
+        .inspect(move |verdict| announcer.see(verdict))
+        .flat_map(|verdict| verdict.alert)
+        .sink("alerts", FileSink::jsonl(path("alerts")));
 }
 
 /// What `rules` say of `payments`, and the payments that come too late to be judged.
@@ -61,7 +65,8 @@ pub fn judged<'j>(
     let late = punctual.side_output(LATE);
     let punctual = punctual.shared();
 
-    let amounts = punctual.key_by(|payment| payment.card).aggregate(UsualAmount).name("usual");
+    let by_card = punctual.key_by(|payment| payment.card);
+    let amounts = by_card.process("usual", UsualAmount::default());
     let windows = Sliding::new(
         Duration::from_millis(WINDOW_MS as u64),
         Duration::from_millis(SLIDE_MS as u64),
@@ -75,7 +80,11 @@ pub fn judged<'j>(
         .name("velocity")
         .filter(|evidence| !evidence.is_single());
 
-    let verdicts =
-        amounts.union(velocities).connect(rules.broadcast()).operator("judge", Judge::default());
+    let rules = rules.watermark(Monotonic::new(), |rule| rule.from_ms);
+    let verdicts = amounts
+        .union(velocities)
+        .key_by(|evidence: &Evidence| evidence.card)
+        .connect_broadcast(rules)
+        .process("judge", Judge::default());
     (verdicts, late)
 }

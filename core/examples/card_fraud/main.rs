@@ -11,18 +11,25 @@
 //! job (`job.rs`) twice:
 //!
 //! 1. over those files, as fast as it can: that gives throughput, and alerts that are compared with
-//!    the thefts (`report.rs`);
-//! 2. over the same payments, each due at its time of a clock that waits for nobody: that gives
-//!    latency (`paced.rs`).
+//!    the thefts (`score.rs`);
+//! 2. over payments and rules that come at their times, whether the job keeps up or not: that gives
+//!    latency (`live.rs`, `paced.rs`).
+//!
+//! In both, rules change the thresholds while payments are judged (`judge.rs`, `announce.rs`). It
+//! ends with a report (`report.rs`).
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
+pub mod announce;
 pub mod input;
 pub mod job;
 pub mod judge;
+pub mod live;
+pub mod paced;
 pub mod punctual;
 pub mod records;
 pub mod report;
+pub mod score;
 pub mod usual;
 pub mod velocity;
 pub mod world;
@@ -32,10 +39,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use millstream::api::JobCommand;
+use millstream::api::{self, JobCommand};
 use millstream::prelude::*;
+use tracing_subscriber::EnvFilter;
 
-use report::Score;
+use announce::Announcer;
+use report::grouped;
+use score::Score;
 use world::World;
 
 /// Payments for a run, and for a simulation, which is some hundred times slower.
@@ -51,6 +61,12 @@ struct Args {
     /// Where input and results are written.
     #[arg(long, value_name = "FOLDER", default_value = "target/card-fraud", global = true)]
     dir: PathBuf,
+    /// Payments per second of the second run, which measures latency.
+    #[arg(long, value_name = "N", default_value_t = 30_000)]
+    rate: u64,
+    /// How long the second run takes; 0 leaves it out.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    seconds: u64,
     #[command(flatten)]
     job: JobArgs,
 }
@@ -66,36 +82,69 @@ fn main() -> ExitCode {
 }
 
 fn run(mut args: Args) -> anyhow::Result<ExitCode> {
-    let job = Job::new("card-fraud");
-    job::from_files(&job, &args.dir);
-    match &mut args.job.command {
-        None if !args.job.run.print_config => {}
-        None | Some(JobCommand::Explain { .. }) => return Ok(job.main_with(&args.job)),
-        Some(JobCommand::Simulate(simulate)) => {
-            let world = World::new(args.payments.unwrap_or(SIMULATED_PAYMENT_COUNT));
-            write_input(&world, &args.dir)?;
-            simulate.files.extend(input::paths(&args.dir));
-            return Ok(job.main_with(&args.job));
-        }
+    let is_simulated = matches!(args.job.command, Some(JobCommand::Simulate(_)));
+    let is_run = args.job.command.is_none() && !args.job.run.print_config;
+    let default_count = if is_simulated { SIMULATED_PAYMENT_COUNT } else { PAYMENT_COUNT };
+    let world = World::new(args.payments.unwrap_or(default_count));
+    if is_simulated || is_run {
+        write_input(&world, &args.dir)?;
     }
-    let world = World::new(args.payments.unwrap_or(PAYMENT_COUNT));
-    write_input(&world, &args.dir)?;
-    let Some(report) = job.execute(&args.job)? else { return Ok(ExitCode::SUCCESS) };
-    let seconds = report.took.as_secs_f64();
-    println!(
-        "{} payments in {seconds:.2} s: {:.0} payments/s",
-        world.payment_count,
-        world.payment_count as f64 / seconds
-    );
-    let alerts = report::read_alerts(&args.dir.join("alerts"))?;
-    println!("{:#?}", Score::of(&world, &alerts));
-    Ok(ExitCode::SUCCESS)
+    if let Some(JobCommand::Simulate(simulate)) = &mut args.job.command {
+        simulate.files.extend(input::paths(&args.dir));
+    }
+    if args.job.run.config.is_none() {
+        log_errors();
+    }
+    let job = Job::new("card-fraud");
+    let announced = if is_run { world.rules() } else { Vec::new() };
+    job::from_files(&job, &args.dir, Announcer::new(announced));
+    if !is_run {
+        return Ok(job.main_with(&args.job));
+    }
+    match tour(&job, &world, &mut args) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => match error.downcast_ref::<Error>() {
+            Some(error) => Ok(api::fail(error)),
+            None => Err(error),
+        },
+    }
+}
+
+/// Both runs, and the report.
+fn tour(job: &Job, world: &World, args: &mut Args) -> anyhow::Result<()> {
+    println!("\nJudging them as fast as possible");
+    args.job.run.progress = true;
+    let Some(report) = job.execute(&args.job)? else { return Ok(()) };
+    let measured = if args.rate * args.seconds == 0 {
+        None
+    } else {
+        println!("\nJudging {} payments a second as they come", grouped(args.rate));
+        Some(live::run(args.rate, args.seconds, &args.job.run.config()?)?)
+    };
+    let alerts =
+        score::read_alerts(&args.dir.join("alerts")).context("could not read the alerts")?;
+    report::print_score(&Score::of(world, &alerts));
+    report::print_speed(world, &report, measured.as_ref());
+    report::print_files(&args.dir);
+    Ok(())
+}
+
+/// Leaves the screen to the report; `RUST_LOG=info` shows what the engine has to say beside.
+fn log_errors() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
 fn write_input(world: &World, folder: &Path) -> anyhow::Result<()> {
-    println!("writing {} payments to {}", world.payment_count, folder.display());
+    let count = grouped(world.payment_count);
+    println!("Writing {count} payments to {}", folder.display());
     let written = input::write(world, folder)
         .with_context(|| format!("could not write the input to {}", folder.display()))?;
-    println!("{} of them late, and {} broken lines", written.late_count, written.broken_count);
+    println!(
+        "     {} of them come late; {} lines cannot be read; {} cards are stolen",
+        grouped(written.late_count),
+        grouped(written.broken_count),
+        grouped(world.thefts().count() as u64)
+    );
     Ok(())
 }

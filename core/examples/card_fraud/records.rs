@@ -5,6 +5,8 @@
 //!          └─► Evidence: this card's velocity in a window ───────────┴─► Rule ──► Alert
 //! ```
 
+use std::fmt;
+
 use rkyv::{Archive, Deserialize as Unarchive, Serialize as ToArchive};
 use serde::{Deserialize, Serialize};
 
@@ -26,18 +28,18 @@ pub struct Payment {
     pub at_ms: i64,
     /// When the bank was told. A terminal without a network tells it later.
     pub received_ms: i64,
-    /// When it was due in a paced run, ns since the clock's start; 0 in files. Latency counts from
-    /// here, whatever delayed the payment.
+    /// When it was due, ns since the run's beginning, if payments come at their times. Latency
+    /// counts from here, whatever delayed the payment.
     #[serde(skip)]
-    pub due_ns: u64,
+    pub due_ns: Option<u64>,
 }
 
 /// What is suspicious from `from_ms` up to, not including, `until_ms`.
 #[derive(Debug, Clone, PartialEq, Archive, ToArchive, Unarchive, Serialize, Deserialize)]
 pub struct Rule {
-    /// Its number.
+    /// Its number, from 1.
     pub version: u32,
-    /// First event time that it judges.
+    /// First event time that it judges: its own event time.
     pub from_ms: i64,
     /// First event time that the next rule judges.
     pub until_ms: i64,
@@ -58,8 +60,8 @@ pub struct Evidence {
     pub card: u64,
     /// The event time that says which rule applies.
     pub at_ms: i64,
-    /// See [`Payment::due_ns`]; 0 if it was not caused by one payment.
-    pub due_ns: u64,
+    /// See [`Payment::due_ns`]; none if it was not caused by one payment.
+    pub due_ns: Option<u64>,
     /// What was seen.
     pub seen: Seen,
 }
@@ -103,8 +105,10 @@ pub struct Velocity {
 /// What a rule said of a piece of evidence.
 #[derive(Debug, Clone, PartialEq, Archive, ToArchive, Unarchive)]
 pub struct Verdict {
-    /// See [`Payment::due_ns`].
-    pub due_ns: u64,
+    /// The version of the rule.
+    pub rule: u32,
+    /// See [`Evidence::due_ns`].
+    pub due_ns: Option<u64>,
     /// Whether somebody should look at the card.
     pub alert: Option<Alert>,
 }
@@ -146,7 +150,7 @@ impl Rule {
     }
 
     /// What it says of a piece of evidence that it covers.
-    pub fn judge(&self, evidence: Evidence) -> Verdict {
+    pub fn judge(&self, evidence: &Evidence) -> Verdict {
         let is_suspicious = match &evidence.seen {
             Seen::Amount(amount) => self.deviation_min <= amount.deviation,
             Seen::Velocity(velocity) => {
@@ -155,8 +159,21 @@ impl Rule {
                     || self.merchants_min <= velocity.merchants
             }
         };
-        let Evidence { card, at_ms, due_ns, seen } = evidence;
-        let alert = is_suspicious.then_some(Alert { card, at_ms, rule: self.version, seen });
-        Verdict { due_ns, alert }
+        let Evidence { card, at_ms, due_ns, ref seen } = *evidence;
+        let rule = self.version;
+        let alert = is_suspicious.then(|| Alert { card, at_ms, rule, seen: seen.clone() });
+        Verdict { rule, due_ns, alert }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, deviation_min, count_min, sum_cents_min, merchants_min, .. } = self;
+        let sum = sum_cents_min / 100;
+        write!(
+            f,
+            "rule {version} finds {deviation_min} deviations from the usual amount suspicious, or \
+             {count_min} payments, {merchants_min} merchants or {sum} euros in 5 minutes"
+        )
     }
 }

@@ -1,108 +1,107 @@
-//! How good the alerts were, compared with the thefts that were planted.
-//!
-//! An alert is *right* if what it saw overlaps a theft of that card. A theft is *found* if at least
-//! one alert is right about it.
-//!
-//! ```text
-//! precision = right alerts / alerts          recall = found thefts / thefts
-//! ```
+//! What is said at the end.
 
-#![allow(clippy::disallowed_methods, reason = "it reads what the job wrote when the host is gone")]
+#![allow(clippy::disallowed_methods, reason = "the host is gone when the system is asked")]
+#![allow(clippy::print_stdout, reason = "a program for people")]
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::Path;
 
-use super::job::WINDOW_MS;
-use super::records::{Alert, Seen};
-use super::world::{Theft, TheftKind, World};
+use millstream::prelude::*;
 
-/// Counts of alerts and thefts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Score {
-    /// Alerts, and how many of them were right: by version of the rules.
-    pub alerts: BTreeMap<u32, (u64, u64)>,
-    /// Thefts, and how many of them were found: testing, then spree.
-    pub thefts: [(u64, u64); 2],
-}
+use super::live::Measured;
+use super::score::{Score, Share};
+use super::world::{TheftKind, World};
 
-impl Score {
-    /// Compares `alerts` with what happened in `world`.
-    pub fn of(world: &World, alerts: &[Alert]) -> Self {
-        let thefts: Vec<Theft> = world.thefts().collect();
-        let mut by_card: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
-        for (index, theft) in thefts.iter().enumerate() {
-            by_card.entry(theft.card).or_default().push(index);
+/// Digits in groups of three.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
         }
-        let mut score = Self::default();
-        let mut is_found = vec![false; thefts.len()];
-        for alert in alerts {
-            let of_card = by_card.get(&alert.card).map_or(&[][..], Vec::as_slice);
-            let mut right = of_card.iter().filter(|index| saw(alert, &thefts[**index])).peekable();
-            let (count, right_count) = score.alerts.entry(alert.rule).or_default();
-            *count += 1;
-            *right_count += u64::from(right.peek().is_some());
-            right.for_each(|index| is_found[*index] = true);
-        }
-        for (theft, is_found) in thefts.iter().zip(is_found) {
-            let (count, found_count) =
-                &mut score.thefts[usize::from(theft.kind == TheftKind::Spree)];
-            *count += 1;
-            *found_count += u64::from(is_found);
-        }
-        score
+        text.push(digit);
     }
+    text
+}
 
-    /// Right alerts of all alerts, 0 to 1; 1 if there are none.
-    pub fn precision(&self) -> f64 {
-        ratio(self.alerts.values())
+/// How good the alerts were.
+pub fn print_score(score: &Score) {
+    println!("\nWhat was found");
+    for (kind, thefts) in &score.thefts {
+        let name = match kind {
+            TheftKind::Testing => "stolen cards being tried",
+            TheftKind::Spree => "stolen cards being spent",
+        };
+        line(&format!("recall, {name}"), &share(*thefts, "found"));
     }
+    line("recall", &share(score.recall(), "found"));
+    for (version, alerts) in &score.alerts {
+        line(&format!("precision, rule {version}"), &share(*alerts, "right"));
+    }
+    line("precision", &share(score.precision(), "right"));
+}
 
-    /// Found thefts of all thefts, 0 to 1; 1 if there are none.
-    pub fn recall(&self) -> f64 {
-        ratio(self.thefts.iter())
+/// How fast it was.
+pub fn print_speed(world: &World, report: &JobReport, measured: Option<&Measured>) {
+    let seconds = report.took.as_secs_f64();
+    let rate = (world.payment_count as f64 / seconds) as u64;
+    println!("\nHow fast it was");
+    line(
+        "throughput",
+        &format!(
+            "{} payments/s: {} in {seconds:.2} s, on {} shards",
+            grouped(rate),
+            grouped(world.payment_count),
+            report.shards.len()
+        ),
+    );
+    if let Some(Measured { rate, verdicts, hiccups }) = measured {
+        let rate = grouped(*rate);
+        println!("  latency at {rate} payments/s, from when a payment was due to its verdict:");
+        line("", &verdicts.to_string());
+        println!("  hiccups of the machine, as seen by a loop that only waits for the same times:");
+        line("", &hiccups.to_string());
+    }
+    let turns = report.shards.iter().map(|shard| &shard.turns);
+    let (count, long_count) = turns.fold((0, 0), |(count, long_count), turns| {
+        (count + turns.busy_turns, long_count + turns.stalls)
+    });
+    let turns = format!("{}, {} of them longer than intended", grouped(count), grouped(long_count));
+    line("turns of the shards", &turns);
+    if let Some(mib) = resident_mib_max() {
+        line("memory", &format!("{} MiB at most", grouped(mib)));
     }
 }
 
-/// Whether what `alert` is about overlaps `theft`, which is of the same card.
-fn saw(alert: &Alert, theft: &Theft) -> bool {
-    let (from_ms, to_ms) = match &alert.seen {
-        Seen::Amount(_) => (alert.at_ms, alert.at_ms),
-        Seen::Velocity(velocity) => (velocity.from_ms, velocity.from_ms + WINDOW_MS - 1),
-    };
-    from_ms <= theft.last_ms && theft.first_ms <= to_ms
-}
-
-fn ratio<'a>(pairs: impl Iterator<Item = &'a (u64, u64)>) -> f64 {
-    let (all, good) = pairs.fold((0, 0), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1));
-    if all == 0 { 1.0 } else { good as f64 / all as f64 }
-}
-
-/// All lines of the files in `folder` and below, sorted: what a job wrote there, however many tasks
-/// did.
-///
-/// # Errors
-/// If one cannot be read.
-pub fn sorted_lines(folder: &Path) -> io::Result<Vec<String>> {
-    let mut lines = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            lines.extend(sorted_lines(&path)?);
-        } else {
-            lines.extend(fs::read_to_string(path)?.lines().map(str::to_string));
-        }
+/// Where everything is.
+pub fn print_files(folder: &Path) {
+    println!("\nWhere it is");
+    for (name, what) in [
+        ("payments", "the input, CSV"),
+        ("rules.jsonl", "the rules, JSON Lines"),
+        ("alerts", "cards that somebody should look at, JSON Lines"),
+        ("late", "payments that came too late to be judged, JSON Lines"),
+        ("dead-letters", "lines that could not be read, and why, JSON Lines"),
+    ] {
+        println!("  {:<44} {what}", folder.join(name).display());
     }
-    lines.sort_unstable();
-    Ok(lines)
 }
 
-/// The alerts in the files of `folder`.
-///
-/// # Errors
-/// If one cannot be read, or is no alert.
-pub fn read_alerts(folder: &Path) -> io::Result<Vec<Alert>> {
-    let lines = sorted_lines(folder)?;
-    lines.iter().map(|line| serde_json::from_str(line).map_err(io::Error::from)).collect()
+fn line(name: &str, text: &str) {
+    println!("  {name:<34} {text}");
+}
+
+fn share(share: Share, good: &str) -> String {
+    let Share { count, good_count } = share;
+    let percent = share.ratio() * 100.0;
+    format!("{percent:5.1} %   {} of {} {good}", grouped(good_count), grouped(count))
+}
+
+/// The most memory that the process has had, MiB; none where the system does not say.
+fn resident_mib_max() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse().ok()?;
+    Some(kib / 1024)
 }

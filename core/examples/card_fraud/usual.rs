@@ -4,6 +4,8 @@
 //! numbers add up to the same in any order, so two runs agree to the last digit. A payment is
 //! compared with those before it, then counted among them.
 
+use std::time::Duration;
+
 use millstream::prelude::*;
 
 use super::records::{Amount, Evidence, Payment, Seen};
@@ -14,16 +16,13 @@ const PAYMENTS_MIN: u64 = 5;
 /// No card is so regular that less than this part of its mean would be a deviation.
 const DEVIATION_MIN: f64 = 0.05;
 
-/// Compares each payment of a card with those before it.
-#[derive(Debug, Clone)]
-pub struct UsualAmount;
+/// A card that has not been used for so long begins anew.
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(90 * 24);
 
-/// The payments of a card so far.
-#[derive(Debug, Clone, Default, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub struct Usual {
-    sums: Sums,
-    /// The last payment, compared with those before it.
-    last: Option<Evidence>,
+/// Compares each payment of a card with those before it.
+#[derive(Debug, Clone, Default)]
+pub struct UsualAmount {
+    sums: ValueState<Sums>,
 }
 
 /// What mean and variance are made of.
@@ -69,32 +68,26 @@ impl Sums {
     }
 }
 
-impl AggregateFunction for UsualAmount {
-    type In = Payment;
-    type Accumulator = Usual;
+impl KeyedProcessFunction<u64, Payment> for UsualAmount {
     type Out = Evidence;
 
-    fn create(&self) -> Usual {
-        Usual::default()
+    fn open(&mut self, ctx: &mut OpenContext<'_>) {
+        self.sums = ctx.value("sums", Ttl::event_time(FORGOTTEN_AFTER));
     }
 
-    fn add(&self, usual: &mut Usual, payment: Payment) {
+    fn process(
+        &mut self,
+        payment: Payment,
+        ctx: &mut KeyedContext<'_, u64>,
+        out: &mut impl Output<Evidence>,
+    ) {
         let Payment { id, card, amount_cents, at_ms, due_ns, .. } = payment;
-        let usual_cents = usual.sums.mean() as u64;
-        let deviation = usual.sums.deviation(amount_cents);
-        let seen = Amount { payment: id, amount_cents, usual_cents, deviation };
-        usual.last = Some(Evidence { card, at_ms, due_ns, seen: Seen::Amount(seen) });
-        usual.sums.add(amount_cents);
-    }
-
-    fn merge(&self, usual: &mut Usual, other: Usual) {
-        usual.sums.count += other.sums.count;
-        usual.sums.cents += other.sums.cents;
-        usual.sums.squares += other.sums.squares;
-        usual.last = other.last.or(usual.last.take());
-    }
-
-    fn result(&self, usual: &Usual) -> Evidence {
-        usual.last.clone().expect("there is a result for every payment")
+        let seen = self.sums.update(ctx, |sums| {
+            let usual_cents = sums.mean() as u64;
+            let deviation = sums.deviation(amount_cents);
+            sums.add(amount_cents);
+            Amount { payment: id, amount_cents, usual_cents, deviation }
+        });
+        out.collect(Evidence { card, at_ms, due_ns, seen: Seen::Amount(seen) });
     }
 }

@@ -35,7 +35,7 @@ impl Payments {
             merchants: self.merchants.len() as u32,
         };
         let at_ms = window.max_timestamp();
-        Evidence { card, at_ms, due_ns: 0, seen: Seen::Velocity(velocity) }
+        Evidence { card, at_ms, due_ns: None, seen: Seen::Velocity(velocity) }
     }
 }
 

@@ -20,6 +20,8 @@ use super::records::{LATE_AFTER_MS, Payment, Rule};
 /// The city's first payment is received at this time, ms since 1970.
 pub const START_MS: i64 = 1_767_225_600_000;
 
+const DAY_MS: i64 = 24 * 3_600_000;
+
 /// Payments with one theft among them.
 const THEFT_EVERY: u64 = 5_000;
 /// Most payments of a theft.
@@ -29,7 +31,7 @@ const THEFT_MS_MAX: u64 = 48_000;
 /// One honest payment in this many comes from a terminal without a network.
 const LATE_ONE_IN: u64 = 1_000;
 /// One honest payment in this many is large.
-const LARGE_ONE_IN: u64 = 400;
+const LARGE_ONE_IN: u64 = 4_000;
 /// Merchants of the city.
 const MERCHANT_COUNT: u64 = 5_000;
 /// Merchants that a card knows.
@@ -66,7 +68,7 @@ pub struct Theft {
 }
 
 /// What a thief does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TheftKind {
     /// Tries whether the card works: many small payments to many merchants.
     Testing,
@@ -97,7 +99,7 @@ impl World {
             _ => known_merchant(card, draw.below(KNOWN_COUNT)),
         };
         let percent = match draw.below(LARGE_ONE_IN) {
-            0 => 300 + draw.below(500),
+            0 => 200 + draw.below(400),
             _ => 50 + draw.below(51) + draw.below(51),
         };
         let delay_ms = match draw.below(LATE_ONE_IN) {
@@ -113,7 +115,7 @@ impl World {
             amount_cents,
             at_ms,
             received_ms,
-            due_ns: 0,
+            due_ns: None,
         }
     }
 
@@ -158,19 +160,27 @@ impl World {
         TheftPlan { kind, card: draw.below(self.card_count), first, stride, count }
     }
 
+    /// How many payments are received before `time_ms`.
+    pub fn received_before(&self, time_ms: i64) -> u64 {
+        let passed_ms = u64::try_from(time_ms - START_MS).unwrap_or(0);
+        passed_ms.div_ceil(self.interval_ms)
+    }
+
     /// The rules of the city: stricter ones with every quarter of its time.
     pub fn rules(&self) -> Vec<Rule> {
         let length_ms = (self.payment_count * self.interval_ms) as i64;
         let from = |quarter: i64| match quarter {
-            0 => i64::MIN,
-            4 => i64::MAX,
+            // Payments may have happened before the first was received, and windows end after the
+            // last.
+            0 => START_MS - DAY_MS,
+            4 => START_MS + length_ms + DAY_MS,
             _ => START_MS + length_ms * quarter / 4,
         };
         let thresholds = [
-            (12.0, 12, 9, 400_000),
-            (8.0, 10, 8, 300_000),
-            (6.0, 8, 6, 200_000),
-            (4.0, 6, 5, 150_000),
+            (25.0, 12, 9, 400_000),
+            (20.0, 10, 8, 300_000),
+            (15.0, 8, 6, 200_000),
+            (10.0, 6, 5, 150_000),
         ];
         let rule = |(quarter, thresholds): (i64, (f64, u32, u32, u64))| {
             let (deviation_min, count_min, merchants_min, sum_cents_min) = thresholds;
@@ -215,7 +225,7 @@ fn stolen(n: u64, plan: &TheftPlan, received_ms: i64, draw: &mut Draw) -> Paymen
     };
     let at_ms = received_ms - draw.below(LATE_AFTER_MS as u64) as i64;
     let card = number(plan.card);
-    Payment { id: n, card, merchant, amount_cents, at_ms, received_ms, due_ns: 0 }
+    Payment { id: n, card, merchant, amount_cents, at_ms, received_ms, due_ns: None }
 }
 
 /// The number on a card.

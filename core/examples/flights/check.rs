@@ -1,12 +1,11 @@
 //! Compares the results with answers that were computed by other means (SQL over the same files).
 
-#![allow(clippy::disallowed_methods, reason = "it reads what the job wrote when the host is gone")]
-
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use millstream::testing::written_lines;
 use serde::de::DeserializeOwned;
 
 use super::records::{Delay, Departure, Hour, Session};
@@ -119,25 +118,6 @@ fn delays(answers: &mut Vec<Answer>, delays: &[Delay]) {
 
 /// The records in all JSON Lines files of `folder` and below.
 fn read<T: DeserializeOwned>(folder: &Path) -> io::Result<Vec<T>> {
-    let lines = sorted_lines(folder)?;
+    let lines = written_lines(folder)?;
     lines.iter().map(|line| serde_json::from_str(line).map_err(io::Error::from)).collect()
-}
-
-/// All lines of the files in `folder` and below, sorted: what a job wrote there, however many tasks
-/// did.
-///
-/// # Errors
-/// If one cannot be read.
-pub fn sorted_lines(folder: &Path) -> io::Result<Vec<String>> {
-    let mut lines = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            lines.extend(sorted_lines(&path)?);
-        } else {
-            lines.extend(fs::read_to_string(path)?.lines().map(str::to_string));
-        }
-    }
-    lines.sort_unstable();
-    Ok(lines)
 }

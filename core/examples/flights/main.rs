@@ -24,6 +24,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use millstream::prelude::*;
+use millstream::testing::written_lines;
 
 use check::Answer;
 
@@ -64,7 +65,7 @@ fn main() -> anyhow::Result<ExitCode> {
         report.took.as_secs_f64(),
         args.dir.display()
     );
-    let late_count = check::sorted_lines(&args.dir.join("late")).map_or(0, |lines| lines.len());
+    let late_count = written_lines(args.dir.join("late")).map_or(0, |lines| lines.len());
     if late_count > 0 {
         println!(
             "{late_count} flights came too late for their hour: see late/. \

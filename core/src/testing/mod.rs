@@ -8,6 +8,8 @@
 //! every step, with a budget of one, on one, two and three tasks) and checks that what comes out
 //! does not depend on it. An operator that passes may be restarted and rescaled anywhere.
 //!
+//! [`written_lines`] reads what a whole job wrote to files.
+//!
 //! ```
 //! use millstream::operator::process::KeyedProcess;
 //! use millstream::prelude::*;
@@ -77,6 +79,8 @@ mod conformance;
 mod harness;
 #[cfg(test)]
 mod tests;
+mod written;
 
 pub use conformance::{Step, conformance};
 pub use harness::OperatorHarness;
+pub use written::written_lines;

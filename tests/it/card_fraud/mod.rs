@@ -4,6 +4,8 @@
 
 mod oracle;
 
+#[path = "../../../core/examples/card_fraud/announce.rs"]
+pub mod announce;
 #[path = "../../../core/examples/card_fraud/input.rs"]
 pub mod input;
 #[path = "../../../core/examples/card_fraud/job.rs"]
@@ -14,8 +16,8 @@ pub mod judge;
 pub mod punctual;
 #[path = "../../../core/examples/card_fraud/records.rs"]
 pub mod records;
-#[path = "../../../core/examples/card_fraud/report.rs"]
-pub mod report;
+#[path = "../../../core/examples/card_fraud/score.rs"]
+pub mod score;
 #[path = "../../../core/examples/card_fraud/usual.rs"]
 pub mod usual;
 #[path = "../../../core/examples/card_fraud/velocity.rs"]
@@ -28,10 +30,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use millstream::prelude::*;
+use millstream::testing::written_lines;
 
+use self::announce::Announcer;
 use self::input::Written;
 use self::oracle::Expected;
-use self::report::{Score, sorted_lines};
+use self::score::Score;
 use self::world::World;
 
 /// Writes the input, and says what should come of it.
@@ -43,12 +47,12 @@ fn prepare(payment_count: u64, folder: &Path) -> (World, Written, Expected) {
 
 fn run(folder: &Path, shards: u32) {
     let job = Job::new("card-fraud");
-    job::from_files(&job, folder);
+    job::from_files(&job, folder, Announcer::new(Vec::new()));
     job.run(&Config { shards: Some(shards), ..Config::default() }).expect("the job ends");
 }
 
 fn found(folder: &Path) -> Expected {
-    let lines = |name: &str| sorted_lines(&folder.join(name)).expect("the job wrote it");
+    let lines = |name: &str| written_lines(folder.join(name)).expect("the job wrote it");
     Expected {
         alerts: lines("alerts"),
         late: lines("late"),
@@ -76,9 +80,9 @@ fn most_thefts_are_found_and_most_alerts_are_right() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (world, _, _) = prepare(100_000, folder.path());
     run(folder.path(), 2);
-    let alerts = report::read_alerts(&folder.path().join("alerts")).expect("the job wrote them");
+    let alerts = score::read_alerts(&folder.path().join("alerts")).expect("the job wrote them");
     let score = Score::of(&world, &alerts);
-    assert!(score.precision() > 0.2 && score.recall() > 0.8, "{score:?}");
+    assert!(score.precision().ratio() > 0.2 && score.recall().ratio() > 0.8, "{score:?}");
 }
 
 #[test]
@@ -90,7 +94,7 @@ fn every_seed_gives_the_oracles_alerts() {
         input::paths(folder.path()).into_iter().map(read).collect();
     for seed in 1..=24 {
         let job = Job::new("card-fraud");
-        job::from_files(&job, folder.path());
+        job::from_files(&job, folder.path(), Announcer::new(Vec::new()));
         let config = SimConfig { files: files.clone(), ..SimConfig::new(seed) };
         let report = job.simulate(1 + seed as u32 % 4, &config).expect("no mistakes");
         report.outcome.unwrap_or_else(|error| panic!("seed {seed}: {error}"));

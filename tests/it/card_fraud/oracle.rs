@@ -68,7 +68,7 @@ fn payment(line: &str) -> Option<Payment> {
         amount_cents: amount_cents.parse().ok()?,
         at_ms: at_ms.parse().ok()?,
         received_ms: received_ms.parse().ok()?,
-        due_ns: 0,
+        due_ns: None,
     })
 }
 
@@ -83,7 +83,7 @@ fn amount(before: &[Payment], payment: &Payment) -> Evidence {
     let distance = (amount_cents as f64 - mean) / deviation.max(mean * 0.05);
     let deviation = if count < 5 { 0.0 } else { (distance * 100.0).round() / 100.0 };
     let seen = Amount { payment: id, amount_cents, usual_cents: mean as u64, deviation };
-    Evidence { card, at_ms, due_ns: 0, seen: Seen::Amount(seen) }
+    Evidence { card, at_ms, due_ns: None, seen: Seen::Amount(seen) }
 }
 
 /// The velocity of a card in every window with more than one payment.
@@ -104,7 +104,7 @@ fn velocities(payments: &[Payment]) -> Vec<Evidence> {
             merchants: merchants.len() as u32,
         };
         let (card, at_ms) = (payments[0].card, from_ms + WINDOW_MS - 1);
-        Evidence { card, at_ms, due_ns: 0, seen: Seen::Velocity(velocity) }
+        Evidence { card, at_ms, due_ns: None, seen: Seen::Velocity(velocity) }
     };
     let shared = windows.into_iter().filter(|(_, payments)| payments.len() > 1);
     shared.map(evidence).collect()
