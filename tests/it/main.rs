@@ -2,6 +2,7 @@
 
 mod backpressure;
 pub mod card_fraud;
+pub mod flights;
 mod joins;
 mod process;
 mod simulation;
