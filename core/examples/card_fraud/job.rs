@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! payments ─► watermark ─► punctual ─┬─► by card ─► usual amounts ────────┐
-//!    │                        │      └─► by card ─► windows of 5 minutes ─┴─► by card ─► judge ─► alerts
-//!    ▼                        ▼                                                            ▲
-//! dead letters              late                        rules ─► watermark ─► to all tasks ┘
+//!    │                        │      └─► by card ─► windows of 5 minutes ─┴─► by card ─┐
+//!    ▼                        ▼                                                        ▼
+//! dead letters              late                     rules ─► watermark ─► to all ─► judge
+//!                                                                                      │
+//!                                                                       alerts ◄───────┘
 //! ```
 //!
 //! The alerts do not depend on the number of shards, nor on which of them is faster: a card's

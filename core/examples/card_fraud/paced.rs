@@ -3,7 +3,7 @@
 //! ```text
 //! due      │     │     │     │     │     │
 //! engine   ·· busy ·················│ it takes what has become due meanwhile, at once
-//! latency  ◄────────────────────────┘ counts from when a record was due, not from when it was taken
+//! latency  ◄────────────────────────┘ counts from when a record was due, not when it was taken
 //! ```
 //!
 //! So a slow engine cannot slow its own measurement down. A source of our own: what the plan sees,

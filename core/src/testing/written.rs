@@ -1,10 +1,5 @@
 //! [`written_lines`]: what a job left behind in a folder.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "it reads files when the host that wrote them is gone"
-)]
-
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -24,6 +19,7 @@ pub fn written_lines(folder: impl AsRef<Path>) -> io::Result<Vec<String>> {
     Ok(lines)
 }
 
+#[expect(clippy::disallowed_methods, reason = "the host that wrote the files is gone")]
 fn collect(folder: &Path, lines: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -41,6 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the files to be read come from here")]
     fn lines_of_finished_files_are_there_in_order() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text);
