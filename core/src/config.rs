@@ -16,8 +16,8 @@ use crate::limits::{KEY_GROUP_COUNT_MAX, SHARD_COUNT_MAX};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Number of shards: threads that each own a range of the keys. Default: one for every core
-    /// that the process may use.
+    /// Number of shards: threads that each own a range of the keys. Default: one for every core that
+    /// `cores` names, or that the process may use.
     ///
     /// More: more throughput, as long as every shard has a core to itself. Fewer: cores are left
     /// for the housekeeping threads and for other programs, and shards answer without delay.
@@ -62,8 +62,8 @@ pub struct Config {
     /// Address and port of the HTTP interface: `/healthz`, `/metrics`, shards and tasks. Default:
     /// none.
     ///
-    /// It is not protected: an address beyond the machine itself (other than `127.0.0.1`) shows
-    /// names and numbers of the job to everyone who can reach it. Port 0 is any free one.
+    /// It is not protected, so it answers on the machine itself only (`127.0.0.1`, `[::1]`), and any
+    /// other address is refused. Port 0 is any free one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
 
@@ -136,10 +136,22 @@ impl Config {
     /// [`Error::Config`] with the line of the first thing that is no setting or no value for one,
     /// or with everything that [`Config::problems`] finds.
     pub fn from_toml(text: &str) -> Result<Self> {
-        let config: Self = toml::from_str(text)
-            .map_err(|error| Error::Config { problems: vec![error.to_string()] })?;
+        let config = Self::parse(text)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// As [`Config::from_toml`], but whether the settings can be used is for the caller to check.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| Error::Config { problems: vec![error.to_string()] })
+    }
+
+    /// These settings with a number of shards: as set, otherwise one for every core that is named,
+    /// otherwise `core_count`.
+    pub fn with_shards(self, core_count: usize) -> Self {
+        let count = if self.cores.is_empty() { core_count } else { self.cores.len() };
+        let shards = self.shards.unwrap_or_else(|| u32::try_from(count).unwrap_or(u32::MAX));
+        Self { shards: Some(shards), ..self }
     }
 
     /// All settings as TOML, for `--print-config`.
@@ -184,6 +196,15 @@ impl Config {
         }
         if self.pin == Pin::Off && !self.cores.is_empty() {
             problems.push("cores are named, but pin is off: leave one of them out".to_string());
+        }
+        if let Some(address) = self.listen
+            && !address.ip().to_canonical().is_loopback()
+        {
+            problems.push(format!(
+                "listen must be an address of the machine itself, such as 127.0.0.1:{}, not \
+                 {address}: whoever can reach it could see the job",
+                address.port()
+            ));
         }
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log) {
             problems.push(format!("log is no filter such as info or warn: {error}"));

@@ -135,10 +135,7 @@ impl Job {
         log_to_stderr(&config);
         let shard_count = shard_count(&config);
         match &args.command {
-            None if args.run.print_config => {
-                let effective = Config { shards: Some(shard_count), ..config };
-                print(&effective.to_toml()).map(|()| None)
-            }
+            None if args.run.print_config => print(&config.to_toml()).map(|()| None),
             None => self.run_as(&config, true, args.run.progress).map(Some),
             Some(JobCommand::Explain { format }) => {
                 print(&self.explain(shard_count, config.key_group_count, *format)).map(|()| None)
@@ -155,8 +152,7 @@ impl Job {
     /// # Errors
     /// [`Error::Plan`] or [`Error::Config`] with all mistakes; otherwise what ended the job early.
     pub fn run(&self, config: &Config) -> Result<JobReport> {
-        config.check()?;
-        self.run_as(config, false, false)
+        self.run_as(&effective(config.clone())?, false, false)
     }
 
     fn run_as(
@@ -180,20 +176,19 @@ impl Job {
 }
 
 impl RunArgs {
-    /// The settings: the file's, changed by the flags.
+    /// The settings: the file's, changed by the flags, with the number of shards that results.
     ///
     /// # Errors
     /// [`Error::ConfigFile`] or [`Error::Config`].
     pub fn config(&self) -> Result<Config> {
         let mut config = match &self.config {
-            Some(path) => Config::from_toml(&read(path)?)?,
+            Some(path) => Config::parse(&read(path)?)?,
             None => Config::default(),
         };
         config.shards = self.shards.or(config.shards);
         config.idle = self.idle.unwrap_or(config.idle);
         config.listen = self.listen.or(config.listen);
-        config.check()?;
-        Ok(config)
+        effective(config)
     }
 }
 
@@ -208,9 +203,16 @@ pub fn fail(error: &Error) -> ExitCode {
     }
 }
 
-/// The number of shards: as set, otherwise one for every core.
+/// `config` with a number of shards, checked.
+fn effective(config: Config) -> Result<Config> {
+    let config = config.with_shards(cpu::parallelism());
+    config.check()?;
+    Ok(config)
+}
+
+/// The number of shards of settings that are in effect.
 fn shard_count(config: &Config) -> u32 {
-    config.shards.unwrap_or_else(|| u32::try_from(cpu::parallelism()).unwrap_or(1))
+    config.shards.expect("it has been decided")
 }
 
 #[expect(clippy::disallowed_methods, reason = "settings are read before there is a host")]

@@ -47,10 +47,11 @@ fn a_wrong_value_is_refused_with_the_right_ones() {
 
 #[test]
 fn all_problems_are_told_at_once() {
-    let text = "shards = 2000\nkey_group_count = 0\ncores = [1, 1]\npin = \"off\"\nlog = \"a=b=c\"";
+    let text = "shards = 2000\nkey_group_count = 0\ncores = [1, 1]\npin = \"off\"\nlog = \"a=b=c\"\n\
+                listen = \"0.0.0.0:8081\"";
     let problems = problems(text);
     assert_eq!(
-        problems[..6],
+        problems[..7],
         [
             "shards must be 1 to 1024, not 2000",
             "key_group_count (0) must not be less than shards (2000): every shard owns at least \
@@ -59,9 +60,21 @@ fn all_problems_are_told_at_once() {
             "key_group_count must be 1 to 32768, not 0",
             "cores names a core twice: two shards on one core wait for each other",
             "cores are named, but pin is off: leave one of them out",
+            "listen must be an address of the machine itself, such as 127.0.0.1:8081, not \
+             0.0.0.0:8081: whoever can reach it could see the job",
         ]
     );
-    assert!(problems[6].starts_with("log is no filter such as info or warn: "), "{}", problems[6]);
+    assert!(problems[7].starts_with("log is no filter such as info or warn: "), "{}", problems[7]);
+}
+
+#[test]
+fn there_is_a_shard_for_every_core_unless_it_is_set() {
+    let shards = |text: &str| Config::parse(text).expect("settings").with_shards(8).shards;
+    assert_eq!(shards(""), Some(8));
+    assert_eq!(shards("cores = [0, 3]"), Some(2));
+    assert_eq!(shards("shards = 1\ncores = [0, 3]"), Some(1));
+    let too_few_groups = Config::parse("key_group_count = 4").expect("settings").with_shards(8);
+    assert_eq!(too_few_groups.problems().len(), 1, "what results is checked as well");
 }
 
 /// The document for users: name, type and comment of every setting, as they stand in the source.
