@@ -136,8 +136,11 @@ fn a_second_signal_ends_at_once() {
     job.await_line("stuck");
     job.signal("-INT");
     job.await_line("draining");
+    let asked = Instant::now();
     job.signal("-INT");
     assert_eq!(job.await_end(), Some(1));
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(1), "stuck user code held it up for {took:?}");
 }
 
 #[test]
@@ -148,6 +151,45 @@ fn a_panic_names_the_operator_and_the_record_and_exits_1() {
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(log.contains("operator largest panicked at source numbers"), "{log}");
     assert!(log.contains("record 4321: 4321 is not to be added"), "{log}");
+    assert!(log.contains("added (tests/src/bin/test_job.rs:"), "the place is there: {log}");
+}
+
+#[test]
+fn a_panic_at_the_very_first_record_names_its_split() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let output = run("panics-at-once", &["--shards", "1"], directory.path());
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("operator never panicked at source numbers, "), "{log}");
+    assert!(log.contains("record 0: not even 0"), "{log}");
+}
+
+#[test]
+fn a_panic_in_a_source_names_the_source_and_what_came_before() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let output = run("panics-in-source", &["--shards", "1"], directory.path());
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("operator numbers panicked at what follows source numbers"), "{log}");
+    assert!(log.contains("record 4320: there is no 4321"), "{log}");
+}
+
+#[test]
+fn a_panic_outside_of_every_turn_ends_the_job_too() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let output = run("panics-while-copied", &["--shards", "2"], directory.path());
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("it breaks") && log.contains("a bug in the engine"), "{log}");
+}
+
+#[test]
+fn a_signal_that_comes_before_the_first_turn_drains_as_well() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let mut job = Job::start("slow-to-open", &["--shards", "1"], directory.path());
+    job.await_line("opening");
+    job.signal("-INT");
+    assert_eq!(job.await_end(), Some(0));
 }
 
 #[test]
@@ -178,11 +220,33 @@ fn http_shows_health_metrics_and_shards() {
     assert_eq!(job.await_end(), Some(0));
 }
 
+/// Whether a job has left anything in its output.
+fn is_untouched(directory: &Path) -> bool {
+    std::fs::read_dir(directory).expect("it is there").next().is_none()
+}
+
 #[test]
 fn it_does_not_listen_beyond_loopback() {
     let directory = tempfile::tempdir().expect("a place for files");
-    let output = run("bounded", &["--listen", "0.0.0.0:0"], directory.path());
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80"] {
+        let args = ["--listen", address, "--shards", "5000"];
+        let output = run("bounded", &args, directory.path());
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{log}");
+        let is_told = log.contains("listen must be an address of the machine itself");
+        assert!(is_told && log.contains("shards must be"), "all mistakes are told: {log}");
+        assert!(is_untouched(directory.path()));
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_found_before_anything_is_written() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    let output = run("bounded", &["--listen", &address], directory.path());
     let log = String::from_utf8_lossy(&output.stderr);
-    assert_ne!(output.status.code(), Some(0), "{log}");
-    assert!(log.contains("loopback"), "{log}");
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains(&format!("could not listen at {address}: Address already in use")));
+    assert!(is_untouched(directory.path()));
 }

@@ -13,7 +13,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use millstream_net::io::SocketDone;
@@ -32,7 +31,7 @@ use crate::runtime::storage_service::StorageHandle;
 use crate::runtime::uring::Ring;
 use crate::shard::event::{Effect, Event};
 use crate::shard::metrics::ShardStatus;
-use crate::shard::panic::panic_message;
+use crate::shard::panic::catch;
 use crate::shard::{Next, Shard};
 
 /// Traffic is recent for this long: about the time that a wake-up takes, so that sleeping less
@@ -118,40 +117,37 @@ struct Scratch {
 }
 
 impl Host {
-    /// Runs the shard until the control thread says that it is enough.
-    pub(super) fn run(mut self) -> ShardStatus {
-        let shard = &mut self.shard;
-        match catch_unwind(AssertUnwindSafe(|| shard.open(&BTreeMap::new()))) {
-            Ok(Ok(())) => self.turns(),
+    /// Runs the shard until the control thread says that it is enough. How it stood then; none if
+    /// not even that can be said.
+    ///
+    /// Whatever goes wrong here, a panic of the host's own included, is reported: a shard that is
+    /// silent would keep all others waiting.
+    pub(super) fn run(mut self) -> Option<ShardStatus> {
+        match catch(|| self.live()) {
+            Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 self.report(HostReport::Died(error));
                 self.await_exit();
             }
-            Err(payload) => {
-                self.on_panic(&*payload);
+            Err(message) => {
+                self.on_panic(message);
                 self.await_exit();
             }
         }
-        self.shard.status()
+        catch(|| self.shard.status()).ok()
     }
 
-    fn turns(&mut self) {
+    fn live(&mut self) -> Result<(), Error> {
+        self.shard.open(&BTreeMap::new())?;
         let mut scratch = Scratch::default();
         let mut busy_at = Duration::ZERO;
         loop {
             let now = self.clock.now();
             if !self.gather(now, &mut scratch) {
-                return;
+                return Ok(());
             }
             let had_events = !scratch.events.is_empty();
-            let (shard, Scratch { events, effects, .. }) = (&mut self.shard, &mut scratch);
-            if let Err(payload) =
-                catch_unwind(AssertUnwindSafe(|| shard.turn(now, events, effects)))
-            {
-                self.on_panic(&*payload);
-                self.await_exit();
-                return;
-            }
+            self.shard.turn(now, &mut scratch.events, &mut scratch.effects);
             self.carry_out(now, &mut scratch.effects);
             let next = self.shard.next();
             if had_events || next == Next::Busy {
@@ -238,10 +234,11 @@ impl Host {
         }
     }
 
-    fn on_panic(&self, payload: &(dyn std::any::Any + Send)) {
-        let message = panic_message(payload);
-        self.report(match self.shard.running() {
-            Some((operator, origin)) => HostReport::Panicked { operator, origin, message },
+    fn on_panic(&self, message: String) {
+        // The panic may have left the task in a state in which it cannot even be asked.
+        let last = catch(|| self.shard.last_words()).ok().flatten();
+        self.report(match last {
+            Some(last) => HostReport::Panicked { last, message },
             None => HostReport::Died(Error::bug(format!("shard {}", self.index), message)),
         });
     }

@@ -25,4 +25,5 @@ pub mod parking;
 pub mod spsc;
 pub mod storage_service;
 mod sync;
+mod thread_end;
 pub mod uring;

@@ -12,15 +12,17 @@ use crate::config::{Config, Idle, Pin, StorageServiceKind};
 use crate::error::Error;
 use crate::exchange::descriptor::Descriptor;
 use crate::runtime::clock::{Clock, wall_ms};
-use crate::runtime::control::node::HostReport;
+use crate::runtime::control::node::{HostReport, Node};
 use crate::runtime::control::{Control, HostLink, Order, Watch};
 use crate::runtime::cpu::{self, Core, Placement, Room};
 use crate::runtime::host::{Host, Peer};
 use crate::runtime::parking::{Parker, Waker};
 use crate::runtime::spsc::{self, Consumer};
 use crate::runtime::storage_service::{StorageDriver, StorageHandle, StorageService};
+use crate::runtime::thread_end::await_end;
 use crate::runtime::uring::Ring;
 use crate::shard::metrics::ShardStatus;
+use crate::shard::panic::catch;
 use crate::shard::program::Program;
 
 /// What came of a run.
@@ -61,12 +63,16 @@ pub fn run_watched(
     watch: Option<Watch<'_>>,
 ) -> Result<JobReport, Error> {
     let begun = Instant::now();
+    config.check()?;
+    // Before anything is started: a signal drains from now on, and a port that is taken is found
+    // before a sink has written anything.
+    let control = Control::new(config.listen, handle_signals)?;
     let placement = place(program.plans.len(), config);
     let idle = idle(config.idle, placement.room);
     let parkers: Result<Vec<_>, _> = program.plans.iter().map(|_| Parker::with_eventfd()).collect();
     let parkers = parkers.map_err(|source| system("make an eventfd", source))?;
     let wakers: Vec<_> = parkers.iter().map(Parker::waker).collect();
-    let (_service, storages) = StorageService::start(
+    let (service, storages) = StorageService::start(
         driver(config.storage_service),
         placement.housekeeping,
         wakers.clone(),
@@ -75,7 +81,7 @@ pub fn run_watched(
     let (reports, received) = unbounded_channel();
     let (clock, start_ms) = (Clock::start(), wall_ms());
     let mut links = Vec::new();
-    let mut threads = Vec::new();
+    let mut seats = Vec::new();
     let parts = parkers.into_iter().zip(storages).zip(rings(&wakers)).zip(&placement.shards);
     for (index, (((parker, storage), peers), core)) in (0_u32..).zip(parts) {
         let (orders_in, orders) = spsc::ring(ORDER_SLOTS);
@@ -84,15 +90,41 @@ pub fn run_watched(
         let core = *core;
         let seat =
             Seat { index, core, idle, clock, start_ms, parker, storage, peers, orders, reports };
-        threads.push(seat.start(program)?);
+        seats.push(seat);
     }
     drop(reports);
+    let give_up = || links.iter_mut().for_each(|link| link.tell(Order::Exit));
+    let threads = start_all(seats, |seat| seat.start(program), give_up)?;
     tracing::debug!(job = program.name, shards = threads.len(), ?idle, "threads started");
-    let mut control = Control::new(program.source_names.clone(), links, received);
-    let outcome = control.run(config.listen, handle_signals, watch);
-    let shards = join(threads);
+    let node = Node::new(program.shard_count(), program.source_names.clone());
+    let outcome = control.run(node, &mut links, received, watch);
+    // Whoever asks a second time means at once: what does not end by itself is left behind.
+    let is_hasty = matches!(outcome, Err(Error::Interrupted));
+    let patience = if is_hasty { Duration::ZERO } else { EXIT_PATIENCE };
+    let shards = join(threads, patience);
+    service.leave(patience);
     outcome?;
-    Ok(JobReport { took: begun.elapsed(), shards })
+    Ok(JobReport { took: begun.elapsed(), shards: shards? })
+}
+
+/// Starts a thread for every seat; all of them or, after `give_up` has told the others, none.
+fn start_all<S, T>(
+    seats: Vec<S>,
+    start: impl Fn(S) -> Result<JoinHandle<Option<T>>, Error>,
+    give_up: impl FnOnce(),
+) -> Result<Vec<JoinHandle<Option<T>>>, Error> {
+    let mut threads = Vec::new();
+    for seat in seats {
+        match start(seat) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                give_up();
+                drop(join(threads, EXIT_PATIENCE));
+                return Err(error);
+            }
+        }
+    }
+    Ok(threads)
 }
 
 fn driver(setting: StorageServiceKind) -> StorageDriver {
@@ -150,13 +182,14 @@ impl Seat {
         let builder = std::thread::Builder::new().name(format!("shard-{}", self.index));
         let thread = builder.spawn(move || {
             let (index, reports) = (self.index, self.reports.clone());
-            match self.sit(&program) {
-                Ok(host) => Some(host.run()),
-                Err(error) => {
-                    drop(reports.send((index, HostReport::Died(error))));
-                    None
-                }
-            }
+            // Tasks are made here: by factories that copy the user's operators.
+            let error = match catch(|| self.sit(&program)) {
+                Ok(Ok(host)) => return host.run(),
+                Ok(Err(error)) => error,
+                Err(message) => Error::bug(format!("shard {index}"), message),
+            };
+            drop(reports.send((index, HostReport::Died(error))));
+            None
         });
         thread.map_err(|source| system("start a shard's thread", source))
     }
@@ -215,21 +248,25 @@ fn rings(wakers: &[Waker]) -> Vec<Vec<Option<Peer>>> {
     producers.into_iter().zip(consumers).map(of_shard).collect()
 }
 
-/// The last word of every shard; a thread whose user code does not return is left behind.
-fn join(threads: Vec<JoinHandle<Option<ShardStatus>>>) -> Vec<ShardStatus> {
-    let until = Instant::now() + EXIT_PATIENCE;
-    let mut statuses = Vec::new();
+/// The last word of every shard; a thread that does not end within `patience`, because user code
+/// does not return, is left behind.
+///
+/// # Errors
+/// [`Error::Bug`] if a thread panicked where nothing could report it.
+fn join<T>(threads: Vec<JoinHandle<Option<T>>>, patience: Duration) -> Result<Vec<T>, Error> {
+    let until = Instant::now() + patience;
+    let mut words = Vec::new();
+    let mut outcome = Ok(());
     for thread in threads {
-        while !thread.is_finished() && Instant::now() < until {
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        if !thread.is_finished() {
-            tracing::error!(thread = thread.thread().name(), "does not end and is left behind");
-            continue;
-        }
-        if let Ok(Some(status)) = thread.join() {
-            statuses.push(status);
+        let name = thread.thread().name().unwrap_or_default().to_string();
+        match await_end(thread, until) {
+            Some(Ok(word)) => words.extend(word),
+            Some(Err(_)) => outcome = Err(Error::bug(name, "its thread panicked at its end")),
+            None => tracing::error!(thread = name, "does not end and is left behind"),
         }
     }
-    statuses
+    outcome.map(|()| words)
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,6 @@ use millstream_net::io::{SocketDone, SocketId};
 use millstream_storage::arena::Slab;
 
 use crate::data::element::{Batch, Element};
-use crate::data::row::Origin;
 use crate::error::Error;
 use crate::exchange::channel::{Outbox, Returned};
 use crate::exchange::descriptor::Descriptor;
@@ -42,7 +41,9 @@ use crate::operator::env::owner_of;
 use crate::shard::alignment::SourceAlignment;
 use crate::shard::event::{Command, Effect, Event, Report};
 use crate::shard::metrics::{ShardStatus, TaskReport, TurnMetrics};
+use crate::shard::panic::{Culprit, LastWords};
 use crate::state::snapshot::Snapshot;
+use crate::task::feed::SOURCE_STAGE;
 use crate::task::{Activity, Task, TaskMail};
 
 /// One core's part of a job.
@@ -155,11 +156,16 @@ impl Shard {
     pub fn turn(&mut self, now: Duration, events: &mut Vec<Event>, effects: &mut Vec<Effect>) {
         self.account(now, effects);
         if self.is_over {
-            // Buffers go home even now, so that it can be said that none is lost.
-            let is_credit = |event: &Event| {
-                matches!(event, Event::Peer { descriptor: Descriptor::Credit { .. }, .. })
+            // Buffers go home even now, so that it can be said that none is lost; and whoever asks
+            // how it stands is answered.
+            let concerns = |event: &Event| {
+                matches!(
+                    event,
+                    Event::Peer { descriptor: Descriptor::Credit { .. }, .. }
+                        | Event::Command(Command::Status)
+                )
             };
-            events.retain(is_credit);
+            events.retain(concerns);
             events.drain(..).for_each(|event| self.deliver(event, effects));
             self.was_busy = false;
             return;
@@ -209,13 +215,20 @@ impl Shard {
         earliest.min().map_or(Next::Wait, Next::At)
     }
 
-    /// Which operator was running, and on which record: for the host, after a panic.
-    pub fn running(&self) -> Option<(String, Origin)> {
+    /// Whose code was running, and on which record: for the host, after a panic. None if it was no
+    /// task's.
+    pub fn last_words(&self) -> Option<LastWords> {
         let task = &self.tasks[self.running?].task;
-        let env = task.env();
-        let stage = env.panicked_stage().map(usize::from);
-        let name = stage.and_then(|stage| task.operator_names().get(stage));
-        Some((name.unwrap_or(&task.plan().name).clone(), env.origin()))
+        let (plan, env) = (task.plan(), task.env());
+        let named = env.requests.borrow_mut().split_names.split_off(0);
+        let source = plan.source_index.unwrap_or_default();
+        let culprit = match env.panicked_stage() {
+            None => Culprit::Engine(plan.name.clone()),
+            Some(SOURCE_STAGE) => Culprit::Source(task.source_name().to_string()),
+            Some(stage) => Culprit::Operator(task.operator_names()[usize::from(stage)].clone()),
+        };
+        let named = named.into_iter().map(|split| (source, split)).collect();
+        Some(LastWords { culprit, origin: env.origin(), named })
     }
 
     /// How it stands.

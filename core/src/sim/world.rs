@@ -15,7 +15,6 @@
 //! production drivers in `runtime/`, which have conformance tests of their own.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ use crate::data::row::Origin;
 use crate::error::Error;
 use crate::shard::event::{Command, Effect, Event, Report};
 use crate::shard::metrics::ShardStatus;
-use crate::shard::panic::panic_message;
+use crate::shard::panic::catch;
 use crate::shard::program::Program;
 use crate::shard::{Next, Shard};
 use crate::sim::disk::{Disk, DiskFaults};
@@ -191,9 +190,12 @@ impl<'a> World<'a> {
     }
 
     fn open(&mut self) {
-        for sim in &mut self.shards {
-            if let Err(error) = sim.shard.open(&self.config.restore) {
-                self.failure.get_or_insert(error);
+        for index in 0..self.shards.len() {
+            let shard = &mut self.shards[index].shard;
+            match catch(|| shard.open(&self.config.restore)) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => drop(self.failure.get_or_insert(error)),
+                Err(message) => self.on_panic(index, message),
             }
         }
     }
@@ -300,9 +302,8 @@ impl<'a> World<'a> {
         }
         let mut effects = Vec::new();
         let (shard, inbox, now) = (&mut sim.shard, &mut sim.inbox, self.now);
-        let turn = AssertUnwindSafe(|| shard.turn(now, inbox, &mut effects));
-        if let Err(payload) = catch_unwind(turn) {
-            self.on_panic(index, &*payload);
+        if let Err(message) = catch(|| shard.turn(now, inbox, &mut effects)) {
+            self.on_panic(index, message);
             return;
         }
         let mut took = sim.rng.duration(&(Duration::from_nanos(100)..self.config.turn_max));
@@ -368,13 +369,15 @@ impl<'a> World<'a> {
         origin.describe(&self.program.source_names, name)
     }
 
-    fn on_panic(&mut self, index: usize, payload: &(dyn std::any::Any + Send)) {
-        let message = panic_message(payload);
-        let Some((operator, origin)) = self.shards[index].shard.running() else {
+    fn on_panic(&mut self, index: usize, message: String) {
+        let Some(mut last) = self.shards[index].shard.last_words() else {
             panic!("seed {}: the engine panicked: {message}", self.config.seed);
         };
-        let origin = self.describe(origin);
-        self.failure.get_or_insert(Error::Panicked { operator, origin, message });
+        for (source, split) in last.named.drain(..) {
+            self.split_names.insert((source, split.split), split.to_string());
+        }
+        let record = self.describe(last.origin);
+        self.failure.get_or_insert(last.into_error(message, record));
     }
 
     fn report(self) -> SimReport {

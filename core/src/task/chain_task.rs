@@ -268,6 +268,10 @@ where
         &self.env
     }
 
+    fn source_name(&self) -> &str {
+        self.feed.source_name()
+    }
+
     fn operator_names(&self) -> &[String] {
         &self.names
     }

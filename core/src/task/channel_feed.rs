@@ -180,6 +180,10 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
         Ok(())
     }
 
+    fn source_name(&self) -> &'static str {
+        ""
+    }
+
     fn feed<C: Chain<In = D::Out>>(
         &mut self,
         chain: &mut C,

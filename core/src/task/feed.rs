@@ -40,6 +40,9 @@ pub trait Feed: 'static {
     /// A source's that cannot be read.
     fn open(&mut self, name: &str, env: &TaskEnv) -> Result<(), Error>;
 
+    /// Name of the source; empty if there is none.
+    fn source_name(&self) -> &str;
+
     /// Feeds one piece: rows as far as the budget goes, or one control element. Emptied containers
     /// go into `returns`.
     fn feed<C: Chain<In = Self::Out>>(

@@ -38,6 +38,9 @@ pub trait Task {
     /// What its operators see and ask.
     fn env(&self) -> &TaskEnv;
 
+    /// Name of its source; empty if channels are its input.
+    fn source_name(&self) -> &str;
+
     /// Names of its operators, first to last.
     fn operator_names(&self) -> &[String];
 

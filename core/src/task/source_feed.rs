@@ -95,6 +95,10 @@ impl<S: Source> Feed for SourceFeed<S> {
         Ok(())
     }
 
+    fn source_name(&self) -> &str {
+        &self.name
+    }
+
     fn feed<C: Chain<In = S::Out>>(
         &mut self,
         chain: &mut C,

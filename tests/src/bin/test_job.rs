@@ -8,7 +8,7 @@ use millstream::prelude::*;
 
 #[derive(clap::Parser)]
 struct TestArgs {
-    /// bounded, endless, panics, stuck or invalid.
+    /// Which one; see `main`.
     kind: String,
     #[command(flatten)]
     job: JobArgs,
@@ -29,6 +29,27 @@ fn main() -> ExitCode {
                 })
                 .name("largest")
                 .sink("none", DiscardSink::new());
+        }
+        "panics-at-once" => {
+            job.source("numbers", GeneratorSource::new(10, |n| n))
+                .map(|n: u64| -> u64 { panic!("not even {n}") })
+                .name("never")
+                .sink("none", DiscardSink::new());
+        }
+        "panics-in-source" => {
+            let make = |n| {
+                assert!(n != 4_321, "there is no 4321");
+                n
+            };
+            job.source("numbers", GeneratorSource::new(10_000, make))
+                .sink("none", DiscardSink::new());
+        }
+        "panics-while-copied" => {
+            job.source("numbers", GeneratorSource::new(u64::MAX, |n| n))
+                .sink("none", Sink::Fragile);
+        }
+        "slow-to-open" => {
+            job.source("numbers", GeneratorSource::new(u64::MAX, |n| n)).sink("none", Sink::Slow);
         }
         "stuck" => {
             job.source("numbers", GeneratorSource::new(10, |n| n))
@@ -63,4 +84,41 @@ fn numbers(job: &Job, count: u64) {
         .key_by(|n| *n)
         .reduce(|_, b| b)
         .sink("files", FileSink::json_lines(directory));
+}
+
+/// A sink that makes trouble before the first record.
+enum Sink {
+    /// Cannot be copied on a shard's thread.
+    Fragile,
+    /// Waits until the test has had time to send a signal.
+    Slow,
+}
+
+impl Clone for Sink {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Fragile => {
+                let thread = std::thread::current();
+                let is_shard = thread.name().is_some_and(|name| name.starts_with("shard-"));
+                assert!(!is_shard, "it breaks");
+                Self::Fragile
+            }
+            Self::Slow => Self::Slow,
+        }
+    }
+}
+
+impl Operator for Sink {
+    type In = u64;
+    type Out = Nothing;
+
+    fn open(&mut self, _: &OperatorContext<'_>) -> millstream::Result<()> {
+        if let Self::Slow = self {
+            eprintln!("opening");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
+    fn on_row(&mut self, _: Row<u64>, _: &OperatorContext<'_>, _: &mut impl Output<Nothing>) {}
 }

@@ -8,17 +8,20 @@ pub mod node;
 
 mod http;
 mod metrics_text;
+mod roll;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel};
-use tokio::time::{Instant, Interval, interval_at, timeout_at};
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel};
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::runtime::control::http::StatusRequest;
 use crate::runtime::control::node::{Decision, HostReport, Node};
+use crate::runtime::control::roll::Roll;
 use crate::runtime::parking::Waker;
 use crate::runtime::spsc::Producer;
 use crate::shard::event::{Command, Report};
@@ -42,11 +45,13 @@ pub struct HostLink {
 }
 
 impl HostLink {
-    /// Tells the host; a host that does not listen any more is not missed.
-    fn tell(&mut self, order: Order) {
-        if self.orders.push(order).is_err() {
-            tracing::warn!("a shard has not taken its last orders, and misses one");
-        }
+    /// Tells the host.
+    ///
+    /// # Panics
+    /// If there is no room: at most one question is unanswered at a time (`roll.rs`), and the other
+    /// orders are given once.
+    pub(super) fn tell(&mut self, order: Order) {
+        assert!(self.orders.push(order).is_ok(), "orders have room, however busy a shard is");
         self.waker.wake();
     }
 }
@@ -62,163 +67,187 @@ pub struct Watch<'a> {
 /// How long a status question waits for a shard that is busy.
 const STATUS_PATIENCE: Duration = Duration::from_millis(250);
 
-/// Runs the node until its job ends.
+/// What the outside may do to a node: signals and HTTP, ready before any shard has begun, so that no
+/// signal is missed and no port is found to be taken when something has been written already.
 pub(super) struct Control {
-    node: Node,
-    hosts: Vec<HostLink>,
-    reports: UnboundedReceiver<(u32, HostReport)>,
+    runtime: Runtime,
+    signals: Option<Signals>,
+    requests: Receiver<StatusRequest>,
+    /// The HTTP server asks as long as there is one; this keeps the queue open if there is none.
+    _asker: Sender<StatusRequest>,
 }
 
 impl Control {
-    pub(super) fn new(
-        source_names: Vec<String>,
-        hosts: Vec<HostLink>,
-        reports: UnboundedReceiver<(u32, HostReport)>,
-    ) -> Self {
-        let shard_count = u32::try_from(hosts.len()).expect("far fewer shards than 2^32");
-        Self { node: Node::new(shard_count, source_names), hosts, reports }
-    }
-
-    /// Serves at `listen`, if anywhere, and lets `watch` look, until the job ends; then tells all
-    /// hosts to exit.
+    /// Listens for signals, if it is to, and at `listen`, if anywhere.
     ///
     /// # Errors
-    /// What ended the job, or made it impossible to serve.
-    pub(super) fn run(
-        &mut self,
-        listen: Option<SocketAddr>,
-        handle_signals: bool,
-        watch: Option<Watch<'_>>,
-    ) -> Result<(), Error> {
+    /// [`Error::System`] if the system refuses one of them.
+    pub(super) fn new(listen: Option<SocketAddr>, handle_signals: bool) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let fail =
-            |source| Error::System { action: "start the control thread".to_string(), source };
-        let outcome = match runtime.map_err(fail) {
-            Ok(runtime) => runtime.block_on(self.control(listen, handle_signals, watch)),
-            Err(error) => Err(error),
-        };
-        self.hosts.iter_mut().for_each(|host| host.tell(Order::Exit));
-        outcome
+        let runtime = runtime.map_err(|source| system("start the control thread", source))?;
+        let (asker, requests) = channel(16);
+        let signals = runtime.block_on(async {
+            let signals = if handle_signals { Some(Signals::new()?) } else { None };
+            if let Some(address) = listen {
+                let address = http::serve(address, asker.clone()).await?;
+                tracing::info!(%address, "http server listens");
+            }
+            Ok(signals)
+        })?;
+        Ok(Self { runtime, signals, requests, _asker: asker })
     }
 
-    async fn control(
-        &mut self,
-        listen: Option<SocketAddr>,
-        handle_signals: bool,
+    /// Runs `node` and lets `watch` look, until its job ends; then tells all hosts to exit.
+    ///
+    /// # Errors
+    /// What ended the job.
+    pub(super) fn run(
+        self,
+        node: Node,
+        hosts: &mut [HostLink],
+        reports: UnboundedReceiver<(u32, HostReport)>,
         watch: Option<Watch<'_>>,
     ) -> Result<(), Error> {
-        let (requests_in, mut requests) = channel(16);
-        if let Some(address) = listen {
-            let address = http::serve(address, requests_in.clone()).await?;
-            tracing::info!(%address, "http server listens");
-        }
-        let mut signals = if handle_signals { Some(Signals::new()?) } else { None };
-        tracing::info!(shards = self.hosts.len(), "started");
-        let mut looks = watch.map(Looks::new);
-        while self.node.is_running() {
-            let decision = self.wait(&mut requests, signals.as_mut(), looks.as_mut()).await;
-            match decision {
-                Decision::Nothing | Decision::End => {}
-                Decision::Tell(command) => self.tell_all(&command),
+        tracing::info!(shards = hosts.len(), "started");
+        let Self { runtime, mut signals, mut requests, _asker } = self;
+        let roll = Roll::new(hosts.len());
+        let looks = watch.map(|watch| Looks { due: Instant::now() + watch.every, watch });
+        let (round, next) = (None, Round::default());
+        let mut session = Session { node, hosts, reports, roll, round, next, looks };
+        runtime.block_on(async {
+            while session.node.is_running() {
+                session.step(&mut requests, signals.as_mut()).await;
             }
-        }
-        self.node.take_outcome().unwrap_or(Ok(()))
+        });
+        session.tell_all(|| Order::Exit);
+        session.node.take_outcome().unwrap_or(Ok(()))
     }
+}
 
+/// A node while it runs.
+struct Session<'a, 'w> {
+    node: Node,
+    hosts: &'a mut [HostLink],
+    reports: UnboundedReceiver<(u32, HostReport)>,
+    roll: Roll,
+    /// Who waits for the shards' answers, and until when.
+    round: Option<(Round, Instant)>,
+    /// Who came after the shards were asked, and will be served by the next round.
+    next: Round,
+    looks: Option<Looks<'w>>,
+}
+
+/// Who wants to know how the shards stand.
+#[derive(Default)]
+struct Round {
+    requests: Vec<StatusRequest>,
+    is_look: bool,
+}
+
+impl Session<'_, '_> {
     /// Waits for one thing to happen.
-    async fn wait(
+    async fn step(
         &mut self,
         requests: &mut Receiver<StatusRequest>,
         signals: Option<&mut Signals>,
-        mut looks: Option<&mut Looks<'_>>,
-    ) -> Decision {
-        let signal = async {
-            match signals {
-                Some(signals) => signals.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        let look_is_due = async {
-            match &mut looks {
-                Some(looks) => looks.ticks.tick().await,
-                None => std::future::pending().await,
-            }
-        };
+    ) {
+        let until = self.round.as_ref().map(|(_, until)| *until);
+        let look_due = self.looks.as_ref().map(|looks| looks.due);
         tokio::select! {
-            report = self.reports.recv() => match report {
-                Some((shard, report)) => self.node.on_report(shard, report),
-                None => {
-                    let error = Error::bug("node", "every shard is gone without a word");
-                    self.node.on_report(0, HostReport::Died(error))
+            () = Signals::recv(signals) => {
+                if let Decision::Tell(command) = self.node.on_signal() {
+                    self.tell_all(|| Order::Command(command.clone()));
                 }
-            },
-            () = signal => self.node.on_signal(),
-            _ = look_is_due => {
-                let decision = self.ask().await;
-                if let Some(looks) = looks {
-                    (looks.watch.look)(&self.statuses());
-                }
-                decision
             }
-            request = requests.recv() => match request {
-                Some(request) => self.answer(request).await,
-                None => std::future::pending().await,
-            },
+            report = self.reports.recv() => self.on_report(report),
+            () = sleep_until(until) => self.end_round(),
+            () = sleep_until(look_due) => {
+                if let Some(looks) = &mut self.looks {
+                    looks.due = Instant::now() + looks.watch.every;
+                }
+                self.next.is_look = true;
+                self.begin_round();
+            }
+            Some(request) = requests.recv() => {
+                self.next.requests.push(request);
+                self.begin_round();
+            }
         }
     }
 
-    /// Asks every shard how it stands, and passes on what is known then.
-    async fn answer(&mut self, request: StatusRequest) -> Decision {
-        let decision = self.ask().await;
-        if decision == Decision::Nothing {
+    fn on_report(&mut self, report: Option<(u32, HostReport)>) {
+        let Some((shard, report)) = report else {
+            let error = Error::bug("node", "every shard is gone without a word");
+            let _ = self.node.on_report(0, HostReport::Died(error));
+            return;
+        };
+        let is_status = matches!(
+            &report,
+            HostReport::Shard(report) if matches!(**report, Report::Status(_))
+        );
+        // What ends the job is noticed by whoever asks whether it runs; nothing is told to shards.
+        let _ = self.node.on_report(shard, report);
+        if is_status && self.roll.on_answer(shard as usize) {
+            self.hosts[shard as usize].tell(Order::Command(Command::Status));
+        }
+        if self.round.is_some() && self.roll.is_complete() {
+            self.end_round();
+        }
+    }
+
+    /// Asks every shard how it stands for those who wait, unless others wait already.
+    fn begin_round(&mut self) {
+        if self.round.is_some() || !self.next.is_wanted() {
+            return;
+        }
+        self.round = Some((std::mem::take(&mut self.next), Instant::now() + STATUS_PATIENCE));
+        for host in self.roll.begin() {
+            self.hosts[host].tell(Order::Command(Command::Status));
+        }
+    }
+
+    /// Passes on what is known.
+    fn end_round(&mut self) {
+        let Some((round, _)) = self.round.take() else { return };
+        self.roll.end();
+        let statuses: Vec<ShardStatus> = self.node.statuses().cloned().collect();
+        if let Some(looks) = self.looks.as_mut().filter(|_| round.is_look) {
+            (looks.watch.look)(&statuses);
+        }
+        for request in round.requests {
             // The asker may have hung up.
-            drop(request.send(self.statuses()));
+            drop(request.send(statuses.clone()));
         }
-        decision
+        self.begin_round();
     }
 
-    /// Asks every shard how it stands, until the last has answered or patience ends.
-    async fn ask(&mut self) -> Decision {
-        self.tell_all(&Command::Status);
-        let until = Instant::now() + STATUS_PATIENCE;
-        let mut missing = self.hosts.len();
-        while missing > 0 {
-            let Ok(Some((shard, report))) = timeout_at(until, self.reports.recv()).await else {
-                break;
-            };
-            if let HostReport::Shard(report) = &report
-                && let Report::Status(_) = **report
-            {
-                missing -= 1;
-            }
-            let decision = self.node.on_report(shard, report);
-            if decision != Decision::Nothing {
-                return decision;
-            }
-        }
-        Decision::Nothing
+    fn tell_all(&mut self, order: impl Fn() -> Order) {
+        self.hosts.iter_mut().for_each(|host| host.tell(order()));
     }
+}
 
-    fn statuses(&self) -> Vec<ShardStatus> {
-        self.node.statuses().cloned().collect()
+impl Round {
+    fn is_wanted(&self) -> bool {
+        self.is_look || !self.requests.is_empty()
     }
+}
 
-    fn tell_all(&mut self, command: &Command) {
-        self.hosts.iter_mut().for_each(|host| host.tell(Order::Command(command.clone())));
+/// Never, without a time.
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
+}
+
+fn system(action: &str, source: std::io::Error) -> Error {
+    Error::System { action: action.to_string(), source }
 }
 
 /// A [`Watch`] while the job runs.
 struct Looks<'a> {
-    ticks: Interval,
+    due: Instant,
     watch: Watch<'a>,
-}
-
-impl<'a> Looks<'a> {
-    fn new(watch: Watch<'a>) -> Self {
-        let ticks = interval_at(Instant::now() + watch.every, watch.every);
-        Self { ticks, watch }
-    }
 }
 
 /// SIGINT and SIGTERM.
@@ -229,22 +258,19 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, Error> {
-        let open = |kind| {
-            signal(kind).map_err(|source| {
-                let action = "listen for signals".to_string();
-                Error::System { action, source }
-            })
-        };
+        let open = |kind| signal(kind).map_err(|source| system("listen for signals", source));
         Ok(Self {
             interrupt: open(SignalKind::interrupt())?,
             terminate: open(SignalKind::terminate())?,
         })
     }
 
-    async fn recv(&mut self) {
+    /// Never, without signals.
+    async fn recv(signals: Option<&mut Self>) {
+        let Some(signals) = signals else { return std::future::pending().await };
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = signals.interrupt.recv() => {}
+            _ = signals.terminate.recv() => {}
         }
     }
 }

@@ -12,22 +12,21 @@ use crate::data::row::Origin;
 use crate::error::Error;
 use crate::shard::event::{Command, Report};
 use crate::shard::metrics::ShardStatus;
+use crate::shard::panic::LastWords;
 
 /// Something a shard's host tells the control thread.
 #[derive(Debug)]
 pub enum HostReport {
     /// The shard's own report.
     Shard(Box<Report>),
-    /// User code panicked in `operator`.
+    /// A task panicked.
     Panicked {
-        /// Whose code.
-        operator: String,
-        /// On which record.
-        origin: Origin,
-        /// What the panic said.
+        /// Whose code, and on which record.
+        last: LastWords,
+        /// What the panic said, and where.
         message: String,
     },
-    /// The engine panicked outside an operator, or the host could not go on.
+    /// The engine panicked outside a task, or the host could not go on.
     Died(Error),
 }
 
@@ -75,9 +74,12 @@ impl Node {
         match report {
             HostReport::Shard(report) => self.on_shard_report(shard, *report),
             HostReport::Died(error) => self.fail(error),
-            HostReport::Panicked { operator, origin, message } => {
-                let origin = self.describe(origin);
-                self.fail(Error::Panicked { operator, origin, message })
+            HostReport::Panicked { mut last, message } => {
+                for (source, split) in last.named.drain(..) {
+                    self.split_names.insert((source, split.split), split.to_string());
+                }
+                let record = self.describe(last.origin);
+                self.fail(last.into_error(message, record))
             }
         }
     }
@@ -161,6 +163,7 @@ impl Node {
 mod tests {
     use super::*;
     use crate::operator::env::SplitName;
+    use crate::shard::panic::Culprit;
 
     fn shard(report: Report) -> HostReport {
         HostReport::Shard(Box::new(report))
@@ -195,18 +198,28 @@ mod tests {
         assert!(outcome.expect_err("it failed").to_string().contains("first"));
     }
 
+    fn panicked(origin: Origin, named: Vec<(u32, SplitName)>) -> HostReport {
+        let last = LastWords { culprit: Culprit::Operator("score".to_string()), origin, named };
+        HostReport::Panicked { last, message: "index out of bounds".to_string() }
+    }
+
+    #[test]
+    fn a_panic_in_the_first_turn_brings_the_splits_name_with_it() {
+        let mut node = Node::new(1, vec!["payments".to_string()]);
+        let split = SplitName { split: 4, name: "a.csv".to_string(), unit: "byte" };
+        let report = panicked(Origin::new(0, 4, 0), vec![(0, split)]);
+        assert_eq!(node.on_report(0, report), Decision::End);
+        let error = node.take_outcome().expect("it has ended").expect_err("it failed").to_string();
+        assert!(error.contains("source payments, a.csv, byte 0"), "{error}");
+    }
+
     #[test]
     fn a_panic_names_the_record_even_of_another_shards_source() {
         let mut node = Node::new(2, vec!["payments".to_string()]);
         let split = SplitName { split: 4, name: "a.csv".to_string(), unit: "byte" };
         let named = shard(Report::SplitNamed { source: 0, split });
         assert_eq!(node.on_report(0, named), Decision::Nothing);
-        let panicked = HostReport::Panicked {
-            operator: "score".to_string(),
-            origin: Origin::new(0, 4, 99),
-            message: "index out of bounds".to_string(),
-        };
-        assert_eq!(node.on_report(1, panicked), Decision::End);
+        assert_eq!(node.on_report(1, panicked(Origin::new(0, 4, 99), Vec::new())), Decision::End);
         let error = node.take_outcome().expect("it has ended").expect_err("it failed").to_string();
         assert_eq!(
             error,

@@ -26,10 +26,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use self::desk::Health;
 use super::cpu::{self, Core};
 use super::parking::{Parker, Waker};
+use super::thread_end::await_end;
 
 pub use self::desk::StorageHandle;
 
@@ -117,10 +119,26 @@ impl StorageService {
         assert!(ended.is_ok(), "the storage service died");
     }
 
+    /// As [`StorageService::stop`], but does not wait longer than `patience`, nor minds whether the
+    /// service has panicked: for a node that ends whatever the disk does.
+    pub(super) fn leave(mut self, patience: Duration) {
+        let until = Instant::now() + patience;
+        self.tell();
+        if let Some(thread) = self.thread.take()
+            && await_end(thread, until).is_none()
+        {
+            tracing::error!("the storage service does not end and is left behind");
+        }
+    }
+
     fn end(&mut self) -> thread::Result<()> {
+        self.tell();
+        self.thread.take().map_or(Ok(()), JoinHandle::join)
+    }
+
+    fn tell(&self) {
         self.health.stops.store(true, Ordering::Release);
         self.waker.kick();
-        self.thread.take().map_or(Ok(()), JoinHandle::join)
     }
 }
 
