@@ -16,8 +16,8 @@ use crate::limits::{KEY_GROUP_COUNT_MAX, SHARD_COUNT_MAX};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Number of shards: threads that each own a range of the keys. Default: one for every core that
-    /// `cores` names, or that the process may use.
+    /// Number of shards: threads that each own a range of the keys. Default: one for every core
+    /// that `cores` names, or that the process may use.
     ///
     /// More: more throughput, as long as every shard has a core to itself. Fewer: cores are left
     /// for the housekeeping threads and for other programs, and shards answer without delay.
@@ -62,8 +62,8 @@ pub struct Config {
     /// Address and port of the HTTP interface: `/healthz`, `/metrics`, shards and tasks. Default:
     /// none.
     ///
-    /// It is not protected, so it answers on the machine itself only (`127.0.0.1`, `[::1]`), and any
-    /// other address is refused. Port 0 is any free one.
+    /// It is not protected, so it answers on the machine itself only (`127.0.0.1`, `[::1]`), and
+    /// any other address is refused. Port 0 is any free one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
 

@@ -67,8 +67,8 @@ pub struct Watch<'a> {
 /// How long a status question waits for a shard that is busy.
 const STATUS_PATIENCE: Duration = Duration::from_millis(250);
 
-/// What the outside may do to a node: signals and HTTP, ready before any shard has begun, so that no
-/// signal is missed and no port is found to be taken when something has been written already.
+/// What the outside may do to a node: signals and HTTP. Ready before any shard has begun, so that
+/// no signal is missed and no port is found to be taken when something has been written already.
 pub(super) struct Control {
     runtime: Runtime,
     signals: Option<Signals>,
