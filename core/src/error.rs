@@ -4,6 +4,7 @@
 //! (files, sockets, the operating system) and the *user's input* are an [`Error`]. Messages are
 //! lower case without a full stop and name the object; `Display` does not print the source.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// The crate's result.
@@ -28,7 +29,7 @@ pub enum Error {
     /// A record of the input cannot be read.
     #[error("{place}: {reason}")]
     Input {
-        /// File, line, column and field, as far as they are known: `a.csv:17:4, field amount`.
+        /// File, line, column and field, as far as they are known: `a.csv:17, column 3 (amount)`.
         place: String,
         /// What is wrong, and what would be right.
         reason: String,
@@ -40,6 +41,8 @@ pub enum Error {
         operator: String,
         /// What was being done, with the path.
         action: String,
+        /// What may help; [`Error::chain`] ends with it.
+        advice: &'static str,
         /// The operating system's answer.
         source: std::io::Error,
     },
@@ -50,6 +53,8 @@ pub enum Error {
         operator: String,
         /// What was being done, with the address.
         action: String,
+        /// What may help; [`Error::chain`] ends with it.
+        advice: &'static str,
         /// The operating system's answer.
         source: std::io::Error,
     },
@@ -176,6 +181,11 @@ impl Error {
             | Self::Unserializable { .. }
             | Self::Unrepeatable { .. }
             | Self::Panicked { .. } => Remedy::Fix,
+            Self::File { source, .. } | Self::Socket { source, .. }
+                if is_lasting(source.kind()) =>
+            {
+                Remedy::Fix
+            }
             Self::File { .. } | Self::Socket { .. } | Self::System { .. } | Self::Interrupted => {
                 Remedy::Retry
             }
@@ -184,7 +194,15 @@ impl Error {
         }
     }
 
-    /// This error and its sources on one line, for a log or a terminal.
+    /// What may help beside the remedy, in words; none if the message says it.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::File { advice, .. } | Self::Socket { advice, .. } => Some(advice),
+            _ => None,
+        }
+    }
+
+    /// This error, its sources and what may help on one line, for a log or a terminal.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut source = std::error::Error::source(self);
@@ -193,10 +211,60 @@ impl Error {
             text.push_str(&cause.to_string());
             source = cause.source();
         }
+        if let Some(advice) = self.advice() {
+            text.push_str("; ");
+            text.push_str(advice);
+        }
         text
     }
 }
 
+/// Whether the system will answer the same as long as nobody changes the job, its paths and
+/// addresses, or their permissions.
+fn is_lasting(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::AddrNotAvailable
+            | ErrorKind::Unsupported
+    )
+}
+
 fn bullets(problems: &[String]) -> String {
     problems.iter().map(|problem| format!("  - {problem}")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file_error(kind: ErrorKind) -> Error {
+        Error::File {
+            operator: "payments".to_string(),
+            action: "open a.csv".to_string(),
+            advice: "put it there",
+            source: kind.into(),
+        }
+    }
+
+    #[test]
+    fn what_only_somebody_can_change_is_to_be_fixed_and_not_tried_again() {
+        assert_eq!(file_error(ErrorKind::NotFound).remedy(), Remedy::Fix);
+        assert_eq!(file_error(ErrorKind::PermissionDenied).remedy(), Remedy::Fix);
+        assert_eq!(file_error(ErrorKind::StorageFull).remedy(), Remedy::Retry);
+    }
+
+    #[test]
+    fn a_chain_ends_with_what_may_help() {
+        assert_eq!(
+            file_error(ErrorKind::NotFound).chain(),
+            "operator payments: could not open a.csv: entity not found; put it there"
+        );
+    }
 }

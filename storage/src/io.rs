@@ -50,6 +50,10 @@ pub enum OpenMode {
     ReadDirect,
     /// New or truncated file, through the page cache, written at any offset. Not for reading.
     Create,
+    /// A lock file, made if need be: whoever has opened it holds it alone, among all requesters and
+    /// processes, until it is closed; closing removes it. Opening fails with `WouldBlock` while it
+    /// is held. Not for reading or writing.
+    Lock,
     /// New or truncated file, direct I/O, written in multiples of [`DIRECT_ALIGNMENT_BYTES`]. Not
     /// for reading.
     CreateDirect,
@@ -185,6 +189,7 @@ impl FileOp {
             None => format!("{verb} file {file}, which is not open"),
         };
         match self {
+            Self::Open { path, mode: OpenMode::Lock, .. } => format!("lock {}", path.display()),
             Self::Open { path, .. } => format!("open {}", path.display()),
             Self::Read { file, .. } => of("read", file),
             Self::Write { file, .. } => of("write", file),

@@ -144,6 +144,56 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
+fn a_second_run_in_the_directory_is_refused_and_the_first_goes_on() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let mut job = Job::start("endless", &["--shards", "2"], directory.path());
+    job.await_line("started");
+    await_unfinished(directory.path());
+    let output = run("bounded", &["--shards", "3"], directory.path());
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("another run of this job, or another job, writes to the"), "{log}");
+    job.signal("-INT");
+    assert_eq!(job.await_end(), Some(0));
+    let numbers = numbers_in(directory.path());
+    let distinct: BTreeSet<u64> = numbers.iter().copied().collect();
+    assert_eq!(distinct.len(), numbers.len(), "both have written");
+}
+
+#[test]
+fn a_run_after_a_kill_removes_what_was_not_finished() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let mut job = Job::start("endless", &["--shards", "3"], directory.path());
+    job.await_line("started");
+    await_unfinished(directory.path());
+    job.signal("-KILL");
+    assert_eq!(job.await_end(), None);
+    for entry in std::fs::read_dir(directory.path()).expect("it is there") {
+        let path = entry.expect("it can be listed").path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            std::fs::remove_file(path).expect("it is ours");
+        }
+    }
+    let output = run("bounded", &["--shards", "3"], directory.path());
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    assert!(log.contains("removing what an earlier run left unfinished"), "{log}");
+    assert_eq!(numbers_in(directory.path()).len(), 10_000);
+}
+
+/// Waits until a job has begun a file.
+fn await_unfinished(directory: &Path) {
+    let until = Instant::now() + PATIENCE;
+    let is_unfinished = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.is_ok_and(|entry| entry.file_name().to_string_lossy().ends_with(".inprogress"))
+    };
+    while !std::fs::read_dir(directory).expect("it is there").any(is_unfinished) {
+        assert!(Instant::now() < until, "no file is begun");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn a_panic_names_the_operator_and_the_record_and_exits_1() {
     let directory = tempfile::tempdir().expect("a place for files");
     let output = run("panics", &["--shards", "2"], directory.path());

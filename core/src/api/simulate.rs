@@ -110,6 +110,7 @@ impl SimulateArgs {
             let bytes = std::fs::read(path).map_err(|source| Error::File {
                 operator: "simulate".to_string(),
                 action: format!("read {}", path.display()),
+                advice: "put the file there, or correct the path",
                 source,
             })?;
             Ok((path.clone(), bytes))

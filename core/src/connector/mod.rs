@@ -38,8 +38,23 @@ pub use socket_source::SocketSource;
 pub use stdout_sink::StdoutSink;
 pub use vec_source::VecSource;
 
+use std::io;
+
+use millstream_storage::io::FileFault;
+
 use crate::error::Error;
 use crate::operator::OperatorContext;
+
+/// A file operation that failed, for whoever runs the job, with the advice for its kind of failure.
+fn file_error(
+    ctx: &OperatorContext<'_>,
+    fault: FileFault,
+    advice: fn(io::ErrorKind) -> &'static str,
+) -> Error {
+    let FileFault { action, source } = fault;
+    let (operator, advice) = (ctx.name().to_string(), advice(source.kind()));
+    Error::File { operator, action, advice, source }
+}
 
 /// Stops the job because a sink's format has no way to write a record.
 fn fail_to_encode(ctx: &OperatorContext<'_>, reason: &str) {

@@ -261,8 +261,8 @@ pub(super) fn socket_error(
         0 => String::new(),
         count => format!(" (tried again {count} times)"),
     };
-    let source = io::Error::new(source.kind(), format!("{source}{tried}; {advice}"));
-    Error::Socket { operator: ctx.name().to_string(), action, source }
+    let source = io::Error::new(source.kind(), format!("{source}{tried}"));
+    Error::Socket { operator: ctx.name().to_string(), action, advice, source }
 }
 
 impl<F: Format> SourceReader for SocketReader<F> {

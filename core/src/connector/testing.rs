@@ -1,6 +1,6 @@
 //! What the tests of connectors share: an environment, an output that remembers, and a disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -64,7 +64,11 @@ pub(crate) struct MemoryDisk {
     pub(crate) files: BTreeMap<PathBuf, Vec<u8>>,
     /// What the system says about a path, whatever is done with it.
     pub(crate) faults: BTreeMap<PathBuf, std::io::ErrorKind>,
+    /// What it says about one kind of operation (`write`, `sync`) on a path.
+    pub(crate) faults_of: BTreeMap<(&'static str, PathBuf), std::io::ErrorKind>,
     open: BTreeMap<FileId, PathBuf>,
+    /// Lock files that are held.
+    pub(crate) locks: BTreeSet<PathBuf>,
     waiting: Vec<FileOp>,
     listings: SharedListings,
     draw: Draw,
@@ -75,7 +79,9 @@ impl MemoryDisk {
         Self {
             files: BTreeMap::new(),
             faults: BTreeMap::new(),
+            faults_of: BTreeMap::new(),
             open: BTreeMap::new(),
+            locks: BTreeSet::new(),
             waiting: Vec::new(),
             listings: SharedListings::default(),
             draw: Draw::of_record(seed, 0),
@@ -91,6 +97,17 @@ impl MemoryDisk {
     /// With a path that cannot be used.
     pub(crate) fn failing(mut self, path: &str, kind: std::io::ErrorKind) -> Self {
         self.faults.insert(path.into(), kind);
+        self
+    }
+
+    /// With a path on which one kind of operation fails, by its verb: `write`, `sync`.
+    pub(crate) fn failing_at(
+        mut self,
+        verb: &'static str,
+        path: &str,
+        kind: std::io::ErrorKind,
+    ) -> Self {
+        self.faults_of.insert((verb, path.into()), kind);
         self
     }
 
@@ -112,12 +129,13 @@ impl MemoryDisk {
         let id = op.id();
         let path = file.and_then(|file| self.open.get(&file));
         let action = op.action(path.map(PathBuf::as_path));
-        let result = self.carry_out(op);
+        let verb = action.split(' ').next().unwrap_or_default();
+        let result = self.carry_out(op, verb);
         let fault = |source| FileFault { action, source };
         Some(FileDone { op: id, result: result.map_err(fault) })
     }
 
-    fn carry_out(&mut self, op: FileOp) -> std::io::Result<FileAnswer> {
+    fn carry_out(&mut self, op: FileOp, verb: &str) -> std::io::Result<FileAnswer> {
         let path = match &op {
             FileOp::Open { path, .. }
             | FileOp::Remove { path, .. }
@@ -129,13 +147,22 @@ impl MemoryDisk {
             | FileOp::Sync { file, .. }
             | FileOp::Close { file, .. } => self.open[file].clone(),
         };
-        if let (Some(kind), false) = (self.faults.get(&path), matches!(op, FileOp::Close { .. })) {
+        let of_verb = self.faults_of.iter().find(|((at, of), _)| *at == verb && *of == path);
+        let of_all = self.faults.get(&path).filter(|_| !matches!(op, FileOp::Close { .. }));
+        if let Some(kind) = of_verb.map(|(_, kind)| kind).or(of_all) {
             if let FileOp::Open { file, path, .. } = op {
                 self.open.insert(file, path);
             }
             return Err((*kind).into());
         }
         match op {
+            FileOp::Open { file, path, mode: OpenMode::Lock, .. } => {
+                self.open.insert(file, path.clone());
+                if !self.locks.insert(path) {
+                    return Err(std::io::ErrorKind::WouldBlock.into());
+                }
+                Ok(FileAnswer::Opened { size_bytes: 0 })
+            }
             FileOp::Open { file, path, mode, .. } => {
                 self.open.insert(file, path.clone());
                 if mode == OpenMode::Create {
@@ -161,7 +188,9 @@ impl MemoryDisk {
             }
             FileOp::Sync { .. } => Ok(FileAnswer::Synced),
             FileOp::Close { file, .. } => {
-                self.open.remove(&file);
+                if let Some(path) = self.open.remove(&file) {
+                    self.locks.remove(&path);
+                }
                 Ok(FileAnswer::Closed)
             }
             FileOp::Rename { from, to, .. } => {

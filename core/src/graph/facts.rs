@@ -1,5 +1,7 @@
 //! What an operator says about itself, so that the plan can be checked before anything runs.
 
+use std::path::PathBuf;
+
 /// What the plan knows about one operator. `Facts::default()` is right for an operator that keeps
 /// nothing, waits for nothing, and may write any side output.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Facts {
     pub unbounded_states: Vec<String>,
     /// Side outputs that it may write.
     pub side_outputs: SideOutputFacts,
+    /// The directory that it writes files to, and must have for itself.
+    pub directory: Option<PathBuf>,
     /// Mistakes in how it is set up: one sentence each, saying what to do, without its name.
     pub problems: Vec<String>,
 }

@@ -6,6 +6,7 @@
 //! Not here: mistakes that types already exclude (an unkeyed window, records of the wrong type).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, PathBuf};
 
 use crate::data::row::Origin;
 use crate::graph::facts::{SideOutputFact, SideOutputFacts};
@@ -29,6 +30,7 @@ pub fn validate(graph: &LogicalGraph, shard_count: u32, key_group_count: u32) ->
     check_ends(graph, &mut findings);
     check_names(graph, &mut findings);
     check_nodes(graph, &mut findings);
+    check_directories(graph, &mut findings);
     check_watermarks(graph, &mut findings);
     check_side_outputs(graph, &mut findings);
     check_sizes(graph, shard_count, &mut findings);
@@ -105,6 +107,26 @@ fn check_names(graph: &LogicalGraph, findings: &mut Findings) {
                      uid with .uid(..)"
                 )
             });
+        }
+    }
+}
+
+/// Checks that no two sinks write to one directory: they would take each other's file names.
+fn check_directories(graph: &LogicalGraph, findings: &mut Findings) {
+    let mut by_directory: BTreeMap<PathBuf, Vec<&Node>> = BTreeMap::new();
+    for node in &graph.nodes {
+        if let Some(directory) = &node.facts.directory {
+            let parts = directory.components().filter(|part| *part != Component::CurDir);
+            by_directory.entry(parts.collect()).or_default().push(node);
+        }
+    }
+    for (directory, nodes) in by_directory {
+        if let [_, _, ..] = nodes.as_slice() {
+            let names = nodes.iter().map(|node| quoted(node)).collect::<Vec<_>>().join(" and ");
+            findings.problems.push(format!(
+                "{names} write to the same directory, {}: give each a directory of its own",
+                directory.display()
+            ));
         }
     }
 }

@@ -52,6 +52,8 @@ pub struct Disk {
     tree: Tree,
     /// By the requester's name. A file whose opening failed is here too, until it is closed.
     open: BTreeMap<FileId, OpenFile>,
+    /// Lock files that are held, and by whom. They leave no trace among the files.
+    locks: BTreeMap<PathBuf, FileId>,
     /// By when an operation is due, then by its number.
     waiting: BTreeMap<(Duration, u64), FileOp>,
     /// When the last operation of a lane is due. Lanes with nothing to wait for are not here.
@@ -85,6 +87,7 @@ impl Disk {
             faults,
             tree: Tree::default(),
             open: BTreeMap::new(),
+            locks: BTreeMap::new(),
             waiting: BTreeMap::new(),
             lanes: BTreeMap::new(),
             listings: SharedListings::default(),
@@ -155,6 +158,7 @@ impl Disk {
         }
         self.lanes.clear();
         self.open.clear();
+        self.locks.clear();
         self.listings = SharedListings::default();
         self.tree.crash(&mut self.crash_rng);
     }
@@ -222,14 +226,32 @@ impl Disk {
             "file {file} is opened for {} while it is open",
             path.display()
         );
+        if mode == OpenMode::Lock {
+            return self.lock(file, path, fails);
+        }
         let stored = match mode {
             _ if fails => Err(os_error(errno::EIO)),
             OpenMode::Read | OpenMode::ReadDirect => self.tree.find(&path),
             OpenMode::Create | OpenMode::CreateDirect => self.tree.create(&path, now),
+            OpenMode::Lock => unreachable!("it was just looked at"),
         };
         let open = OpenFile { path, mode, stored: stored.as_ref().ok().copied() };
         self.open.insert(file, open);
         Ok(FileAnswer::Opened { size_bytes: self.tree.file(stored?).bytes.len() as u64 })
+    }
+
+    fn lock(&mut self, file: FileId, path: PathBuf, fails: bool) -> io::Result<FileAnswer> {
+        let is_held = self.locks.contains_key(&path);
+        let open = OpenFile { path: path.clone(), mode: OpenMode::Lock, stored: None };
+        self.open.insert(file, open);
+        match (fails, is_held) {
+            (true, _) => Err(os_error(errno::EIO)),
+            (false, true) => Err(os_error(errno::EAGAIN)),
+            (false, false) => {
+                self.locks.insert(path, file);
+                Ok(FileAnswer::Opened { size_bytes: 0 })
+            }
+        }
     }
 
     fn read(&mut self, file: FileId, offset: u64, len: usize) -> io::Result<FileAnswer> {
@@ -292,9 +314,14 @@ impl Disk {
     }
 
     fn close(&mut self, file: FileId, fails: bool) -> io::Result<FileAnswer> {
-        let usable = self.usable(file);
-        self.open.remove(&file);
-        usable?;
+        let usable = self.usable(file).map(drop);
+        let before = self.open.remove(&file);
+        match before {
+            Some(OpenFile { path, .. }) if self.locks.get(&path) == Some(&file) => {
+                self.locks.remove(&path);
+            }
+            _ => usable?,
+        }
         // The file is closed even so: the operating system reports what it could not write.
         if fails { Err(os_error(errno::EIO)) } else { Ok(FileAnswer::Closed) }
     }

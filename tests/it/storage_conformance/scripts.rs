@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 
-use millstream_storage::io::OpenMode::{Create, CreateDirect, Read, ReadDirect};
+use millstream_storage::io::OpenMode::{Create, CreateDirect, Lock, Read, ReadDirect};
 use millstream_storage::io::{DIRECT_ALIGNMENT_BYTES, FileAnswer};
 
-use super::bench::{Bench, on_every_disk};
+use super::bench::{Bench, on_every_disk, on_real_disks};
 
 const BLOCK: usize = DIRECT_ALIGNMENT_BYTES;
 
@@ -325,6 +325,32 @@ fn a_directory_is_listed_by_its_path() {
         bench.prepare("out[/part", b"1");
         bench.list_directory("out[").list_directory("nothing[");
         bench.expect(&["listed out[/part 1", "listed "]);
+    });
+}
+
+#[test]
+fn a_lock_is_held_by_one_until_it_is_closed_and_leaves_nothing() {
+    on_every_disk(|bench| {
+        bench.open(1, "out/.lock", Lock).open(2, "out/.lock", Lock);
+        bench.expect(&[
+            "opened 0",
+            "could not lock out/.lock: Resource temporarily unavailable (os error 11)",
+        ]);
+        bench.read(1, 0, 1).close(1);
+        bench.expect(&["could not read out/.lock: Bad file descriptor (os error 9)", "closed"]);
+        bench.open(2, "out/.lock", Lock).close(2);
+        bench.expect(&["opened 0", "closed"]);
+        bench.list_directory("out");
+        bench.expect(&["listed "]);
+    });
+}
+
+#[test]
+fn a_lock_file_that_a_dead_process_left_is_taken_over() {
+    on_real_disks(|bench| {
+        bench.prepare("out/.lock", b"");
+        bench.open(1, "out/.lock", Lock).close(1);
+        bench.expect(&["opened 0", "closed"]);
     });
 }
 

@@ -6,25 +6,32 @@
 //! ```
 //!
 //! Each task writes one file at a time and begins the next when the file is large enough or old
-//! enough (processing time), and when the input ends. A task without records writes no file. What
-//! is there already stays: a task continues with the number after its highest, over restarts, and
-//! writes over what a crash left unfinished. Two jobs must not write to one directory.
+//! enough (processing time), and when the input ends. A task without records writes no file.
+//! Complete files that are there already stay: a task continues with the number after its highest,
+//! over restarts.
 //!
-//! Not here: the life of one file (`part.rs`), formats (`connector/format/`).
+//! Each task holds a lock file in the directory while it runs, so a second run of the job, or
+//! another job, cannot take its names; two sinks of one job in one directory are a mistake of the
+//! plan. With the lock it removes the unfinished files that an earlier run left: its own, and the
+//! first task also those of tasks that there are not any more.
+//!
+//! Not here: the life of one file (`part.rs`), how a task takes the directory (`take.rs`), formats
+//! (`connector/format/`).
 
 mod part;
+mod take;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use millstream_storage::io::{FileAnswer, FileDone, FileEntry, FileFault, FileOp, OpId};
+use millstream_storage::io::{FileAnswer, FileDone, OpId};
 use serde::Serialize;
 
 use self::part::{Part, Step};
-use crate::connector::fail_to_encode;
-use crate::connector::file_source::IN_PROGRESS_SUFFIX;
+use self::take::Take;
 use crate::connector::format::{CsvEncoder, Encode, JsonLinesEncoder, TextEncoder};
+use crate::connector::{fail_to_encode, file_error};
 use crate::data::row::Row;
 use crate::error::Error;
 use crate::graph::Facts;
@@ -63,7 +70,7 @@ pub struct FileSink<E> {
     encoder: E,
     /// Names files of a task; set when the sink is opened.
     task_index: u32,
-    numbering: Numbering,
+    take: Take,
     /// The file being written, if it has been opened.
     current: Option<Part>,
     /// Processing time (ms) of the first record of the file being written.
@@ -71,14 +78,6 @@ pub struct FileSink<E> {
     finishing: Vec<Part>,
     /// Memory of answered writes.
     spare: Vec<Vec<u8>>,
-}
-
-/// What is known of the files that the task has written before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Numbering {
-    Unknown,
-    Listing(OpId),
-    Next(u64),
 }
 
 impl<T: Serialize + 'static> FileSink<JsonLinesEncoder<T>> {
@@ -122,7 +121,7 @@ impl<E: Encode> FileSink<E> {
             roll_interval: ROLL_INTERVAL,
             encoder,
             task_index: 0,
-            numbering: Numbering::Unknown,
+            take: Take::Not,
             current: None,
             begun_ms: None,
             finishing: Vec::new(),
@@ -140,15 +139,22 @@ impl<E: Encode> FileSink<E> {
         Self { roll_interval: interval, ..self }
     }
 
+    /// Encoded bytes that are written together: no more than a file is to have.
+    fn write_bytes(&self) -> usize {
+        usize::try_from(self.roll_bytes).unwrap_or(usize::MAX).min(WRITE_BYTES)
+    }
+
     /// Writes the encoded records, opening a file if there is none.
     fn flush(&mut self, ctx: &OperatorContext<'_>) {
-        let Numbering::Next(number) = self.numbering else { return };
+        if !self.take.is_taken() {
+            return;
+        }
         let bytes = self.encoder.take(self.spare.pop().unwrap_or_default());
         if bytes.is_empty() {
             return self.spare.push(bytes);
         }
         let part = self.current.get_or_insert_with(|| {
-            self.numbering = Numbering::Next(number + 1);
+            let number = self.take.next_number();
             let extension = self.encoder.extension();
             let name = format!("part-{:05}-{number:06}.{extension}", self.task_index);
             let path = self.directory.join(name);
@@ -171,14 +177,6 @@ impl<E: Encode> FileSink<E> {
         self.begun_ms = None;
     }
 
-    fn on_listed(&mut self, files: &[FileEntry], ctx: &OperatorContext<'_>) {
-        let numbers = files.iter().filter_map(|file| number_in(&file.path, self.task_index));
-        self.numbering = Numbering::Next(numbers.max().map_or(0, |last| last + 1));
-        if self.encoder.encoded_bytes() >= WRITE_BYTES {
-            self.flush(ctx);
-        }
-    }
-
     fn on_part_done(&mut self, op: OpId, ctx: &OperatorContext<'_>) {
         let finishing = self.finishing.iter_mut().enumerate();
         let mut parts = finishing.map(|(i, part)| (Some(i), part));
@@ -197,34 +195,24 @@ impl<E: Encode> FileSink<E> {
     }
 }
 
-/// The number of a complete file that task `task_index` wrote.
-fn number_in(path: &Path, task_index: u32) -> Option<u64> {
-    let name = path.file_name()?.to_str()?;
-    if name.ends_with(IN_PROGRESS_SUFFIX) {
-        return None;
-    }
-    let (task, rest) = name.strip_prefix("part-")?.split_once('-')?;
-    let (number, _extension) = rest.split_once('.')?;
-    (task.parse() == Ok(task_index)).then(|| number.parse().ok()).flatten()
-}
-
-/// What a failed operation means for whoever runs the job.
-fn file_error(ctx: &OperatorContext<'_>, fault: FileFault) -> Error {
-    let FileFault { action, source } = fault;
-    let advice = match source.kind() {
+/// What to do about a file that cannot be written.
+fn advice(kind: io::ErrorKind) -> &'static str {
+    match kind {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "make room there or write elsewhere, then start the job again"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "let the user that runs the job write there, or write elsewhere"
         }
+        io::ErrorKind::WouldBlock => {
+            "another run of this job, or another job, writes to the directory: stop it, or write \
+             elsewhere"
+        }
         _ => {
             "check the disk (what it reported last may be lost) or write elsewhere, then start \
               the job again"
         }
-    };
-    let source = io::Error::new(source.kind(), format!("{source}; {advice}"));
-    Error::File { operator: ctx.name().to_string(), action, source }
+    }
 }
 
 impl<E: Encode> Clone for FileSink<E> {
@@ -252,13 +240,13 @@ impl<E: Encode> Operator for FileSink<E> {
             problems.push("a file must end at a size and an age above zero".to_string());
         }
         let detail = format!("files in {} ({})", self.directory.display(), self.encoder.describe());
-        Facts { problems, ..Facts::stateless().detailed(detail) }
+        let directory = Some(self.directory.clone());
+        Facts { directory, problems, ..Facts::stateless().detailed(detail) }
     }
 
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
         self.task_index = ctx.env().task.task_index;
-        let path = self.directory.clone();
-        self.numbering = Numbering::Listing(ctx.file(|op| FileOp::ListDirectory { op, path }));
+        self.take = Take::begin(&self.directory, ctx);
         Ok(())
     }
 
@@ -275,20 +263,16 @@ impl<E: Encode> Operator for FileSink<E> {
         if let Err(reason) = self.encoder.encode(&row.value) {
             return fail_to_encode(ctx, &reason);
         }
-        if self.encoder.encoded_bytes() >= WRITE_BYTES {
+        if self.encoder.encoded_bytes() >= self.write_bytes() {
             self.flush(ctx);
         }
     }
 
     fn next_time_ms(&self) -> Option<i64> {
         let interval_ms = i64::try_from(self.roll_interval.as_millis()).unwrap_or(i64::MAX);
-        // Before the listing has been answered nothing can be written; the answer comes soon.
-        match self.numbering {
-            Numbering::Next(_) => {
-                self.begun_ms.map(|begun_ms| begun_ms.saturating_add(interval_ms))
-            }
-            Numbering::Unknown | Numbering::Listing(_) => None,
-        }
+        // Before it has the directory nothing can be written; the answers come soon.
+        let begun_ms = self.begun_ms.filter(|_| self.take.is_taken());
+        begun_ms.map(|begun_ms| begun_ms.saturating_add(interval_ms))
     }
 
     fn on_time(&mut self, ctx: &OperatorContext<'_>, _out: &mut impl Output<Nothing>) -> Progress {
@@ -298,7 +282,7 @@ impl<E: Encode> Operator for FileSink<E> {
     }
 
     fn is_ready(&self) -> bool {
-        matches!(self.numbering, Numbering::Next(_))
+        self.take.is_taken()
             && self.current.as_ref().is_none_or(|part| part.waiting_count() < OPS_WAITING_MAX)
             && self.finishing.len() < FINISHING_MAX
     }
@@ -309,9 +293,14 @@ impl<E: Encode> Operator for FileSink<E> {
         ctx: &OperatorContext<'_>,
         _out: &mut impl Output<Nothing>,
     ) {
-        let is_listing = self.numbering == Numbering::Listing(done.op);
+        if self.take.is_waiting_for(done.op) {
+            self.take.on_done(done, &self.directory, ctx);
+            if self.take.is_taken() && self.encoder.encoded_bytes() >= self.write_bytes() {
+                self.flush(ctx);
+            }
+            return;
+        }
         match done.result {
-            Ok(FileAnswer::Listed { files }) if is_listing => self.on_listed(&files, ctx),
             Ok(FileAnswer::Written { bytes }) => {
                 if self.spare.len() < OPS_WAITING_MAX {
                     self.spare.push(bytes);
@@ -319,17 +308,19 @@ impl<E: Encode> Operator for FileSink<E> {
                 self.on_part_done(done.op, ctx);
             }
             Ok(_) => self.on_part_done(done.op, ctx),
-            Err(fault) => ctx.fail(file_error(ctx, fault)),
+            Err(fault) => ctx.fail(file_error(ctx, fault, advice)),
         }
     }
 
     fn on_end(&mut self, ctx: &OperatorContext<'_>, _out: &mut impl Output<Nothing>) -> Progress {
-        if matches!(self.numbering, Numbering::Next(_)) {
+        if self.take.is_taken() {
             self.flush(ctx);
             self.roll(ctx);
+            if self.finishing.is_empty() {
+                self.take.release(ctx);
+            }
         }
-        let is_written = self.begun_ms.is_none() && self.finishing.is_empty();
-        if is_written { Progress::Done } else { Progress::Pending }
+        if self.take.is_released() { Progress::Done } else { Progress::Pending }
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use proptest::prelude::*;
 
 use super::*;
+use crate::connector::file_source::IN_PROGRESS_SUFFIX;
 use crate::connector::testing::{MemoryDisk, NoOutput, context, task_env};
 use crate::operator::TaskEnv;
 
@@ -39,6 +40,13 @@ impl<E: Encode<Record = Alert>> Task<E> {
         if self.sink.next_time_ms().is_some_and(|due_ms| due_ms <= now_ms) {
             let ctx = context(&self.env, "alerts");
             assert_eq!(self.sink.on_time(&ctx, &mut NoOutput(&self.env)), Progress::Done);
+        }
+    }
+
+    /// Answers operations until files may be written.
+    fn take(&mut self) {
+        while !self.sink.take.is_taken() {
+            assert!(self.answer(), "it waits for nothing");
         }
     }
 
@@ -91,7 +99,7 @@ fn files_are_named_by_task_and_number_and_hold_the_rows() {
 fn every_csv_file_begins_with_a_header() {
     let sink = FileSink::csv("out").roll_interval(Duration::from_secs(1));
     let mut task = Task::new(&sink, 0, MemoryDisk::new(1));
-    task.answer();
+    task.take();
     task.write(0);
     task.advance_to(1000);
     task.write(1);
@@ -110,7 +118,7 @@ fn a_task_without_rows_writes_no_file() {
 #[test]
 fn a_file_has_its_name_only_when_it_is_written_synced_and_closed() {
     let mut task = Task::new(&json(), 0, MemoryDisk::new(1));
-    task.answer();
+    task.take();
     task.write(0);
     assert_eq!(task.end(), Progress::Pending);
     let mut seen = Vec::new();
@@ -121,6 +129,8 @@ fn a_file_has_its_name_only_when_it_is_written_synced_and_closed() {
         ("out/part-00000-000000.jsonl.inprogress", "out/part-00000-000000.jsonl");
     // Opened, written, synced, closed, renamed.
     assert_eq!(seen, [temporary, temporary, temporary, temporary, last]);
+    assert_eq!(task.end(), Progress::Pending, "the directory is given back");
+    assert!(task.answer());
     assert_eq!(task.end(), Progress::Done);
 }
 
@@ -128,7 +138,7 @@ fn a_file_has_its_name_only_when_it_is_written_synced_and_closed() {
 fn a_file_ends_at_its_age() {
     let sink = json().roll_interval(Duration::from_secs(10));
     let mut task = Task::new(&sink, 0, MemoryDisk::new(1));
-    task.answer();
+    task.take();
     task.advance_to(5_000);
     assert_eq!(task.sink.next_time_ms(), None, "no record, no age");
     task.write(0);
@@ -144,7 +154,7 @@ fn a_file_ends_at_its_age() {
 #[test]
 fn a_file_ends_at_its_size() {
     let mut task = Task::new(&json().roll_bytes(1), 0, MemoryDisk::new(1));
-    task.answer();
+    task.take();
     let rows_per_write = WRITE_BYTES / 20;
     for id in 0..2 * rows_per_write as u32 {
         task.write(id);
@@ -155,26 +165,65 @@ fn a_file_ends_at_its_size() {
 }
 
 #[test]
-fn numbers_continue_behind_what_is_there_and_leftovers_are_written_over() {
+fn numbers_continue_behind_what_is_there_and_leftovers_are_removed() {
     let disk = MemoryDisk::new(1)
         .with("out/part-00000-000004.jsonl", "old")
         .with("out/part-00000-000005.jsonl.inprogress", "left behind by a crash, rather long")
+        .with("out/part-00000-000003.csv.inprogress", "left behind in another format")
         .with("out/part-00001-000009.jsonl", "of another task")
+        .with("out/part-00001-000010.jsonl.inprogress", "of another task, which removes it")
+        .with("out/part-00002-000001.jsonl.inprogress", "of a task that there is not any more")
         .with("out/notes.txt", "of nobody");
     let mut task = Task::new(&json(), 0, disk);
+    task.take();
+    assert_eq!(
+        task.names(),
+        [
+            "out/notes.txt",
+            "out/part-00000-000004.jsonl",
+            "out/part-00001-000009.jsonl",
+            "out/part-00001-000010.jsonl.inprogress"
+        ]
+    );
     task.write(7);
     task.finish().expect("a disk without faults");
     let files = task.files();
-    assert_eq!(files.len(), 4);
     assert_eq!(files["out/part-00000-000004.jsonl"], "old");
     assert_eq!(files["out/part-00000-000005.jsonl"], "{\"id\":7,\"reason\":\"a,b\"}\n");
+}
+
+#[test]
+fn a_directory_that_another_run_writes_to_is_left_alone() {
+    let mut disk = MemoryDisk::new(1).with("out/part-00001-000000.jsonl.inprogress", "theirs");
+    disk.locks.insert("out/.part-00001.lock".into());
+    let mut task = Task::new(&json(), 1, disk);
+    task.write(0);
+    assert_eq!(
+        task.finish(),
+        Err(
+            "operator alerts: could not lock out/.part-00001.lock: operation would block; another \
+             run of this job, or another job, writes to the directory: stop it, or write elsewhere"
+                .to_string()
+        )
+    );
+    assert_eq!(task.names(), ["out/part-00001-000000.jsonl.inprogress"]);
+}
+
+#[test]
+fn the_directory_is_given_back_at_the_end() {
+    let mut task = Task::new(&json(), 0, MemoryDisk::new(1));
+    task.write(0);
+    task.take();
+    assert_eq!(task.disk.locks.len(), 1);
+    task.finish().expect("a disk without faults");
+    assert_eq!(task.disk.locks.len(), 0);
 }
 
 #[test]
 fn writes_that_lag_make_the_sink_refuse_more() {
     let mut task = Task::new(&json(), 0, MemoryDisk::new(1));
     assert!(!task.sink.is_ready(), "the directory has not been listed");
-    task.answer();
+    task.take();
     let mut accepted_bytes = 0;
     while task.sink.is_ready() {
         task.write(0);
@@ -185,46 +234,74 @@ fn writes_that_lag_make_the_sink_refuse_more() {
     assert!(task.sink.is_ready());
 }
 
-#[test]
-fn a_full_disk_says_what_to_do() {
+/// One row, on a disk where `verb` fails with `kind`: the error, and the files that are left.
+fn check_fault(verb: &'static str, kind: ErrorKind, expected: &str) {
     let path = "out/part-00000-000000.jsonl.inprogress";
-    let mut task = Task::new(&json(), 0, MemoryDisk::new(1).failing(path, ErrorKind::StorageFull));
+    let disk = MemoryDisk::new(1).failing_at(verb, path, kind);
+    let mut task = Task::new(&json(), 0, disk);
     task.write(0);
-    let action = "open"; // Whatever fails first.
-    assert_eq!(
-        task.finish(),
-        Err(format!(
-            "operator alerts: could not {action} {path}: no storage space; make room there or \
-             write elsewhere, then start the job again"
-        ))
+    assert_eq!(task.finish(), Err(format!("operator alerts: could not {expected}")));
+    assert!(
+        task.names().iter().all(|name| name.ends_with(IN_PROGRESS_SUFFIX)),
+        "no file appears under its name"
     );
-    assert_eq!(task.names(), Vec::<String>::new(), "no file appears");
+}
+
+#[test]
+fn a_full_disk_says_what_to_do_whatever_fails_first() {
+    let path = "out/part-00000-000000.jsonl";
+    let advice = "make room there or write elsewhere, then start the job again";
+    for verb in ["open", "write", "sync"] {
+        let full = format!("{verb} {path}.inprogress: no storage space; {advice}");
+        check_fault(verb, ErrorKind::StorageFull, &full);
+        let quota = format!("{verb} {path}.inprogress: quota exceeded; {advice}");
+        check_fault(verb, ErrorKind::QuotaExceeded, &quota);
+    }
+    let full = format!("rename {path}.inprogress to {path}: no storage space; {advice}");
+    check_fault("rename", ErrorKind::StorageFull, &full);
+}
+
+#[test]
+fn an_error_of_the_disk_says_what_to_do_whatever_fails_first() {
+    let path = "out/part-00000-000000.jsonl";
+    let advice = "check the disk (what it reported last may be lost) or write elsewhere, then \
+                  start the job again";
+    for verb in ["open", "write", "sync", "close"] {
+        let broken = format!("{verb} {path}.inprogress: other error; {advice}");
+        check_fault(verb, ErrorKind::Other, &broken);
+    }
+    let broken = format!("rename {path}.inprogress to {path}: other error; {advice}");
+    check_fault("rename", ErrorKind::Other, &broken);
 }
 
 #[test]
 fn a_directory_that_cannot_be_written_says_what_to_do() {
-    let disk = MemoryDisk::new(1).failing("out", ErrorKind::PermissionDenied);
+    let lock = "out/.part-00000.lock";
+    let disk = MemoryDisk::new(1).failing(lock, ErrorKind::PermissionDenied);
     let mut task = Task::new(&json(), 0, disk);
     task.write(0);
     assert_eq!(
         task.finish(),
-        Err("operator alerts: could not list out: permission denied; let the user that runs the \
-             job write there, or write elsewhere"
-            .to_string())
+        Err(format!(
+            "operator alerts: could not lock {lock}: permission denied; let the user that runs \
+             the job write there, or write elsewhere"
+        ))
     );
 }
 
 #[test]
-fn an_error_of_the_disk_says_what_to_do() {
-    let mut task = Task::new(&json(), 0, MemoryDisk::new(1));
-    task.write(0);
-    task.answer();
-    assert_eq!(task.end(), Progress::Pending);
-    task.answer();
-    task.disk.faults.insert("out/part-00000-000000.jsonl.inprogress".into(), ErrorKind::Other);
-    let error = task.finish().expect_err("the write fails");
-    assert!(error.contains("check the disk (what it reported last may be lost)"), "{error}");
-    assert_eq!(task.names(), ["out/part-00000-000000.jsonl.inprogress"], "it never gets its name");
+fn a_small_file_is_not_held_back_until_a_large_write() {
+    let mut task = Task::new(&json().roll_bytes(100), 0, MemoryDisk::new(1));
+    task.take();
+    (0..10).for_each(|id| task.write(id));
+    while task.answer() {}
+    // 24 bytes a row: five make a file.
+    assert_eq!(task.names(), ["out/part-00000-000000.jsonl", "out/part-00000-000001.jsonl"]);
+}
+
+#[test]
+fn a_sink_names_the_directory_that_it_must_have_for_itself() {
+    assert_eq!(json().facts().directory, Some("out".into()));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::FileSource;
 use super::discovery::{Discovery, NoSplits};
 use super::split::{Progress, SplitState};
 use super::split_reader::{Next, SplitReader};
+use crate::connector::file_error;
 use crate::connector::format::fault::report;
 use crate::connector::format::{Decode, Format};
 use crate::data::row::NO_EVENT_TIME;
@@ -31,6 +32,9 @@ const TURN_RECORDS: u32 = 64;
 
 /// Splits opened before their turn.
 const AHEAD_COUNT: usize = 1;
+
+const NO_FILE_ADVICE: &str = "correct the path or pattern, put the files there before the job \
+                              starts, or watch for them with .watch(..)";
 
 /// One task's half of a [`FileSource`].
 pub struct FileReader<F: Format> {
@@ -196,11 +200,9 @@ impl<F: Format> FileReader<F> {
         match self.discovery.on_listed(files, ctx.processing_time_ms()) {
             Ok(states) => self.waiting.extend(states),
             Err(NoSplits::NoFile) => {
-                let what = "no file is there; correct the path or pattern, put the files there \
-                            before the job starts, or watch for them with .watch(..)";
-                let source = io::Error::new(io::ErrorKind::NotFound, what);
+                let source = io::Error::new(io::ErrorKind::NotFound, "no file is there");
                 let action = format!("find files {}", self.source.pattern);
-                ctx.fail(Error::File { operator: ctx.name().to_string(), action, source });
+                ctx.fail(file_error(ctx, FileFault { action, source }, |_| NO_FILE_ADVICE));
             }
             Err(NoSplits::Unfit(file)) => {
                 let reason = "the file's name is not UTF-8; rename it".to_string();
@@ -231,7 +233,7 @@ impl<F: Format> FileReader<F> {
             Ok(answer) => {
                 ctx.fail(Error::bug(ctx.name(), format!("a read was answered by {answer:?}")));
             }
-            Err(fault) => ctx.fail(file_error(ctx, fault)),
+            Err(fault) => ctx.fail(file_error(ctx, fault, advice)),
         }
     }
 }
@@ -259,19 +261,16 @@ impl<D: Decode> OpenSplit<D> {
     }
 }
 
-/// What a failed operation means for whoever runs the job.
-fn file_error(ctx: &OperatorContext<'_>, fault: FileFault) -> Error {
-    let FileFault { action, source } = fault;
-    let advice = match source.kind() {
+/// What to do about a file or directory that cannot be read.
+fn advice(kind: io::ErrorKind) -> &'static str {
+    match kind {
         io::ErrorKind::NotFound => "put it there, or correct the path",
         io::ErrorKind::PermissionDenied => {
             "let the user that runs the job read it (for a directory: read and enter)"
         }
         io::ErrorKind::InvalidInput => "correct the pattern",
         _ => "check the disk and the mount, then start the job again",
-    };
-    let source = io::Error::new(source.kind(), format!("{source}; {advice}"));
-    Error::File { operator: ctx.name().to_string(), action, source }
+    }
 }
 
 impl<F: Format> SourceReader for FileReader<F> {
@@ -329,7 +328,7 @@ impl<F: Format> SourceReader for FileReader<F> {
         if self.discovery.is_waiting_for(done.op) {
             return match done.result {
                 Ok(answer) => self.on_listed(answer, ctx),
-                Err(fault) => ctx.fail(file_error(ctx, fault)),
+                Err(fault) => ctx.fail(file_error(ctx, fault, advice)),
             };
         }
         match self.open.iter_mut().position(|open| open.is_waiting_for(done.op)) {

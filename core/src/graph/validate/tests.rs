@@ -105,6 +105,22 @@ fn make_keyed(graph: &mut LogicalGraph) {
 }
 
 #[test]
+fn two_sinks_in_one_directory_are_a_problem() {
+    let writing_to = |path: &str| Facts { directory: Some(path.into()), ..Facts::stateless() };
+    check(
+        &Draft::new()
+            .op("sink", "first", writing_to("out"))
+            .op("sink", "second", writing_to("./out/"))
+            .op("sink", "other", writing_to("out/other"))
+            .sink(),
+        &[
+            "sink \"first\" and sink \"second\" write to the same directory, out: give each a directory of its \
+           own",
+        ],
+    );
+}
+
+#[test]
 fn a_sound_job_has_no_findings() {
     let draft = Draft::new()
         .op("watermark", "time", watermarks())

@@ -8,9 +8,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use millstream_storage::io::{FileEntry, OpenMode};
@@ -41,6 +42,51 @@ pub(super) fn open(path: &Path, mode: OpenMode) -> io::Result<Opened> {
         return Err(io::Error::from_raw_os_error(libc::EISDIR));
     }
     Ok(Opened { file, size_bytes: metadata.len(), is_direct })
+}
+
+/// A lock file that this process holds.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+/// Makes the lock file `path` and holds it; see `OpenMode::Lock`.
+pub(super) fn lock(path: &Path) -> io::Result<Lock> {
+    prepare(path, OpenMode::Create)?;
+    loop {
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).open(path)?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::Error::from_raw_os_error(libc::EAGAIN),
+            TryLockError::Error(error) => error,
+        })?;
+        // Who held it may have removed it since it was opened: then what is held has no name, and
+        // somebody else may hold a file of that name.
+        let has_name = |named: &fs::Metadata| {
+            let own = file.metadata()?;
+            Ok::<_, io::Error>((named.dev(), named.ino()) == (own.dev(), own.ino()))
+        };
+        match fs::metadata(path) {
+            Ok(named) if has_name(&named)? => return Ok(Lock { file, path: path.to_owned() }),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+impl Lock {
+    /// Another descriptor of the lock file.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        Ok(self.file.try_clone()?.into())
+    }
+
+    /// Removes the lock file while it is held, then lets go of it.
+    pub(super) fn release(self) -> io::Result<()> {
+        let removed = fs::remove_file(&self.path);
+        drop(self.file);
+        removed
+    }
 }
 
 /// Whether opening failed because the file system has no direct I/O.

@@ -59,6 +59,7 @@ const IO_MEMORY_MAX_BYTES: u64 = 4 << 20;
 enum Handle {
     Direct(Rc<DmaFile>),
     Buffered(Rc<BufferedFile>),
+    Lock(Rc<blocking::Lock>),
 }
 
 type Carried = io::Result<Outcome<Handle>>;
@@ -265,6 +266,7 @@ async fn carry_out(shared: &RefCell<Shared>, work: Work<Handle>) -> Carried {
             match file {
                 Handle::Direct(file) => file.fdatasync().await,
                 Handle::Buffered(file) => file.fdatasync().await,
+                Handle::Lock(_) => return Err(no_content()),
             }
             .map_err(io_error)?;
             FileAnswer::Synced
@@ -311,6 +313,10 @@ async fn list(
 
 async fn open(path: &Path, mode: OpenMode) -> Carried {
     let owned = path.to_owned();
+    if mode == OpenMode::Lock {
+        let lock = executor().spawn_blocking(move || blocking::lock(&owned)).await?;
+        return Ok(Outcome::Opened { file: Handle::Lock(Rc::new(lock)), size_bytes: 0 });
+    }
     executor().spawn_blocking(move || blocking::prepare(&owned, mode)).await?;
     let creates = mode.creates();
     let mut options = OpenOptions::new();
@@ -337,6 +343,7 @@ async fn read(file: &Handle, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let piece = match file {
             Handle::Direct(file) => file.read_at_aligned(at, rest).await,
             Handle::Buffered(file) => file.read_at(at, rest).await,
+            Handle::Lock(_) => return Err(no_content()),
         };
         let piece = match piece.map_err(io_error) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -365,6 +372,7 @@ async fn write(file: &Handle, offset: u64, bytes: &[u8]) -> io::Result<()> {
                 file.write_at(buffer, at).await
             }
             Handle::Buffered(file) => file.write_at(rest.to_vec(), at).await,
+            Handle::Lock(_) => return Err(no_content()),
         };
         match count.map_err(io_error) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -386,7 +394,16 @@ async fn close(file: Handle) -> io::Result<()> {
             let file = Rc::into_inner(file).expect("nothing else runs on a file that is closed");
             file.close().await.map_err(io_error)
         }
+        Handle::Lock(lock) => {
+            let lock = Rc::into_inner(lock).expect("nothing else runs on a file that is closed");
+            lock.release()
+        }
     }
+}
+
+/// A lock file is neither read nor written.
+fn no_content() -> io::Error {
+    io::Error::from_raw_os_error(libc::EBADF)
 }
 
 /// Carries out `change` and makes it durable, away from the executor's thread.

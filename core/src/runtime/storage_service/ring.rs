@@ -14,13 +14,13 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use millstream_storage::arena::{Buffer, Slab};
-use millstream_storage::io::{DIRECT_ALIGNMENT_BYTES, FileAnswer};
+use millstream_storage::io::{DIRECT_ALIGNMENT_BYTES, FileAnswer, OpenMode};
 use millstream_storage::listing::SharedListings;
 
 use super::blocking;
@@ -46,6 +46,8 @@ type Handle = Rc<OpenFile>;
 struct OpenFile {
     fd: Rc<OwnedFd>,
     is_direct: bool,
+    /// It is a lock file.
+    lock: Option<blocking::Lock>,
 }
 
 /// Names an operation in the kernel: the bell, or a job by its place in the table.
@@ -147,9 +149,10 @@ impl Worker {
     fn start(&mut self, job: Job<Handle>) {
         let Job { ticket, work } = job;
         let result = match work {
+            Work::Open { path, mode: OpenMode::Lock } => lock(&path),
             Work::Open { path, mode } => blocking::open(&path, mode).map(|opened| {
                 let fd = Rc::new(opened.file.into());
-                let file = Rc::new(OpenFile { fd, is_direct: opened.is_direct });
+                let file = Rc::new(OpenFile { fd, is_direct: opened.is_direct, lock: None });
                 Outcome::Opened { file, size_bytes: opened.size_bytes }
             }),
             Work::Read { len: 0, .. } => {
@@ -167,8 +170,10 @@ impl Worker {
                 return self.run(Running { ticket, step: Step::Syncing }, op);
             }
             Work::Close { file } => {
-                drop(file);
-                Ok(Outcome::Answer(FileAnswer::Closed))
+                let file =
+                    Rc::into_inner(file).expect("nothing else runs on a file that is closed");
+                let released = file.lock.map_or(Ok(()), blocking::Lock::release);
+                released.map(|()| Outcome::Answer(FileAnswer::Closed))
             }
             Work::Rename { from, to } => match blocking::rename(&from, &to) {
                 Ok(next) => return self.sync_names(ticket, next, FileAnswer::Renamed),
@@ -340,6 +345,13 @@ impl Worker {
             None => self.vec_from(bytes),
         }
     }
+}
+
+fn lock(path: &Path) -> io::Result<Outcome<Handle>> {
+    let lock = blocking::lock(path)?;
+    let fd = Rc::new(lock.descriptor()?);
+    let file = Rc::new(OpenFile { fd, is_direct: false, lock: Some(lock) });
+    Ok(Outcome::Opened { file, size_bytes: 0 })
 }
 
 /// Worth trying again.
