@@ -27,11 +27,30 @@ pub enum Control {
     Watermark(i64),
     /// Ends one epoch and begins the next.
     Barrier(CheckpointId),
-    /// The channel expects nothing for now and does not hold the combined watermark back. Any
-    /// later batch or watermark ends this.
+    /// The channel expects nothing for now and does not hold the combined watermark back. Rows and
+    /// watermarks may come all the same (processing time may cause them) and do not end this.
     Idle,
+    /// The channel is idle no longer: it holds the combined watermark back again.
+    Active,
     /// Nothing follows.
     EndOfStream,
+}
+
+impl Control {
+    /// Whether it only says how the channel stands, so that a later word on the same makes it
+    /// superfluous.
+    pub fn is_state(self) -> bool {
+        matches!(self, Self::Watermark(_) | Self::Idle | Self::Active)
+    }
+
+    /// How far from the end of a queue, whose last elements are `last` (last first; `None` is
+    /// rows), stands what this makes superfluous. It takes that place, and so at most one watermark
+    /// and one of idle and active stand between two other elements.
+    pub fn superseded(self, last: impl Iterator<Item = Option<Self>>) -> Option<usize> {
+        let is_watermark = |control| matches!(control, Self::Watermark(_));
+        let mut run = last.map_while(|control| control.filter(|control| control.is_state()));
+        run.position(|other| self.is_state() && is_watermark(self) == is_watermark(other))
+    }
 }
 
 /// Rows that move together: owned within a shard, archived between shards.

@@ -176,16 +176,34 @@ impl<T: Record> Channel<T> {
         self.credits as usize <= self.sealed_batch_count && self.sealed_batch_count > 0
     }
 
-    /// Appends a control element behind all rows pushed so far.
+    /// Appends a control element behind all rows pushed so far; but [`Control::Active`] goes ahead
+    /// of all rows since the channel fell idle, so that the receiver waits for the rest of them.
     pub fn control(&mut self, control: Control) {
-        self.seal();
-        if let (Control::Watermark(_), Some(Queued::Control(last @ Control::Watermark(_)))) =
-            (control, self.queue.back_mut())
-        {
-            *last = control;
+        if control == Control::Active {
+            self.activate();
             return;
         }
-        self.queue.push_back(Queued::Control(control));
+        self.seal();
+        let last = self.queue.iter().rev().map(|queued| match queued {
+            Queued::Control(control) => Some(*control),
+            Queued::Batch { .. } => None,
+        });
+        match control.superseded(last) {
+            Some(back) => {
+                let index = self.queue.len() - 1 - back;
+                self.queue[index] = Queued::Control(control);
+            }
+            None => self.queue.push_back(Queued::Control(control)),
+        }
+    }
+
+    fn activate(&mut self) {
+        let active = Queued::Control(Control::Active);
+        let is_idle = |queued: &Queued<T>| matches!(queued, Queued::Control(Control::Idle));
+        match self.queue.iter().rposition(is_idle) {
+            Some(index) => self.queue[index] = active,
+            None => self.queue.push_front(active),
+        }
     }
 
     /// Sends what may be sent.

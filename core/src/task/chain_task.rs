@@ -8,6 +8,9 @@
 //! A turn: finish what ran out of budget, fire what processing time makes due, feed a round of
 //! inputs, end the batch, send what credits allow. A task with a full output or a lagging sink
 //! does not touch its inputs; their containers stay unreturned, and so the pressure travels on.
+//!
+//! The task is idle when its feed is, and says so behind everything that its operators still owe.
+//! Rows that processing time causes meanwhile do not end that.
 
 use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
@@ -21,7 +24,7 @@ use crate::operator::env::TaskPlace;
 use crate::operator::{Chain, Progress, TaskEnv};
 use crate::state::snapshot::Snapshot;
 use crate::task::end::{ChainEnd, End, SideEnd};
-use crate::task::feed::{Fed, Feed, SOURCE_STAGE};
+use crate::task::feed::{Due, Feed, SOURCE_STAGE};
 use crate::task::{Activity, Task, TaskMail, TaskStatus};
 
 /// See the module.
@@ -35,6 +38,7 @@ pub struct ChainTask<F, C, E> {
     names: Vec<String>,
     phase: Phase,
     watermark_ms: i64,
+    /// What its outputs were told last.
     is_idle: bool,
     /// Answers that came since the last turn.
     files: Vec<(u16, FileDone)>,
@@ -146,25 +150,41 @@ where
         self.chain.on_time(&self.env, &mut end)
     }
 
+    /// Whether more may be put into the chain.
+    fn can_take(&self) -> bool {
+        self.phase == Phase::Running
+            && self.is_writable()
+            && self.chain.is_ready()
+            && !self.env.has_failed()
+    }
+
     /// One round: every input gives at most one piece of rows.
     fn feed_round(&mut self, row_limit: u32, mail: &mut TaskMail) {
-        for _ in 0..2 * self.feed.input_count() {
-            if !self.is_writable() || !self.chain.is_ready() || self.env.has_failed() {
+        self.feed.begin_round();
+        loop {
+            self.carry_out_due(row_limit, mail);
+            if !self.can_take() {
                 return;
             }
             self.env.set_budget(row_limit);
             let mut end = ChainEnd { end: &mut self.end, env: &self.env };
-            let fed = self.feed.feed(&mut self.chain, &self.env, &mut end, &mut mail.returns);
-            match fed {
-                Fed::Nothing => return,
-                Fed::Some => {}
-                Fed::Watermark(watermark_ms) => self.raise(watermark_ms),
-                Fed::Idle => self.control(Control::Idle),
-                Fed::Barrier(checkpoint) => self.cut(checkpoint, mail),
-                Fed::End => {
+            if !self.feed.feed(&mut self.chain, &self.env, &mut end, &mut mail.returns) {
+                return;
+            }
+        }
+    }
+
+    fn carry_out_due(&mut self, row_limit: u32, mail: &mut TaskMail) {
+        while self.can_take()
+            && let Some(due) = self.feed.pop_due()
+        {
+            self.env.set_budget(row_limit);
+            match due {
+                Due::Watermark(watermark_ms) => self.raise(watermark_ms),
+                Due::Barrier(checkpoint) => self.cut(checkpoint, mail),
+                Due::End => {
                     self.phase = Phase::Closing;
                     self.raise(MAX_WATERMARK);
-                    return;
                 }
             }
         }
@@ -189,11 +209,15 @@ where
         let mut end = ChainEnd { end: &mut self.end, env: &self.env };
         let released = self.chain.on_batch_end(&self.env, &mut end);
         self.release(released);
-        if self.env.is_idle.get() != self.is_idle {
-            self.is_idle = self.env.is_idle.get();
-            if self.is_idle {
-                self.control(Control::Idle);
-            }
+    }
+
+    /// Tells the outputs whether the task expects anything for now.
+    fn tell_idleness(&mut self) {
+        let is_idle = self.feed.is_idle(&self.env);
+        let owes = self.chain.is_pending() || self.feed.has_due();
+        if is_idle != self.is_idle && !(is_idle && owes) {
+            self.is_idle = is_idle;
+            self.control(if is_idle { Control::Idle } else { Control::Active });
         }
     }
 
@@ -222,6 +246,9 @@ where
         if self.phase == Phase::Finished {
             return Activity::Finished;
         }
+        if self.phase == Phase::Flushing {
+            return Activity::Idle(None);
+        }
         let chain_ms = self.chain.next_time_ms();
         if !self.is_writable() {
             return self.waiting(None);
@@ -232,7 +259,7 @@ where
         if ran_out || is_closing && self.env.budget() == 0 {
             return Activity::Busy;
         }
-        if is_closing || self.phase == Phase::Flushing {
+        if is_closing {
             return Activity::Idle(chain_ms);
         }
         if !self.chain.is_ready() {
@@ -321,6 +348,7 @@ where
         if self.phase == Phase::Running {
             self.feed_round(row_limit, mail);
             self.end_batch();
+            self.tell_idleness();
         }
         self.close(row_limit);
         self.flush(mail);

@@ -1,10 +1,15 @@
 //! Channels as the input of a task.
 //!
 //! Each channel is a queue of elements that have arrived; [`ChannelFeed`] takes them in turn, one
-//! piece from a channel and on to the next, so no channel waits for more than one piece of every
-//! other. A channel that barrier alignment has blocked keeps its queue.
+//! piece of rows with the control elements before it, and on to the next, so no channel waits for
+//! more than one piece of every other. A channel that barrier alignment has blocked keeps its
+//! queue.
 //!
-//! Invariant: rows of a channel are taken in order, and before any control element behind them.
+//! Batches are bounded by credits. Control elements need none, so a watermark or a state that
+//! arrives behind another one takes its place.
+//!
+//! Invariants: rows of a channel are taken in order, and before any control element behind them;
+//! what is due is carried out before the next row is taken.
 
 use std::collections::VecDeque;
 
@@ -13,6 +18,7 @@ use millstream_storage::io::FileDone;
 
 use crate::data::ahead::{Ahead, HashGroup};
 use crate::data::element::{CheckpointId, Control, Element};
+use crate::data::row::{MAX_WATERMARK, NO_EVENT_TIME};
 use crate::error::Error;
 use crate::exchange::channel::Returned;
 use crate::graph::plan::{ChannelPlan, TaskPlan};
@@ -21,7 +27,7 @@ use crate::operator::{Chain, Output, TaskEnv};
 use crate::state::snapshot::Snapshot;
 use crate::task::align::{Aligner, Alignment};
 use crate::task::decode::{Decoder, OpenBatch};
-use crate::task::feed::{Fed, Feed};
+use crate::task::feed::{Due, Feed};
 use crate::time::watermark::WatermarkCombiner;
 
 /// The input channels of one task.
@@ -31,9 +37,11 @@ pub struct ChannelFeed<D: Decoder> {
     combiner: WatermarkCombiner,
     aligner: Aligner,
     /// What has been decided and not handed on yet.
-    due: VecDeque<Fed>,
+    due: VecDeque<Due>,
     /// Which channel has its turn next.
     next: usize,
+    /// How many channels have not had their turn in this round.
+    left_count: usize,
     open_count: usize,
     row_count: u64,
     watermark_ms: i64,
@@ -46,12 +54,44 @@ struct Incoming<O> {
     queue: VecDeque<Element>,
     open: Option<O>,
     batch_count: u32,
+    /// Elements in the queue that nothing makes superfluous: batches, barriers, the end.
+    kept_count: usize,
 }
 
 impl<O> Incoming<O> {
+    fn push(&mut self, element: Element) {
+        let controls = self.queue.iter().rev().map(|element| match element {
+            Element::Control(control) => Some(*control),
+            Element::Batch(_) => None,
+        });
+        let superseded = match &element {
+            Element::Control(control) => control.superseded(controls),
+            Element::Batch(_) => None,
+        };
+        if let Some(back) = superseded {
+            let index = self.queue.len() - 1 - back;
+            self.queue[index] = element;
+            return;
+        }
+        self.kept_count += usize::from(is_kept(&element));
+        self.queue.push_back(element);
+        let len_max = 3 * self.kept_count + 2;
+        assert!(self.queue.len() <= len_max, "{:?} queues without bound", self.plan.channel);
+    }
+
+    fn pop(&mut self) -> Option<Element> {
+        let element = self.queue.pop_front()?;
+        self.kept_count -= usize::from(is_kept(&element));
+        Some(element)
+    }
+
     fn has_some(&self) -> bool {
         self.open.is_some() || !self.queue.is_empty()
     }
+}
+
+fn is_kept(element: &Element) -> bool {
+    !matches!(element, Element::Control(control) if control.is_state())
 }
 
 impl<D: Decoder> ChannelFeed<D> {
@@ -63,6 +103,7 @@ impl<D: Decoder> ChannelFeed<D> {
             queue: VecDeque::new(),
             open: None,
             batch_count: 0,
+            kept_count: 0,
         };
         let plans = plan.inputs.iter().enumerate();
         let plans =
@@ -74,19 +115,46 @@ impl<D: Decoder> ChannelFeed<D> {
             channels,
             combiner: WatermarkCombiner::new(count),
             aligner: Aligner::new(count),
-            due: VecDeque::new(),
+            // A task that nobody sends to has nothing to wait for.
+            due: (count == 0).then_some(Due::End).into_iter().collect(),
             next: 0,
+            left_count: 0,
             open_count: count,
             row_count: 0,
-            watermark_ms: crate::data::row::NO_EVENT_TIME,
+            watermark_ms: NO_EVENT_TIME,
         }
     }
 
-    /// The next channel, from `next` on, that has something and is not blocked.
-    fn pick(&self) -> Option<usize> {
-        let count = self.channels.len();
-        let mut candidates = (self.next..count).chain(0..self.next);
-        candidates.find(|&index| self.channels[index].has_some() && !self.aligner.is_blocked(index))
+    fn can_read(&self, index: usize) -> bool {
+        self.channels[index].has_some() && !self.aligner.is_blocked(index)
+    }
+
+    /// The next channel of this round that can be read. Those before it have had their turn.
+    fn pick(&mut self) -> Option<usize> {
+        while 0 < self.left_count {
+            if self.can_read(self.next) {
+                return Some(self.next);
+            }
+            self.pass();
+        }
+        None
+    }
+
+    /// The next channel has had its turn.
+    fn pass(&mut self) {
+        self.left_count -= 1;
+        self.next = (self.next + 1) % self.channels.len();
+    }
+
+    /// Takes the control elements before the channel's next row, until something is due.
+    fn take_controls(&mut self, index: usize) {
+        while self.due.is_empty()
+            && !self.aligner.is_blocked(index)
+            && self.channels[index].open.is_none()
+            && let Some(element) = self.channels[index].pop()
+        {
+            self.on_element(index, element);
+        }
     }
 
     /// Feeds the rows of the channel's open batch while there is budget.
@@ -125,11 +193,10 @@ impl<D: Decoder> ChannelFeed<D> {
         }
     }
 
-    /// Takes a control element. What follows from it is appended to `due`.
-    fn on_control(&mut self, index: usize, element: Element) {
+    /// Takes an element. What follows from it is appended to `due`.
+    fn on_element(&mut self, index: usize, element: Element) {
         let raised = match element {
             Element::Batch(batch) => {
-                self.combiner.on_active(index);
                 let channel = &mut self.channels[index];
                 channel.open = Some(self.decoder.open(channel.input, batch));
                 None
@@ -137,12 +204,10 @@ impl<D: Decoder> ChannelFeed<D> {
             Element::Control(Control::Watermark(watermark_ms)) => {
                 self.combiner.on_watermark(index, watermark_ms)
             }
-            Element::Control(Control::Idle) => {
-                let raised = self.combiner.on_idle(index);
-                if self.combiner.is_idle() {
-                    self.due.push_back(Fed::Idle);
-                }
-                raised
+            Element::Control(Control::Idle) => self.combiner.on_idle(index),
+            Element::Control(Control::Active) => {
+                self.combiner.on_active(index);
+                None
             }
             Element::Control(Control::Barrier(checkpoint)) => {
                 let alignment = self.aligner.on_barrier(index, checkpoint);
@@ -154,21 +219,22 @@ impl<D: Decoder> ChannelFeed<D> {
                 self.on_alignment(alignment);
                 self.open_count -= 1;
                 if self.open_count == 0 {
-                    self.due.push_back(Fed::End);
+                    self.due.push_back(Due::End);
                     return;
                 }
                 self.combiner.on_end(index)
             }
         };
-        if let Some(watermark_ms) = raised {
+        // The end of event time comes with the end of the input.
+        if let Some(watermark_ms) = raised.filter(|raised_ms| *raised_ms < MAX_WATERMARK) {
             self.watermark_ms = watermark_ms;
-            self.due.push_back(Fed::Watermark(watermark_ms));
+            self.due.push_back(Due::Watermark(watermark_ms));
         }
     }
 
     fn on_alignment(&mut self, alignment: Alignment) {
         if let Alignment::Aligned(checkpoint) = alignment {
-            self.due.push_back(Fed::Barrier(checkpoint));
+            self.due.push_back(Due::Barrier(checkpoint));
         }
     }
 }
@@ -184,36 +250,42 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
         ""
     }
 
+    fn begin_round(&mut self) {
+        self.left_count = self.channels.len();
+    }
+
     fn feed<C: Chain<In = D::Out>>(
         &mut self,
         chain: &mut C,
         env: &TaskEnv,
         out: &mut impl Output<C::Out>,
         returns: &mut Vec<(ChannelPlan, Returned)>,
-    ) -> Fed {
-        if let Some(due) = self.due.pop_front() {
-            return due;
-        }
+    ) -> bool {
+        debug_assert!(self.due.is_empty(), "what is due goes first");
         env.wants_turn.set(false);
-        let Some(index) = self.pick() else { return Fed::Nothing };
-        if self.channels[index].open.is_none()
-            && let Some(element) = self.channels[index].queue.pop_front()
-        {
-            self.on_control(index, element);
-        }
-        if self.channels[index].open.is_some() {
+        let Some(index) = self.pick() else { return false };
+        self.take_controls(index);
+        if self.due.is_empty() {
             self.feed_rows(index, chain, env, out, returns);
-            self.next = (index + 1) % self.channels.len();
+            self.pass();
         }
-        self.due.pop_front().unwrap_or(Fed::Some)
+        true
     }
 
-    fn input_count(&self) -> usize {
-        self.channels.len()
+    fn pop_due(&mut self) -> Option<Due> {
+        self.due.pop_front()
+    }
+
+    fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    fn is_idle(&self, _env: &TaskEnv) -> bool {
+        self.combiner.is_idle()
     }
 
     fn is_ready(&self, _now_ms: i64) -> bool {
-        !self.due.is_empty() || self.pick().is_some()
+        self.has_due() || (0..self.channels.len()).any(|index| self.can_read(index))
     }
 
     fn next_time_ms(&self) -> Option<i64> {
@@ -230,7 +302,7 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
                 channel.plan.channel,
             );
         }
-        channel.queue.push_back(element);
+        channel.push(element);
     }
 
     fn on_file_done(&mut self, done: FileDone, _env: &TaskEnv) {

@@ -11,21 +11,15 @@ use crate::limits::STAGE_COUNT_MAX;
 use crate::operator::{Chain, Output, TaskEnv};
 use crate::state::snapshot::Snapshot;
 
-/// Something that came with the rows.
+/// What follows for the task from what its inputs have delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum Fed {
-    /// Nothing is there now.
-    Nothing,
-    /// Some rows were taken, or an element that needs nothing further.
-    Some,
+pub enum Due {
     /// The combined watermark (ms) rose.
     Watermark(i64),
-    /// No input expects anything for now.
-    Idle,
     /// The barrier has arrived on every input: cut here.
     Barrier(CheckpointId),
-    /// Nothing follows on any input.
+    /// Nothing follows on any input; event time ends with it.
     End,
 }
 
@@ -43,20 +37,30 @@ pub trait Feed: 'static {
     /// Name of the source; empty if there is none.
     fn source_name(&self) -> &str;
 
-    /// Feeds one piece: rows as far as the budget goes, or one control element. Emptied containers
-    /// go into `returns`.
+    /// Begins a round, in which every input has its turn once.
+    fn begin_round(&mut self);
+
+    /// Feeds the piece of the next input in this round: rows as far as the budget goes, and the
+    /// control elements before them. Emptied containers go into `returns`. `false` if there is
+    /// nothing more in this round. What is due is taken before the next call.
     fn feed<C: Chain<In = Self::Out>>(
         &mut self,
         chain: &mut C,
         env: &TaskEnv,
         out: &mut impl Output<C::Out>,
         returns: &mut Vec<(ChannelPlan, Returned)>,
-    ) -> Fed;
+    ) -> bool;
 
-    /// How many pieces make a round in which every input has its turn.
-    fn input_count(&self) -> usize;
+    /// Takes what is due.
+    fn pop_due(&mut self) -> Option<Due>;
 
-    /// Whether [`Feed::feed`] would give something at `now_ms`.
+    /// Whether something is due.
+    fn has_due(&self) -> bool;
+
+    /// Whether no input expects anything for now.
+    fn is_idle(&self, env: &TaskEnv) -> bool;
+
+    /// Whether something is due, or a round of [`Feed::feed`] would give something at `now_ms`.
     fn is_ready(&self, now_ms: i64) -> bool;
 
     /// The processing time (ms) at which [`Feed::feed`] will give something by itself.

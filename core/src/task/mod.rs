@@ -17,6 +17,8 @@ pub mod decode;
 pub mod end;
 pub mod feed;
 pub mod source_feed;
+#[cfg(test)]
+mod tests;
 
 use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;

@@ -17,7 +17,7 @@ use crate::graph::plan::ChannelPlan;
 use crate::operator::source::{Source, SourceOutput, SourceReader, SourceStatus};
 use crate::operator::{Chain, OperatorContext, Output, SplitEvent, TaskEnv};
 use crate::state::snapshot::{Snapshot, SnapshotReader, SnapshotWriter};
-use crate::task::feed::{Fed, Feed, SOURCE_STAGE};
+use crate::task::feed::{Due, Feed, SOURCE_STAGE};
 
 /// One task's reader of source `S`.
 pub struct SourceFeed<S: Source> {
@@ -32,6 +32,7 @@ pub struct SourceFeed<S: Source> {
     /// Barriers to send, in order: leaving one out would confuse those who align.
     triggered: VecDeque<CheckpointId>,
     has_ended: bool,
+    has_polled: bool,
     row_count: u64,
 }
 
@@ -54,6 +55,7 @@ impl<S: Source> SourceFeed<S> {
             is_woken: false,
             triggered: VecDeque::new(),
             has_ended: false,
+            has_polled: false,
             row_count: 0,
         }
     }
@@ -99,18 +101,19 @@ impl<S: Source> Feed for SourceFeed<S> {
         &self.name
     }
 
+    fn begin_round(&mut self) {
+        self.has_polled = false;
+    }
+
     fn feed<C: Chain<In = S::Out>>(
         &mut self,
         chain: &mut C,
         env: &TaskEnv,
         out: &mut impl Output<C::Out>,
         _returns: &mut Vec<(ChannelPlan, Returned)>,
-    ) -> Fed {
-        if let Some(checkpoint) = self.triggered.pop_front() {
-            return Fed::Barrier(checkpoint);
-        }
-        if self.has_ended {
-            return Fed::End;
+    ) -> bool {
+        if self.has_ended || std::mem::replace(&mut self.has_polled, true) {
+            return false;
         }
         let ctx = Self::context(&self.name, env);
         let reader = self.reader.as_mut().expect("opened before it is fed");
@@ -120,22 +123,26 @@ impl<S: Source> Feed for SourceFeed<S> {
         env.wants_turn.set(false);
         self.status = ctx.run(|| reader.poll(&ctx, &mut into));
         self.row_count += into.row_count;
-        match self.status {
-            SourceStatus::Ended => {
-                self.has_ended = true;
-                Fed::Some
-            }
-            _ if into.row_count == 0 => Fed::Nothing,
-            _ => Fed::Some,
-        }
+        self.has_ended = self.status == SourceStatus::Ended;
+        true
     }
 
-    fn input_count(&self) -> usize {
-        1
+    fn pop_due(&mut self) -> Option<Due> {
+        let barrier = self.triggered.pop_front().map(Due::Barrier);
+        barrier.or(self.has_ended.then_some(Due::End))
+    }
+
+    fn has_due(&self) -> bool {
+        self.has_ended || !self.triggered.is_empty()
+    }
+
+    /// Says the operator that makes watermarks.
+    fn is_idle(&self, env: &TaskEnv) -> bool {
+        env.is_idle.get()
     }
 
     fn is_ready(&self, now_ms: i64) -> bool {
-        if self.has_ended || self.is_woken || !self.triggered.is_empty() {
+        if self.is_woken || self.has_due() {
             return true;
         }
         match self.status {

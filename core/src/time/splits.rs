@@ -138,7 +138,6 @@ impl<G: Clone> SplitWatermarks<G> {
         if self.combiner.watermark_ms(FINISHED) < reached_ms {
             self.combiner.on_watermark(FINISHED, reached_ms);
         }
-        self.combiner.on_idle(FINISHED);
         self.combiner.on_end(index);
         self.index_of.remove(&split);
         self.free.push(index);
@@ -284,9 +283,8 @@ impl<G: Clone> SplitWatermarks<G> {
         let split = &mut self.splits[index];
         split.is_touched = false;
         let watermark_ms = split.generator.watermark_ms().max(split.floor_ms);
-        if watermark_ms == NO_EVENT_TIME {
-            self.combiner.on_active(index);
-        } else {
+        self.combiner.on_active(index);
+        if watermark_ms != NO_EVENT_TIME {
             self.combiner.on_watermark(index, watermark_ms.min(MAX_WATERMARK - 1));
         }
     }

@@ -8,10 +8,11 @@
 //! ```
 //!
 //! An active channel without a watermark holds everything back: nothing is known about it. A
-//! channel at [`MAX_WATERMARK`] counts as ended. While *all* that have not ended are idle, the
-//! combined watermark is the largest of theirs, so that the order in which they fell idle does not
-//! matter. A channel that becomes active again with a watermark behind the combined one stops it
-//! until it has caught up: what it delivers between the two must not be late.
+//! channel at [`MAX_WATERMARK`] counts as ended. A watermark of an idle channel is noted and does
+//! not make it active. While *all* that have not ended are idle, the combined watermark is the
+//! largest of theirs, so that the order in which they fell idle does not matter. A channel that
+//! becomes active again with a watermark behind the combined one stops it until it has caught up:
+//! what it delivers between the two must not be late.
 //!
 //! The minimum is the root of a tournament tree, so that a watermark costs the logarithm of the
 //! number of channels: a keyed task of a large job has one channel per shard, a source task may
@@ -76,18 +77,17 @@ impl WatermarkCombiner {
         channel
     }
 
-    /// Channel `channel` expects no record at or before `watermark_ms` any more; if it was idle, it
-    /// is active again. Answers the combined watermark if that has risen.
+    /// Channel `channel` expects no record at or before `watermark_ms` any more. Answers the
+    /// combined watermark if that has risen.
     pub fn on_watermark(&mut self, channel: usize, watermark_ms: i64) -> Option<i64> {
         let known = &mut self.channels[channel];
         if known.state == ChannelState::Ended {
             return None;
         }
         known.watermark_ms = known.watermark_ms.max(watermark_ms);
-        if known.watermark_ms == MAX_WATERMARK {
-            return self.set_state(channel, ChannelState::Ended);
-        }
-        self.set_state(channel, ChannelState::Active)
+        let is_over = known.watermark_ms == MAX_WATERMARK;
+        let state = if is_over { ChannelState::Ended } else { known.state };
+        self.set_state(channel, state)
     }
 
     /// Channel `channel` expects nothing for now. Answers the combined watermark if that has risen.
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn an_idle_channel_holds_nothing_back() {
-        check(2, "0w5 1i 0w7 1w6 0w9 1w8", "5 7 8");
+        check(2, "0w5 1i 0w7 1a 1w6 0w9 1w8", "5 7 8");
     }
 
     #[test]
@@ -264,8 +264,13 @@ mod tests {
     }
 
     #[test]
+    fn a_watermark_of_an_idle_channel_is_noted() {
+        check(2, "0w5 1i 1w20 0w30 0i 1w40", "5 30 idle 40");
+    }
+
+    #[test]
     fn a_channel_that_comes_back_behind_stops_the_others_until_it_caught_up() {
-        check(2, "0w5 1i 0w100 1w50 0w200 1w120", "5 100 120");
+        check(2, "0w5 1i 0w100 1a 1w50 0w200 1w120", "5 100 120");
     }
 
     #[test]
@@ -327,7 +332,7 @@ mod tests {
                 }
                 let risen = match step {
                     Step::Watermark(ms) => {
-                        channels[channel] = (channels[channel].0.max(ms), 'a');
+                        channels[channel].0 = channels[channel].0.max(ms);
                         combiner.on_watermark(channel, ms)
                     }
                     Step::Idle => {

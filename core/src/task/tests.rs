@@ -1,0 +1,323 @@
+//! Whole tasks, driven element by element: what they are told, what they say.
+
+use std::collections::BTreeMap;
+
+use millstream_storage::arena::Slab;
+
+use super::*;
+use crate::data::element::{Batch, Control};
+use crate::data::key_group::KeyGroupCount;
+use crate::data::row::{MAX_WATERMARK, Row};
+use crate::exchange::outputs::Outputs;
+use crate::graph::plan::{InputPlan, OutputPlan, Partitioner};
+use crate::limits::FRAME_BYTES;
+use crate::operator::pass::Pass;
+use crate::operator::{Chain, Operator, OperatorContext, Output, Progress, Stage};
+use crate::task::channel_feed::ChannelFeed;
+use crate::task::decode::Single;
+
+const FIRST_OUTPUT: u32 = 100;
+
+/// A task with a number of inputs and outputs, all of this shard.
+struct Driven {
+    task: Box<dyn Task>,
+    mail: TaskMail,
+    row_limit: u32,
+    /// By output: what has left, as words.
+    said: BTreeMap<ChannelId, Vec<String>>,
+    /// What the outputs' readers have not given back.
+    unreturned: Vec<(ChannelId, Returned)>,
+}
+
+impl Driven {
+    fn new(
+        chain: impl Chain<In = u64, Out = u64>,
+        input_count: u32,
+        partitioner: Partitioner,
+        output_count: u32,
+    ) -> Self {
+        let channel = |number| ChannelPlan { channel: ChannelId(number), peer_shard: 0 };
+        let outputs = (0..output_count).map(|output| channel(FIRST_OUTPUT + output));
+        let plan = TaskPlan {
+            chain_index: 1,
+            name: "driven".to_string(),
+            task_index: 0,
+            parallelism: 1,
+            key_group_count: KeyGroupCount::new(16).expect("in range"),
+            source_index: None,
+            inputs: vec![InputPlan { channels: (0..input_count).map(channel).collect() }],
+            outputs: vec![OutputPlan {
+                operator: "driven".to_string(),
+                side: None,
+                partitioner,
+                channels: outputs.collect(),
+            }],
+        };
+        let feed = ChannelFeed::new(&plan, Single::<u64>::default());
+        let end = Outputs::<u64>::new(&plan.outputs, 0, plan.key_group_count);
+        let mut task = Box::new(ChainTask::new(plan, feed, chain, end, |_, _| Vec::new()));
+        task.open().expect("it opens");
+        let slab = Slab::new(FRAME_BYTES, 1);
+        let outbox = Outbox { local: Vec::new(), remote: Vec::new(), slab };
+        let mail = TaskMail { outbox, returns: Vec::new(), snapshots: Vec::new() };
+        Self { task, mail, row_limit: 256, said: BTreeMap::new(), unreturned: Vec::new() }
+    }
+
+    /// One that hands everything on to one output.
+    fn pass(input_count: u32) -> Self {
+        Self::new(Pass::default(), input_count, Partitioner::Forward, 1)
+    }
+
+    /// Tells it words such as `0w10 1idle 1active 0r5,6 0b7 0end` (input, then what), all before
+    /// its next turn.
+    fn tell(&mut self, script: &str) {
+        for word in script.split_whitespace() {
+            let (slot, rest) = word.split_at(1);
+            let slot = slot.parse().expect("a digit");
+            self.task.on_element(slot, element(rest));
+        }
+    }
+
+    fn turn(&mut self) -> Activity {
+        let activity = self.task.turn(self.row_limit, &mut self.mail);
+        for (channel, element) in self.mail.outbox.local.drain(..) {
+            let said = self.said.entry(channel).or_default();
+            said.extend(words_of(element, channel, &mut self.unreturned));
+        }
+        activity
+    }
+
+    /// Turns until it waits.
+    fn settle(&mut self) {
+        for _ in 0..1_000 {
+            let activity = self.turn();
+            for (channel, returned) in self.unreturned.drain(..) {
+                self.task.on_returned(channel, returned, &mut self.mail.outbox);
+            }
+            if activity != Activity::Busy {
+                return;
+            }
+        }
+        panic!("the task is busy for ever");
+    }
+
+    /// What it has said on an output since the last call.
+    fn said(&mut self, output: u32) -> String {
+        let said = self.said.remove(&ChannelId(FIRST_OUTPUT + output));
+        said.unwrap_or_default().join(" ")
+    }
+
+    /// Tells it `script`, one word a turn, and answers what it says.
+    fn play(&mut self, script: &str) -> String {
+        for word in script.split_whitespace() {
+            self.tell(word);
+            self.settle();
+        }
+        self.said(0)
+    }
+
+    fn time(&mut self, processing_time_ms: i64) {
+        self.task.env().processing_time_ms.set(processing_time_ms);
+    }
+}
+
+fn element(word: &str) -> Element {
+    let number = |text: &str| text.parse().expect("a number");
+    let control = match word.split_at(1) {
+        ("w", "max") => Control::Watermark(MAX_WATERMARK),
+        ("w", ms) => Control::Watermark(number(ms)),
+        ("b", id) => Control::Barrier(CheckpointId(number(id).unsigned_abs())),
+        ("i", "dle") => Control::Idle,
+        ("a", "ctive") => Control::Active,
+        ("e", "nd") => Control::EndOfStream,
+        ("r", values) => {
+            let row =
+                |value: &str| Row { event_time_ms: number(value), ..Row::from(number(value)) };
+            let rows = values.split(',').map(row).map(|row| row.map(i64::unsigned_abs));
+            return Element::Batch(Batch::of_rows(rows.collect::<Vec<Row<u64>>>()));
+        }
+        other => panic!("no such word: {other:?}"),
+    };
+    Element::Control(control)
+}
+
+fn words_of(
+    element: Element,
+    channel: ChannelId,
+    unreturned: &mut Vec<(ChannelId, Returned)>,
+) -> Vec<String> {
+    let control = match element {
+        Element::Control(control) => control,
+        Element::Batch(Batch::Frame(_)) => panic!("a frame within a shard"),
+        Element::Batch(Batch::Rows(rows)) => {
+            let mut rows = rows.downcast::<Vec<Row<u64>>>().expect("one record type");
+            let words = rows.drain(..).map(|row| format!("r{}", row.value)).collect();
+            unreturned.push((channel, Returned::Rows(rows)));
+            return words;
+        }
+    };
+    vec![match control {
+        Control::Watermark(MAX_WATERMARK) => "wmax".to_string(),
+        Control::Watermark(ms) => format!("w{ms}"),
+        Control::Barrier(CheckpointId(id)) => format!("b{id}"),
+        Control::Idle => "idle".to_string(),
+        Control::Active => "active".to_string(),
+        Control::EndOfStream => "end".to_string(),
+    }]
+}
+
+/// Owes a row for every millisecond that event time has passed, and gives one at a time.
+#[derive(Clone, Default)]
+struct Ticks {
+    next_ms: i64,
+    /// Processing time (ms) of its only row of that kind.
+    alarm_ms: Option<i64>,
+}
+
+impl Operator for Ticks {
+    type In = u64;
+    type Out = u64;
+
+    fn on_row(&mut self, row: Row<u64>, _: &OperatorContext<'_>, out: &mut impl Output<u64>) {
+        out.emit(row);
+    }
+
+    fn on_watermark(
+        &mut self,
+        watermark_ms: i64,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<u64>,
+    ) -> Progress {
+        while self.next_ms <= watermark_ms.min(1_000) {
+            if !ctx.env().spend() {
+                return Progress::Pending;
+            }
+            out.emit(Row::from(self.next_ms.unsigned_abs()));
+            self.next_ms += 1;
+        }
+        Progress::Done
+    }
+
+    fn next_time_ms(&self) -> Option<i64> {
+        self.alarm_ms
+    }
+
+    fn on_time(&mut self, _: &OperatorContext<'_>, out: &mut impl Output<u64>) -> Progress {
+        self.alarm_ms = None;
+        out.emit(Row::from(777));
+        Progress::Done
+    }
+}
+
+fn ticks(alarm_ms: Option<i64>) -> Driven {
+    let ticks = Ticks { next_ms: 0, alarm_ms };
+    Driven::new(Stage::new(ticks, "ticks", "ticks"), 1, Partitioner::Forward, 1)
+}
+
+/// The last input that falls idle raises the watermark; a task behind must hear both, and in the
+/// end not wait for this one.
+#[test]
+fn idleness_comes_behind_the_watermark_that_it_raises_and_lasts() {
+    let said = Driven::pass(2).play("0w10 1w5 0idle 1idle");
+    assert_eq!(said, "w5 w10 idle");
+    let mut next = Driven::pass(2);
+    let script = format!("0{} 1w20 1w30", said.replace(' ', " 0"));
+    assert_eq!(next.play(&script), "w20 w30");
+}
+
+#[test]
+fn all_outputs_hear_that_a_task_is_active_again_ahead_of_its_rows() {
+    let mut task = Driven::new(Pass::default(), 1, Partitioner::Rebalance, 3);
+    task.tell("0w5 0idle");
+    task.settle();
+    task.tell("0active 0r7");
+    task.settle();
+    assert_eq!(task.said(0), "w5 idle active r7");
+    assert_eq!(task.said(1), "w5 idle active");
+    assert_eq!(task.said(2), "w5 idle active");
+}
+
+#[test]
+fn a_task_is_idle_only_when_its_operators_owe_nothing() {
+    let mut task = ticks(None);
+    task.row_limit = 2;
+    task.tell("0w4 0idle");
+    task.turn();
+    assert_eq!(task.said(0), "r0 r1", "the rest is pending");
+    task.settle();
+    assert_eq!(task.said(0), "r2 r3 r4 w4 idle");
+}
+
+#[test]
+fn rows_of_processing_time_do_not_end_idleness() {
+    let mut task = ticks(Some(50));
+    assert_eq!(task.play("0w1 0idle"), "r0 r1 w1 idle");
+    task.time(50);
+    task.settle();
+    let said = task.said(0);
+    assert_eq!(said, "r777");
+    let mut next = Driven::pass(2);
+    assert_eq!(next.play("0w1 1w1 0idle 1w2 0r777 1w9"), "w1 w2 r777 w9");
+}
+
+#[test]
+fn a_watermark_of_an_idle_input_counts_when_all_are_idle() {
+    assert_eq!(Driven::pass(2).play("0w5 1w5 0idle 1idle 0w20"), "w5 idle w20");
+}
+
+#[test]
+fn the_end_of_time_comes_with_the_end_of_all_inputs() {
+    let mut task = Driven::pass(2);
+    assert_eq!(task.play("0wmax 1w3 1wmax 0end"), "w3");
+    assert_eq!(task.play("1r9 1end"), "r9 wmax end");
+    assert_eq!(task.turn(), Activity::Finished);
+}
+
+#[test]
+fn a_task_without_inputs_ends_at_once() {
+    let mut task = Driven::pass(0);
+    task.settle();
+    assert_eq!(task.said(0), "wmax end");
+    assert_eq!(task.turn(), Activity::Finished);
+}
+
+#[test]
+fn a_barrier_cuts_between_the_rows_before_it_and_those_behind() {
+    let mut task = Driven::pass(2);
+    task.tell("0r1 0b7 0r2 1r3");
+    task.settle();
+    assert_eq!(task.said(0), "r1 r3", "input 0 is blocked");
+    task.tell("1b7 1r4");
+    task.settle();
+    assert_eq!(task.said(0), "b7 r4 r2");
+    assert_eq!(task.mail.snapshots.len(), 1);
+}
+
+/// In one turn every input has one piece, however many control elements stand between its rows.
+#[test]
+fn inputs_take_turns_whatever_they_carry() {
+    let mut task = Driven::pass(2);
+    task.row_limit = 2;
+    task.tell("1r9 0w1 0r1,2,3 0w2 0r4 1w1 1r8");
+    task.turn();
+    assert_eq!(task.said(0), "r1 r2 r9");
+    task.turn();
+    assert_eq!(task.said(0), "r3 w1 r8");
+    task.turn();
+    assert_eq!(task.said(0), "r4");
+}
+
+/// Control elements need no credit, so a reader that does not read must not collect them.
+#[test]
+fn control_elements_that_wait_make_each_other_superfluous() {
+    let mut task = Driven::new(Pass::default(), 1, Partitioner::Forward, 1);
+    for batch in 0..4 {
+        task.tell(&format!("0r{batch}"));
+        for ms in 0..1_000 {
+            task.tell(&format!("0w{} 0idle 0active", 1_000 * batch + ms));
+        }
+    }
+    assert!(task.task.status().queued_elements <= 4 * 3);
+    task.settle();
+    assert_eq!(task.said(0), "r0 w999 r1 w1999 r2 w2999 r3 w3999");
+}
