@@ -393,11 +393,11 @@ impl Operator for Key {
 fn rolling_aggregations() {
     check(
         |job| {
-            let keyed = numbers(job, 6).key_by(|n| n % 2);
+            let keyed = numbers(job, 6).map(|n| n + 1).key_by(|n| n % 2);
             // Each task sees the records of a key in any order, the last result is the whole.
-            keyed.reduce(u64::max).filter(|n| *n > 3).sink("print", print());
+            keyed.reduce(|a, b| a + b).filter(|n| [9, 12].contains(n)).sink("print", print());
         },
-        "4 5",
+        "9 12",
     );
 }
 
