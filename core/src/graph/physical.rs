@@ -2,7 +2,7 @@
 //!
 //! Task `i` of every chain runs on shard `i`, so a chain of parallelism `p` occupies shards `0..p`.
 //! Parallelism is what a user asked for, at most one task per shard; without a wish, one on every
-//! shard, or a single one where everything arrives by [`Partitioner::Global`].
+//! shard. Where everything arrives by [`Partitioner::Global`] there is a single one.
 //!
 //! ```text
 //! channels of one edge, 2 tasks to 3 tasks:      of a forward edge, 3 to 3:   of a global edge:
@@ -11,8 +11,8 @@
 //! from 1    first+3   first+4   first+5          first+1  (1 to 1)            first+1 (1 to 0)
 //! ```
 //!
-//! Invariant: a channel has one number, one writer and one reader, and both computed the number by
-//! themselves.
+//! Invariants: a channel has one number, one writer and one reader, and both computed the number by
+//! themselves; every task of a chain that is read into has an input.
 //! Not here: mistakes (`validate.rs`); the graph must have none.
 
 use crate::data::key_group::KeyGroupCount;
@@ -199,7 +199,7 @@ fn physical_chain(logical: &LogicalGraph, id: ChainId, shard_count: u32) -> Phys
     let mut inputs = logical.edges_into(id).peekable();
     let is_single =
         inputs.peek().is_some() && inputs.all(|edge| edge.partitioner == Partitioner::Global);
-    let wish = chain.parallelism.unwrap_or(if is_single { 1 } else { shard_count });
+    let wish = if is_single { 1 } else { chain.parallelism.unwrap_or(shard_count) };
     let source = chain.nodes.first().filter(|n| logical.node(**n).kind == NodeKind::Source);
     let source_index = source.map(|source| {
         let before = logical.sources().take_while(|node| node.id != *source);

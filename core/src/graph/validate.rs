@@ -11,6 +11,7 @@ use std::path::{Component, PathBuf};
 use crate::data::row::Origin;
 use crate::graph::facts::{SideOutputFact, SideOutputFacts};
 use crate::graph::logical::{ChainEnd, Edge, LogicalGraph, Node, NodeId, NodeKind};
+use crate::graph::plan::Partitioner;
 use crate::limits::{CHAIN_COUNT_MAX, KEY_GROUP_COUNT_MAX, SHARD_COUNT_MAX};
 
 /// What was found wrong with a job.
@@ -168,6 +169,7 @@ fn check_watermarks(graph: &LogicalGraph, findings: &mut Findings) {
     // that makes watermarks.
     let mut unmarked: Vec<BTreeSet<NodeId>> = vec![BTreeSet::new(); graph.nodes.len()];
     for id in graph.chain_ids() {
+        let mut maker: Option<&Node> = None;
         let mut sources: BTreeSet<NodeId> = BTreeSet::new();
         for edge in graph.edges_into(id) {
             sources.extend(&unmarked[edge.from.0 as usize]);
@@ -193,6 +195,14 @@ fn check_watermarks(graph: &LogicalGraph, findings: &mut Findings) {
                         "{} stands behind an exchange, where the records of all splits are mixed: \
                          call .watermark(..) directly behind the source",
                         quoted(node)
+                    ));
+                }
+                if let Some(earlier) = maker.replace(node) {
+                    findings.problems.push(format!(
+                        "{} stands behind {}, which has made the watermarks already: keep one of \
+                         them",
+                        quoted(node),
+                        quoted(earlier)
                     ));
                 }
                 sources.clear();
@@ -280,6 +290,16 @@ fn check_sizes(graph: &LogicalGraph, shard_count: u32, findings: &mut Findings) 
         if graph.chain(id).parallelism == Some(0) {
             problems.push(format!(
                 "parallelism 0 for {}: use 1 or more; more than there are shards means all shards",
+                chain_quoted(graph, id)
+            ));
+        }
+        let mut inputs = graph.edges_into(id).peekable();
+        let is_global =
+            inputs.peek().is_some() && inputs.all(|edge| edge.partitioner == Partitioner::Global);
+        if let Some(count) = graph.chain(id).parallelism.filter(|count| is_global && 1 < *count) {
+            problems.push(format!(
+                "parallelism {count} for {} behind .global(): everything arrives at task 0, and the \
+                 others would have nothing to do; leave it out, or use .rebalance()",
                 chain_quoted(graph, id)
             ));
         }

@@ -310,6 +310,30 @@ fn fused_operators_may_use_tags_of_one_name() {
 }
 
 #[test]
+fn parallelism_behind_global() {
+    let draft = Draft::new().exchange(Partitioner::Global).op("map", "names", Facts::stateless());
+    let several = draft.sink().with(|graph| graph.chains[1].parallelism = Some(4));
+    check(
+        &several,
+        &[
+            "parallelism 4 for map \"names\", sink \"alerts\" behind .global(): everything arrives at \
+           task 0, and the others would have nothing to do; leave it out, or use .rebalance()",
+        ],
+    );
+    check(&several.with(|graph| graph.chains[1].parallelism = Some(1)), &[]);
+}
+
+#[test]
+fn two_watermarks_of_one_stream() {
+    let makes = || Facts { makes_watermarks: true, ..Facts::stateless() };
+    check(
+        &Draft::new().op("watermark", "first", makes()).op("watermark", "second", makes()).sink(),
+        &["watermark \"second\" stands behind watermark \"first\", which has made the watermarks \
+           already: keep one of them"],
+    );
+}
+
+#[test]
 fn parallelism_of_zero() {
     check(
         &Draft::new().sink().with(|graph| graph.chains[0].parallelism = Some(0)),
