@@ -69,7 +69,8 @@ impl Origin {
     pub const NONE: Self = Self(u64::MAX);
     /// Most sources of a job.
     pub const SOURCE_COUNT_MAX: u32 = (1 << (64 - Self::POSITION_BITS - Self::SPLIT_BITS)) - 1;
-    /// Most splits of a source; later splits share the last number.
+    /// Splits that can be told apart by their rows; later ones share the last number here, and the
+    /// source's own task knows better.
     pub const SPLIT_COUNT_MAX: u32 = 1 << Self::SPLIT_BITS;
 
     /// Record `position` of split `split` of source `source`.

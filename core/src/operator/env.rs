@@ -39,6 +39,8 @@ pub struct TaskEnv {
     failure: RefCell<Option<(Error, Origin)>>,
     /// Stage whose user code is unwinding.
     panicked_stage: Cell<Option<u16>>,
+    /// Split of the last record whose origin has no room for the number.
+    large_split: Cell<u32>,
     /// Asked of the world, taken by the shard after each call.
     pub requests: RefCell<Requests>,
     /// Rows for side outputs, taken by the task after each call.
@@ -144,6 +146,7 @@ impl TaskEnv {
             budget: Cell::new(u32::MAX),
             failure: RefCell::default(),
             panicked_stage: Cell::new(None),
+            large_split: Cell::new(Origin::SPLIT_COUNT_MAX - 1),
             requests: RefCell::default(),
             side_outputs: RefCell::default(),
             paused_splits: RefCell::default(),
@@ -219,6 +222,22 @@ impl TaskEnv {
     /// The record at `origin` as people call it, as far as this task knows the names.
     pub fn describe(&self, origin: Origin) -> String {
         origin.describe(&[], |_, split| self.split_names.borrow().get(&split).cloned())
+    }
+
+    /// The task's source hands on a record of `split`.
+    #[inline]
+    pub fn enter_split(&self, split: u32) {
+        if Origin::SPLIT_COUNT_MAX - 1 <= split {
+            self.large_split.set(split);
+        }
+    }
+
+    /// The split of the task's own source that the row being processed came from, however large its
+    /// number is.
+    #[inline]
+    pub fn split_of(&self, origin: Origin) -> u32 {
+        let split = origin.split();
+        if split < Origin::SPLIT_COUNT_MAX - 1 { split } else { self.large_split.get() }
     }
 
     /// Source position of the row being processed.

@@ -109,7 +109,8 @@ where
             return;
         }
         let now_ms = ctx.processing_time_ms();
-        self.splits.on_record(row.origin.split(), &row.value, event_time_ms, now_ms);
+        let split = ctx.env().split_of(row.origin);
+        self.splits.on_record(split, &row.value, event_time_ms, now_ms);
         row.event_time_ms = event_time_ms;
         out.emit(row);
     }
@@ -249,6 +250,21 @@ mod tests {
         assert_eq!(stage.on_batch_end(&env, &mut out), Some(7_999));
         assert_eq!(stage.on_batch_end(&env, &mut out), None);
         assert_eq!(out.1.iter().map(|row| row.event_time_ms).collect::<Vec<_>>(), [10_000, 9_000]);
+    }
+
+    /// A watched directory has more files in time than a row's origin can tell apart.
+    #[test]
+    fn splits_of_any_number_have_their_own_watermark() {
+        let (env, mut out) = (env(), Rows(env(), Vec::new()));
+        let mut stage = stage(BoundedOutOfOrderness::new(Duration::ZERO));
+        for split in Origin::SPLIT_COUNT_MAX - 2..Origin::SPLIT_COUNT_MAX + 3 {
+            stage.on_split(SplitEvent::Active(split), &env);
+            env.enter_split(split);
+            stage.on_row(row(split, i64::from(split)), &env, &mut out);
+            let reached_ms = i64::from(split) * 1_000 - 1;
+            assert_eq!(stage.on_batch_end(&env, &mut out), Some(reached_ms));
+            stage.on_split(SplitEvent::Finished(split), &env);
+        }
     }
 
     #[test]

@@ -79,6 +79,7 @@ impl<C: Chain, O: Output<C::Out>> SourceOutput<C::In> for IntoChain<'_, C, O> {
     fn emit(&mut self, split: u32, position: u64, event_time_ms: i64, value: C::In) {
         let row = Row::new(value, event_time_ms, Origin::new(self.source_index, split, position));
         self.row_count += 1;
+        self.env.enter_split(split);
         self.env.begin_row(&row);
         self.chain.on_row(row, self.env, self.out);
     }
