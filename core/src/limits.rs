@@ -64,7 +64,12 @@ pub const EVENT_TIME_MS_MIN: i64 = -62_135_596_800_000;
 pub const EVENT_TIME_MS_MAX: i64 = 253_402_300_799_999;
 const _: () = assert!(EVENT_TIME_MS_MAX < i64::MAX / 1024 && i64::MIN / 1024 < EVENT_TIME_MS_MIN);
 
-/// How much of a record that cannot be read is kept in its dead letter, bytes. Enough to find the
-/// record again, and small beside a row.
-pub const DEAD_LETTER_BYTES_MAX: usize = 64 << 10;
-const _: () = assert!(DEAD_LETTER_BYTES_MAX * 4 <= ROW_BYTES_MAX, "three bytes replace one");
+/// Bytes of a record that are kept in its dead letter: what a row may hold beside the texts.
+pub const DEAD_LETTER_BYTES_MAX: usize = ROW_BYTES_MAX - (64 << 10);
+
+/// Bytes of each text of a dead letter: its place, its reason, a name.
+pub const DEAD_LETTER_TEXT_BYTES_MAX: usize = 12 << 10;
+const _: () = assert!(
+    DEAD_LETTER_BYTES_MAX + 4 * DEAD_LETTER_TEXT_BYTES_MAX + (8 << 10) < ROW_BYTES_MAX,
+    "a dead letter is a row"
+);

@@ -128,7 +128,7 @@ impl<E: Encode> Operator for SocketSink<E> {
     const ENTERS_ROWS: bool = false;
 
     fn facts(&self) -> Facts {
-        let problems = self.address.problem().into_iter().collect();
+        let problems = self.address.problem().into_iter().chain(self.encoder.problems()).collect();
         let detail = format!("socket {} ({})", self.address.text, self.encoder.describe());
         Facts { problems, ..Facts::stateless().detailed(detail) }
     }

@@ -174,7 +174,7 @@ impl MemoryDisk {
                 }
             }
             FileOp::Read { offset, len, .. } => {
-                let bytes = &self.files[&path];
+                let bytes = self.files.get(&path).ok_or(std::io::ErrorKind::NotFound)?;
                 let start = bytes.len().min(offset as usize);
                 let end = bytes.len().min(start + len);
                 Ok(FileAnswer::Read { bytes: bytes[start..end].to_vec() })

@@ -4,11 +4,13 @@ use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::ser::SerializeStruct;
+
 use crate::data::record::ArchiveError;
 use crate::data::row::{Origin, Row};
 use crate::error::Error;
 use crate::graph::SideOutputFact;
-use crate::limits::ROW_BYTES_MAX;
+use crate::limits::{DEAD_LETTER_BYTES_MAX, DEAD_LETTER_TEXT_BYTES_MAX, ROW_BYTES_MAX};
 use crate::operator::env::{OperatorContext, TaskEnv};
 
 /// Names a side output and the type of its records.
@@ -174,7 +176,7 @@ impl TaskEnv {
                 }
                 ArchiveError::Unserializable { .. } => error.to_string(),
             };
-            let letter = DeadLetter { place, reason, raw: String::new() };
+            let letter = DeadLetter::new(place, reason, &[]);
             letters.push(Row { origin, ..self.row(letter) });
             self.dead_letters.set(self.dead_letters.get() + 1);
             return;
@@ -193,16 +195,77 @@ impl TaskEnv {
 }
 
 /// A record that could not be read, or a row that could not leave, and why.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+///
+/// Written as JSON or CSV, `raw` is a text in which bytes that are not UTF-8 are replaced; if there
+/// are such bytes, `raw_hex` has them all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct DeadLetter {
-    /// File, line, column and field, as far as they are known; of a row, its operator and the
-    /// record that caused it.
+    /// File, line, column and field in words, as far as they are known; of a row, its operator and
+    /// the record that caused it.
     pub place: String,
     /// What is wrong, and what would be right.
     pub reason: String,
-    /// The record as it came; bytes that are not UTF-8 are replaced. Empty for a row.
-    pub raw: String,
+    /// The file, or the peer that sent the record.
+    pub source: Option<String>,
+    /// Its line there, from 1.
+    pub line: Option<u64>,
+    /// Column of a table, or character of the line, from 1.
+    pub column: Option<u64>,
+    /// Name of the field.
+    pub field: Option<String>,
+    /// The record as it came, without its line end. Empty for a row.
+    pub raw: Vec<u8>,
+    /// It was longer: `raw` is its beginning.
+    pub is_cut: bool,
+}
+
+impl DeadLetter {
+    /// A letter that fits into a row: what is too long is cut.
+    pub fn new(place: impl Into<String>, reason: impl Into<String>, raw: &[u8]) -> Self {
+        let kept = &raw[..raw.len().min(DEAD_LETTER_BYTES_MAX)];
+        Self {
+            place: cut(place.into()),
+            reason: cut(reason.into()),
+            raw: kept.to_vec(),
+            is_cut: kept.len() < raw.len(),
+            ..Self::default()
+        }
+    }
+
+    /// Says in which line of which file or stream the record stands.
+    pub fn at(self, source: impl Into<String>, line: u64) -> Self {
+        Self { source: Some(cut(source.into())), line: Some(line), ..self }
+    }
+
+    /// Says which column or character is to blame, and which field, if one is known.
+    pub fn in_field(self, column: u64, field: Option<String>) -> Self {
+        Self { column: Some(column), field: field.map(cut), ..self }
+    }
+}
+
+/// `text`, cut between two characters if it is too long for a dead letter.
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(DEAD_LETTER_TEXT_BYTES_MAX));
+    text
+}
+
+impl serde::Serialize for DeadLetter {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let is_text = std::str::from_utf8(&self.raw).is_ok();
+        let hex = || self.raw.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        let mut letter = serializer.serialize_struct("DeadLetter", 9)?;
+        letter.serialize_field("place", &self.place)?;
+        letter.serialize_field("reason", &self.reason)?;
+        letter.serialize_field("source", &self.source)?;
+        letter.serialize_field("line", &self.line)?;
+        letter.serialize_field("column", &self.column)?;
+        letter.serialize_field("field", &self.field)?;
+        letter.serialize_field("raw", &String::from_utf8_lossy(&self.raw))?;
+        letter.serialize_field("raw_hex", &(!is_text).then(hex))?;
+        letter.serialize_field("is_cut", &self.is_cut)?;
+        letter.end()
+    }
 }
 
 /// What to do with a record that cannot be read.
@@ -218,4 +281,29 @@ pub enum OnError {
 /// Puts unreadable records into the side output `name` instead of stopping the job.
 pub const fn skip_to(name: &'static str) -> OnError {
     OnError::SkipTo(OutputTag::new(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::ROW_BYTES_MAX;
+
+    #[test]
+    fn a_dead_letter_is_a_row_whatever_is_wrong() {
+        let (long, text) = (vec![b'x'; ROW_BYTES_MAX], "\u{e4}".repeat(ROW_BYTES_MAX));
+        let letter = DeadLetter::new(&text, &text, &long).at(&text, 7).in_field(3, Some(text));
+        assert!(letter.is_cut && letter.raw.len() == DEAD_LETTER_BYTES_MAX);
+        let archived = rkyv::to_bytes::<rkyv::rancor::Error>(&letter).expect("plain data");
+        assert!(archived.len() < ROW_BYTES_MAX, "{} bytes", archived.len());
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_written_in_hexadecimal_beside_the_text() {
+        let json = |raw: &[u8]| {
+            serde_json::to_value(DeadLetter::new("a.csv:2", "no", raw)).expect("plain data")
+        };
+        assert_eq!((&json(b"a,b")["raw"], &json(b"a,b")["raw_hex"]), (&"a,b".into(), &().into()));
+        let letter = json(b"a\xff");
+        assert_eq!((&letter["raw"], &letter["raw_hex"]), (&"a\u{fffd}".into(), &"61ff".into()));
+    }
 }

@@ -232,7 +232,7 @@ impl<E: Encode> Operator for FileSink<E> {
     const ENTERS_ROWS: bool = false;
 
     fn facts(&self) -> Facts {
-        let mut problems = Vec::new();
+        let mut problems = self.encoder.problems();
         if self.directory.as_os_str().is_empty() {
             problems.push("the directory to write to is empty; give one".to_string());
         }

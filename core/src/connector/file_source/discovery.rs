@@ -3,13 +3,21 @@
 //! A fixed set is listed once, for all tasks together: files may come and grow between two
 //! listings. A watched one is listed again an interval after the last answer, so that slow listings
 //! do not pile up.
+//!
+//! ```text
+//! Due ──asked──► Listing ──on_listed──► Dealing ──deal, a few files at a time──► Due, or Complete
+//! ```
+//!
+//! A listing may hold a million files, so it is dealt out in pieces that fit into a turn; and what
+//! has been read is remembered by a hash, not by its path.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::vec;
 
 use millstream_storage::io::{FileEntry, OpId, Together};
 
 use super::split::{
-    Progress, Split, SplitState, Unfit, is_named_by, is_visible, splits_of, task_by_hash,
+    FinishedSplit, Progress, Split, SplitKey, SplitState, Unfit, is_named_by, is_visible, splits_of,
 };
 use crate::operator::env::TaskPlace;
 
@@ -21,28 +29,38 @@ pub(super) struct Discovery {
     range_bytes: Option<u64>,
     /// Time between two listings; none for a fixed set.
     interval_ms: Option<i64>,
-    chain_index: u16,
-    task_index: u32,
-    parallelism: u32,
+    place: TaskPlace,
     state: State,
-    /// A listing has been answered, here or before a restore.
+    /// A listing has been dealt out, here or before a restore.
     has_listed: bool,
-    /// Path and range of the splits that have been found, so that none is found twice.
-    known: BTreeSet<(String, u32)>,
+    /// Bytes of the file of every split that is not to be found again.
+    known: BTreeMap<SplitKey, u64>,
     /// Splits numbered by this task since `number_base`.
     numbered_count: u32,
     /// Above all numbers given before a restore.
     number_base: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
     /// To be listed at this processing time, ms since 1970.
     Due(i64),
     /// A listing is under way.
     Listing(OpId),
+    /// A listing is being dealt out.
+    Dealing(Dealing),
     /// The fixed set is known.
     Complete,
+}
+
+/// A listing that is being dealt out.
+#[derive(Debug)]
+struct Dealing {
+    files: vec::IntoIter<FileEntry>,
+    /// Files that were meant.
+    file_count: u64,
+    /// Splits that nobody has found before.
+    split_count: u64,
 }
 
 impl Discovery {
@@ -50,18 +68,16 @@ impl Discovery {
         pattern: String,
         range_bytes: Option<u64>,
         interval_ms: Option<i64>,
-        task: TaskPlace,
+        place: TaskPlace,
     ) -> Self {
         Self {
             pattern,
             range_bytes,
             interval_ms,
-            chain_index: task.chain_index,
-            task_index: task.task_index,
-            parallelism: task.parallelism,
+            place,
             state: State::Due(i64::MIN),
             has_listed: false,
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             numbered_count: 0,
             number_base: 0,
         }
@@ -74,8 +90,8 @@ impl Discovery {
 
     /// Who must find the same files. A watched set changes, and its tasks list when they can.
     pub(super) fn together(&self) -> Option<Together> {
-        let group = u64::from(self.chain_index);
-        let together = Together { group, requester_count: self.parallelism };
+        let group = u64::from(self.place.chain_index);
+        let together = Together { group, requester_count: self.place.parallelism };
         (!self.is_watching()).then_some(together)
     }
 
@@ -86,14 +102,14 @@ impl Discovery {
 
     /// Whether `op` is its listing.
     pub(super) fn is_waiting_for(&self, op: OpId) -> bool {
-        self.state == State::Listing(op)
+        matches!(self.state, State::Listing(own) if own == op)
     }
 
     /// When to ask [`Discovery::wish`] again, ms since 1970.
     pub(super) fn next_ms(&self) -> Option<i64> {
         match self.state {
             State::Due(due_ms) => Some(due_ms),
-            State::Listing(_) | State::Complete => None,
+            State::Listing(_) | State::Dealing(_) | State::Complete => None,
         }
     }
 
@@ -104,77 +120,121 @@ impl Discovery {
 
     /// Whether no more splits will be found.
     pub(super) fn is_complete(&self) -> bool {
-        self.state == State::Complete
+        matches!(self.state, State::Complete)
+    }
+
+    /// Whether [`Discovery::deal`] has something to do.
+    pub(super) fn is_dealing(&self) -> bool {
+        matches!(self.state, State::Dealing(_))
     }
 
     /// Whether the files are listed again and again.
-    pub(super) fn is_watching(&self) -> bool {
+    fn is_watching(&self) -> bool {
         self.interval_ms.is_some()
     }
 
-    /// Takes a listing: the task's new splits, in order, with their numbers.
-    pub(super) fn on_listed(
+    /// Takes a listing, to be dealt out.
+    pub(super) fn on_listed(&mut self, files: Vec<FileEntry>) {
+        let files = files.into_iter();
+        self.state = State::Dealing(Dealing { files, file_count: 0, split_count: 0 });
+    }
+
+    /// Looks at the next `file_count` files of the listing: the task's new splits among them, in
+    /// order, with their numbers.
+    pub(super) fn deal(
         &mut self,
-        mut files: Vec<FileEntry>,
+        file_count: usize,
         now_ms: i64,
     ) -> Result<Vec<SplitState>, NoSplits> {
+        let mut own = Vec::new();
+        for _ in 0..file_count {
+            let State::Dealing(dealing) = &mut self.state else { break };
+            match dealing.files.next() {
+                Some(file) => self.deal_file(&file, &mut own)?,
+                None => self.end_dealing(now_ms)?,
+            }
+        }
+        Ok(own)
+    }
+
+    fn deal_file(&mut self, file: &FileEntry, own: &mut Vec<SplitState>) -> Result<(), NoSplits> {
+        if !is_visible(&file.path) && !is_named_by(&file.path, &self.pattern) {
+            return Ok(());
+        }
+        let State::Dealing(dealing) = &mut self.state else { return Ok(()) };
+        dealing.file_count += 1;
+        for split in splits_of(file, self.range_bytes).map_err(NoSplits::Unfit)? {
+            let key = split.key();
+            match self.known.get(&key) {
+                Some(known_bytes) if *known_bytes < split.size_bytes => {
+                    return Err(NoSplits::Grown { path: split.path });
+                }
+                Some(_) => continue,
+                None => {}
+            }
+            let State::Dealing(dealing) = &mut self.state else { return Ok(()) };
+            let ordinal = dealing.split_count;
+            dealing.split_count += 1;
+            if self.is_own(&split, ordinal) {
+                self.known.insert(key, split.size_bytes);
+                let number = self.next_number();
+                self.numbered_count += 1;
+                own.push(SplitState { split, number, progress: Progress::Waiting });
+            }
+        }
+        Ok(())
+    }
+
+    fn end_dealing(&mut self, now_ms: i64) -> Result<(), NoSplits> {
+        let State::Dealing(dealing) = &self.state else { return Ok(()) };
+        let has_files = dealing.file_count > 0;
+        self.has_listed = true;
         self.state = match self.interval_ms {
             Some(interval_ms) => State::Due(now_ms.saturating_add(interval_ms)),
             None => State::Complete,
         };
-        self.has_listed = true;
-        files.retain(|file| is_visible(&file.path) || is_named_by(&file.path, &self.pattern));
-        if files.is_empty() && !self.is_watching() {
-            return Err(NoSplits::NoFile);
-        }
-        let mut splits = splits_of(&files, self.range_bytes).map_err(NoSplits::Unfit)?;
-        splits.retain(|split| !self.known.contains(&key_of(split)));
-        let own = self.own(splits, |split| split);
-        self.known.extend(own.iter().map(key_of));
-        let number = |split| {
-            let number = self.next_number();
-            self.numbered_count += 1;
-            SplitState { split, number, progress: Progress::Waiting }
-        };
-        Ok(own.into_iter().map(number).collect())
+        if has_files || self.is_watching() { Ok(()) } else { Err(NoSplits::NoFile) }
     }
 
-    /// Those of `items`, which are in order of their splits, that are this task's.
-    fn own<T>(&self, items: Vec<T>, split_of: impl Fn(&T) -> &Split) -> Vec<T> {
-        let task_of = |ordinal: usize, item: &T| match self.interval_ms {
-            Some(_) => task_by_hash(split_of(item), self.parallelism),
-            None => (ordinal as u64 % u64::from(self.parallelism)) as u32,
+    /// Whether a split is this task's; it is the `ordinal`th of those that are dealt out.
+    fn is_own(&self, split: &Split, ordinal: u64) -> bool {
+        let task_index = match self.interval_ms {
+            Some(_) => split.key().task_index(self.place.parallelism),
+            None => (ordinal % u64::from(self.place.parallelism)) as u32,
         };
-        let items = items.into_iter().enumerate();
-        let own = items.filter(|(ordinal, item)| task_of(*ordinal, item) == self.task_index);
-        own.map(|(_, item)| item).collect()
+        task_index == self.place.task_index
     }
 
     /// The number of the next split that this task finds. No other task gives the same number.
     pub(super) fn next_number(&self) -> u32 {
-        self.number_base + self.numbered_count * self.parallelism + self.task_index
+        self.number_base + self.numbered_count * self.place.parallelism + self.place.task_index
     }
 
-    /// Takes the splits of a snapshot, of all tasks: those that are this task's now, in order.
-    /// `is_complete` says that every task had listed its files.
+    /// Takes the splits of a snapshot, of all tasks, those that had been read apart: those that are
+    /// this task's now, in order. All numbers given before are below `number_base`; `is_complete`
+    /// says that every task had listed its files.
     pub(super) fn restore(
         &mut self,
         mut states: Vec<SplitState>,
+        finished: &[FinishedSplit],
+        number_base: u32,
         is_complete: bool,
     ) -> Vec<SplitState> {
         states.sort_by(|a, b| a.split.cmp(&b.split));
-        self.number_base = states.iter().map(|state| state.number + 1).max().unwrap_or(0);
-        self.known = states.iter().map(|state| key_of(&state.split)).collect();
+        self.number_base = number_base;
         if is_complete && !self.is_watching() {
             self.state = State::Complete;
             self.has_listed = true;
+        } else {
+            // Of a fixed set that is listed anew, every task must leave out the same splits.
+            let begun = states.iter().map(|state| (state.split.key(), state.split.size_bytes));
+            let finished = finished.iter().map(|split| (split.key, split.size_bytes));
+            self.known = begun.chain(finished).collect();
         }
-        self.own(states, |state| &state.split)
+        let states = (0..).zip(states);
+        let own = states.filter(|(ordinal, state)| self.is_own(&state.split, *ordinal));
+        own.map(|(_, state)| state).collect()
     }
-}
-
-fn key_of(split: &Split) -> (String, u32) {
-    (split.path.clone(), split.range)
 }
 
 /// Why a listing gives no splits.
@@ -184,4 +244,6 @@ pub(super) enum NoSplits {
     NoFile,
     /// A name is not text.
     Unfit(Unfit),
+    /// A file is larger than when it was found.
+    Grown { path: String },
 }

@@ -11,7 +11,8 @@
 //! is read once; `**` does not go through symbolic links. Files are listed once, for all tasks,
 //! when the job starts; with [`FileSource::watch`] again and again, and then the source has no end.
 //! A file is read once, known by its path: put it in place complete, by renaming, and do not change
-//! it.
+//! it. A file that becomes shorter or longer while it is read, or longer while it is watched, stops
+//! the job: half of a record may have been read of it.
 //!
 //! **Order.** A task reads its splits one after the other, in order of path. So the watermark moves
 //! with the file being read, and files should follow each other in time as their names do. Files
@@ -27,6 +28,7 @@
 
 mod content;
 mod discovery;
+mod line_count;
 mod read_ahead;
 mod reader;
 mod split;

@@ -8,6 +8,9 @@
 //! Up to [`PIECES_AHEAD`] reads are under way or waiting to be taken; beyond `eager_until` only the
 //! next piece is asked for, and only when nothing else is left. That bounds memory, and a byte
 //! range of a file hardly reads beyond its end.
+//!
+//! Behind the last piece one more byte is asked for: it must not be there, or the file has grown
+//! and what was taken for its last record may be half of one.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
@@ -30,8 +33,30 @@ pub(super) struct ReadAhead {
     size_bytes: u64,
     next_offset: u64,
     eager_until: u64,
+    end: End,
     /// Place in the file of the next byte to take.
     offset: u64,
+}
+
+/// What is known of the file's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The byte behind it has not been asked for.
+    Unknown,
+    AskedFor(OpId),
+    /// Nothing is there.
+    Seen,
+}
+
+/// What an answer says of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Size {
+    /// It is as large as it was when it was opened.
+    Kept,
+    /// It is smaller.
+    Shrunk,
+    /// It is larger.
+    Grown,
 }
 
 #[derive(Debug)]
@@ -62,6 +87,7 @@ impl ReadAhead {
             size_bytes,
             next_offset: 0,
             eager_until: 0,
+            end: End::Unknown,
             offset: 0,
         }
     }
@@ -84,14 +110,20 @@ impl ReadAhead {
     pub(super) fn wish(&self) -> Option<Wish> {
         let is_urgent = self.pieces.iter().all(|piece| piece.is_stale);
         let is_eager = self.next_offset < self.eager_until && self.pieces.len() < PIECES_AHEAD;
-        let left = self.size_bytes - self.next_offset;
-        let len = left.min(self.piece_bytes as u64) as usize;
+        let len = match self.size_bytes - self.next_offset {
+            0 if self.end == End::Unknown => 1,
+            left => left.min(self.piece_bytes as u64) as usize,
+        };
         (len > 0 && (is_urgent || is_eager)).then_some(Wish { offset: self.next_offset, len })
     }
 
     /// `wish` is under way as `op`.
     pub(super) fn asked(&mut self, wish: Wish, op: OpId) {
         assert_eq!(wish.offset, self.next_offset, "reads are asked for in order");
+        if wish.offset == self.size_bytes {
+            self.end = End::AskedFor(op);
+            return;
+        }
         self.next_offset += wish.len as u64;
         let Wish { len, .. } = wish;
         self.pieces.push_back(Piece { op, len, bytes: None, taken: 0, is_stale: false });
@@ -99,26 +131,35 @@ impl ReadAhead {
 
     /// Whether `op` is one of its reads.
     pub(super) fn is_waiting_for(&self, op: OpId) -> bool {
-        self.pieces.iter().any(|piece| piece.op == op && piece.bytes.is_none())
+        self.ops().any(|waiting| waiting == op)
     }
 
     /// The reads under way.
     pub(super) fn ops(&self) -> impl Iterator<Item = OpId> {
-        self.pieces.iter().filter(|piece| piece.bytes.is_none()).map(|piece| piece.op)
+        let end = match self.end {
+            End::AskedFor(op) => Some(op),
+            End::Unknown | End::Seen => None,
+        };
+        let pieces = self.pieces.iter().filter(|piece| piece.bytes.is_none());
+        pieces.map(|piece| piece.op).chain(end)
     }
 
-    /// The answer to read `op`. `false` if it is shorter than it must be: the file has shrunk.
-    pub(super) fn on_read(&mut self, op: OpId, bytes: Vec<u8>) -> bool {
+    /// The answer to read `op`.
+    pub(super) fn on_read(&mut self, op: OpId, bytes: Vec<u8>) -> Size {
+        if self.end == End::AskedFor(op) {
+            self.end = End::Seen;
+            return if bytes.is_empty() { Size::Kept } else { Size::Grown };
+        }
         let index = self.pieces.iter().position(|piece| piece.op == op);
         let index = index.expect("the answer to a read that is under way");
         let piece = &mut self.pieces[index];
         if piece.is_stale {
             self.pieces.remove(index);
-            return true;
+            return Size::Kept;
         }
         let is_whole = bytes.len() == piece.len;
         piece.bytes = Some(bytes);
-        is_whole
+        if is_whole { Size::Kept } else { Size::Shrunk }
     }
 
     /// Bytes of the file when it was opened.
@@ -131,9 +172,9 @@ impl ReadAhead {
         self.offset
     }
 
-    /// Whether everything up to the end of the file has been taken.
+    /// Whether everything up to the end of the file has been taken, and nothing is behind it.
     pub(super) fn is_at_end(&self) -> bool {
-        self.offset == self.size_bytes
+        self.offset == self.size_bytes && self.end == End::Seen
     }
 
     /// What can be taken now, as far as it lies in one piece.
@@ -201,17 +242,26 @@ mod tests {
     #[test]
     fn pieces_are_taken_in_order_however_they_come() {
         let mut reads = ReadAhead::new(25, 10);
-        reads.set_eager_until(25);
-        assert_eq!(ask(&mut reads, 0), [(0, 10), (10, 10), (20, 5)]);
-        assert!(reads.on_read(OpId(1), vec![1; 10]));
+        reads.set_eager_until(u64::MAX);
+        assert_eq!(ask(&mut reads, 0), [(0, 10), (10, 10), (20, 5), (25, 1)]);
+        assert_eq!(reads.on_read(OpId(1), vec![1; 10]), Size::Kept);
         assert_eq!(reads.available(), b"");
-        assert!(reads.on_read(OpId(0), vec![0; 10]));
-        assert!(reads.on_read(OpId(2), vec![2; 5]));
+        assert_eq!(reads.on_read(OpId(0), vec![0; 10]), Size::Kept);
+        assert_eq!(reads.on_read(OpId(2), vec![2; 5]), Size::Kept);
         for (count, byte) in [(10, 0), (10, 1), (5, 2)] {
             assert_eq!(reads.available(), vec![byte; count]);
             reads.advance(count);
         }
+        assert!(!reads.is_at_end(), "something may follow");
+        assert_eq!(reads.on_read(OpId(3), Vec::new()), Size::Kept);
         assert!(reads.is_at_end());
+    }
+
+    #[test]
+    fn a_byte_behind_the_end_says_that_the_file_has_grown() {
+        let mut reads = ReadAhead::new(0, 10);
+        assert_eq!(ask(&mut reads, 0), [(0, 1)]);
+        assert_eq!(reads.on_read(OpId(0), vec![7]), Size::Grown);
     }
 
     #[test]
@@ -245,9 +295,9 @@ mod tests {
         assert_eq!(ask(&mut reads, 0), [(0, 10)]);
         reads.seek(50);
         assert_eq!(ask(&mut reads, 1), [(50, 10)]);
-        assert!(reads.on_read(OpId(1), vec![5; 10]));
+        assert_eq!(reads.on_read(OpId(1), vec![5; 10]), Size::Kept);
         assert_eq!((reads.available(), reads.offset()), (&[5; 10][..], 50));
-        assert!(reads.on_read(OpId(0), vec![0; 3]), "nobody looks at it");
+        assert_eq!(reads.on_read(OpId(0), vec![0; 3]), Size::Kept, "nobody looks at it");
         assert_eq!(reads.available(), [5; 10]);
     }
 
@@ -255,6 +305,6 @@ mod tests {
     fn a_file_that_shrank_is_noticed() {
         let mut reads = ReadAhead::new(10, 10);
         ask(&mut reads, 0);
-        assert!(!reads.on_read(OpId(0), vec![0; 9]));
+        assert_eq!(reads.on_read(OpId(0), vec![0; 9]), Size::Shrunk);
     }
 }

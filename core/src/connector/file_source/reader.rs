@@ -15,11 +15,13 @@ use millstream_storage::io::{FileAnswer, FileDone, FileFault, FileId, FileOp, Op
 
 use super::FileSource;
 use super::discovery::{Discovery, NoSplits};
-use super::split::{Progress, SplitState};
-use super::split_reader::{Next, SplitReader};
+use super::line_count::{LineCount, Mark};
+use super::read_ahead::Size;
+use super::split::{FinishedSplit, SplitState};
+use super::split_reader::{Next, SplitReader, changed};
 use crate::connector::file_error;
 use crate::connector::format::fault::report;
-use crate::connector::format::{Decode, Format};
+use crate::connector::format::{Decode, Fault, Format, Taken};
 use crate::data::row::NO_EVENT_TIME;
 use crate::error::Error;
 use crate::operator::env::TaskPlace;
@@ -29,6 +31,9 @@ use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 
 /// Records that a split hands on before another that is read beside it has its turn.
 const TURN_RECORDS: u32 = 64;
+
+/// Files of a listing that are looked at in one turn, at some 300 ns each.
+const DEAL_FILES: u32 = 64;
 
 /// Splits opened before their turn.
 const AHEAD_COUNT: usize = 1;
@@ -44,14 +49,26 @@ pub struct FileReader<F: Format> {
     /// Open, or being opened; the first `current_count` have been announced.
     open: VecDeque<OpenSplit<F::Decoder>>,
     current_count: usize,
-    finished: Vec<SplitState>,
+    finished: Vec<FinishedSplit>,
+    /// Where lines were counted to last.
+    line_mark: Option<Mark>,
     /// Which of the current splits is read next.
     turn: usize,
     /// Operations whose answers do not matter any more.
     retired: Vec<OpId>,
     /// The output has been told that there is nothing to read for now.
     is_idle: bool,
-    task_index: u32,
+    place: TaskPlace,
+}
+
+/// What a task remembers beside its splits.
+#[derive(Debug, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Listed {
+    /// A listing has been dealt out.
+    is_dealt: bool,
+    /// Above all numbers of its splits.
+    next_number: u32,
+    finished: Vec<FinishedSplit>,
 }
 
 struct OpenSplit<D> {
@@ -59,6 +76,9 @@ struct OpenSplit<D> {
     file: FileId,
     /// None once the file is open.
     open_op: Option<OpId>,
+    /// A record that cannot be read, while the lines before it are counted.
+    bad: Option<(Fault, Taken)>,
+    count: Option<LineCount>,
 }
 
 /// How a split's turn ended.
@@ -82,10 +102,11 @@ impl<F: Format> FileReader<F> {
             open: VecDeque::new(),
             current_count: 0,
             finished: Vec::new(),
+            line_mark: None,
             turn: 0,
             retired: Vec::new(),
             is_idle: false,
-            task_index: task.task_index,
+            place: task,
         }
     }
 
@@ -97,6 +118,18 @@ impl<F: Format> FileReader<F> {
         }
     }
 
+    /// Goes on with the listing that there was last.
+    fn deal(&mut self, ctx: &OperatorContext<'_>) {
+        if !self.discovery.is_dealing() {
+            return;
+        }
+        ctx.env().spend_more(DEAL_FILES);
+        match self.discovery.deal(DEAL_FILES as usize, ctx.processing_time_ms()) {
+            Ok(states) => self.waiting.extend(states),
+            Err(reason) => ctx.fail(self.no_splits(reason, ctx)),
+        }
+    }
+
     /// Opens splits and announces them, as far as they may be read now.
     fn begin_splits(&mut self, ctx: &OperatorContext<'_>, out: &mut impl SourceOutput<F::Record>) {
         let side_by_side = self.source.side_by_side;
@@ -105,7 +138,8 @@ impl<F: Format> FileReader<F> {
             let (file, op) = ctx.open_file(state.split.path.clone().into(), OpenMode::Read);
             let decoder = self.source.format.decoder();
             let reader = SplitReader::new(state, decoder, self.source.piece_bytes);
-            self.open.push_back(OpenSplit { reader, file, open_op: Some(op) });
+            let open = OpenSplit { reader, file, open_op: Some(op), bad: None, count: None };
+            self.open.push_back(open);
         }
         while self.current_count < side_by_side.min(self.open.len()) {
             let reader = &self.open[self.current_count].reader;
@@ -130,13 +164,24 @@ impl<F: Format> FileReader<F> {
             if left == 0 {
                 return Turn::Over;
             }
+            if open.count.is_some() {
+                return Turn::Waits;
+            }
             if !ctx.env().spend() {
                 return Turn::BudgetSpent;
             }
-            match open.reader.next() {
+            let next = match open.bad.take() {
+                Some((fault, taken)) => Next::Bad { fault, taken },
+                None => open.reader.next(),
+            };
+            match next {
                 Next::Record { position, value } => {
                     left -= 1;
                     out.emit(number, position, NO_EVENT_TIME, value);
+                }
+                Next::Bad { fault, taken } if !open.reader.knows_line() => {
+                    open.bad = Some((fault, taken));
+                    open.count_lines(&mut self.line_mark, ctx);
                 }
                 Next::Bad { fault, taken } => {
                     let raw = &open.reader.raw()[..taken.bytes];
@@ -173,14 +218,15 @@ impl<F: Format> FileReader<F> {
             self.retired.extend(reads.ops());
         }
         self.retired.push(ctx.file(|op| FileOp::Close { op, file: done.file }));
-        let mut state = done.reader.state();
-        state.progress = Progress::Finished;
         self.begin_splits(ctx, out);
-        out.on_split(SplitEvent::Finished(state.number));
-        self.finished.push(state);
+        out.on_split(SplitEvent::Finished(done.reader.number()));
+        self.finished.push(done.reader.finished());
     }
 
     fn status(&mut self, out: &mut impl SourceOutput<F::Record>) -> SourceStatus {
+        if self.discovery.is_dealing() {
+            return SourceStatus::Ready;
+        }
         if self.open.is_empty() && self.waiting.is_empty() {
             if self.discovery.is_complete() {
                 return SourceStatus::Ended;
@@ -197,16 +243,26 @@ impl<F: Format> FileReader<F> {
         let FileAnswer::Listed { files } = answer else {
             return ctx.fail(Error::bug(ctx.name(), "a listing was answered by something else"));
         };
-        match self.discovery.on_listed(files, ctx.processing_time_ms()) {
-            Ok(states) => self.waiting.extend(states),
-            Err(NoSplits::NoFile) => {
+        self.discovery.on_listed(files);
+    }
+
+    /// What it means that a listing gives no splits.
+    fn no_splits(&self, reason: NoSplits, ctx: &OperatorContext<'_>) -> Error {
+        match reason {
+            NoSplits::NoFile => {
                 let source = io::Error::new(io::ErrorKind::NotFound, "no file is there");
                 let action = format!("find files {}", self.source.pattern);
-                ctx.fail(file_error(ctx, FileFault { action, source }, |_| NO_FILE_ADVICE));
+                file_error(ctx, FileFault { action, source }, |_| NO_FILE_ADVICE)
             }
-            Err(NoSplits::Unfit(file)) => {
+            NoSplits::Unfit(file) => {
                 let reason = "the file's name is not UTF-8; rename it".to_string();
-                ctx.fail(Error::Input { place: file.path, reason });
+                Error::Input { place: file.path, reason }
+            }
+            NoSplits::Grown { path } => {
+                let reason = "the file has become longer since it was found, and a watched file is \
+                              read once; give what is new a name of its own, and put it in place \
+                              when it is complete (write it elsewhere, then rename)";
+                Error::Input { place: path, reason: reason.to_string() }
             }
         }
     }
@@ -216,19 +272,20 @@ impl<F: Format> FileReader<F> {
         match done.result {
             Ok(FileAnswer::Opened { size_bytes }) => {
                 open.open_op = None;
+                open.check(open.reader.compare(size_bytes), ctx);
                 if let Err(source) = open.reader.on_opened(size_bytes) {
                     let action = format!("decompress {}", open.reader.path());
                     ctx.fail(Error::System { action, source });
                 }
                 open.ask_if_reading(ctx);
             }
+            Ok(FileAnswer::Read { bytes }) if open.is_counting_with(done.op) => {
+                open.on_counted(&bytes, &mut self.line_mark, ctx);
+            }
             Ok(FileAnswer::Read { bytes }) => {
                 let reads = open.reader.reads_mut().expect("an open file has reads");
-                if !reads.on_read(done.op, bytes)
-                    && let Next::Broken { place, fault } = open.reader.shrunk::<F::Record>()
-                {
-                    ctx.fail(Error::Input { place, reason: fault.reason });
-                }
+                let size = reads.on_read(done.op, bytes);
+                open.check(size, ctx);
             }
             Ok(answer) => {
                 ctx.fail(Error::bug(ctx.name(), format!("a read was answered by {answer:?}")));
@@ -248,6 +305,47 @@ impl<D: Decode> OpenSplit<D> {
         }
     }
 
+    /// Stops the job if the file has changed.
+    fn check(&self, size: Size, ctx: &OperatorContext<'_>) {
+        if size != Size::Kept {
+            let (place, reason) = (self.reader.path().to_string(), changed(size).reason);
+            ctx.fail(Error::Input { place, reason });
+        }
+    }
+
+    /// Begins to count the lines before the next record, from `mark` if that helps.
+    fn count_lines(&mut self, mark: &mut Option<Mark>, ctx: &OperatorContext<'_>) {
+        let (path, target) = (self.reader.path(), self.reader.position());
+        self.count = Some(LineCount::new(path, target, mark.as_ref()));
+        self.go_on_counting(mark, ctx);
+    }
+
+    fn go_on_counting(&mut self, mark: &mut Option<Mark>, ctx: &OperatorContext<'_>) {
+        let Some(count) = &mut self.count else { return };
+        if let Some(wish) = count.wish() {
+            let file = self.file;
+            let op = ctx.file(|op| FileOp::Read { op, file, offset: wish.offset, len: wish.len });
+            count.asked(wish, op);
+        } else if let Some(found) = count.result() {
+            self.reader.set_line(found.line);
+            *mark = Some(found.clone());
+            self.count = None;
+        }
+    }
+
+    fn is_counting_with(&self, op: OpId) -> bool {
+        self.count.as_ref().is_some_and(|count| count.is_waiting_for(op))
+    }
+
+    fn on_counted(&mut self, bytes: &[u8], mark: &mut Option<Mark>, ctx: &OperatorContext<'_>) {
+        let count = self.count.as_mut().expect("the caller has looked");
+        if count.on_read(bytes) {
+            self.go_on_counting(mark, ctx);
+        } else {
+            self.check(Size::Shrunk, ctx);
+        }
+    }
+
     /// The same as soon as the file is open, unless it is to be read from its middle.
     fn ask_if_reading(&mut self, ctx: &OperatorContext<'_>) {
         if self.reader.reads_from_start() {
@@ -257,6 +355,7 @@ impl<D: Decode> OpenSplit<D> {
 
     fn is_waiting_for(&mut self, op: OpId) -> bool {
         self.open_op == Some(op)
+            || self.is_counting_with(op)
             || self.reader.reads_mut().is_some_and(|reads| reads.is_waiting_for(op))
     }
 }
@@ -285,6 +384,7 @@ impl<F: Format> SourceReader for FileReader<F> {
             return SourceStatus::Waiting(None);
         }
         self.list(ctx);
+        self.deal(ctx);
         self.begin_splits(ctx, out);
         // Splits in a row that could hand on nothing.
         let mut rested = 0;
@@ -338,11 +438,14 @@ impl<F: Format> SourceReader for FileReader<F> {
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
-        let listing = format!("listing/{:010}", self.task_index);
-        writer.operator_state(&listing, &self.discovery.has_listed());
+        let listed = Listed {
+            is_dealt: self.discovery.has_listed(),
+            next_number: self.discovery.next_number(),
+            finished: self.finished.clone(),
+        };
+        writer.operator_state(&format!("listing/{:010}", self.place.task_index), &listed);
         let open = self.open.iter().map(|open| open.reader.state());
-        let states = self.finished.iter().cloned().chain(open).chain(self.waiting.iter().cloned());
-        for state in states {
+        for state in open.chain(self.waiting.iter().cloned()) {
             writer.operator_state(&state.state_name(), &state);
         }
     }
@@ -352,18 +455,20 @@ impl<F: Format> SourceReader for FileReader<F> {
         reader: &SnapshotReader<'_>,
         _ctx: &OperatorContext<'_>,
     ) -> Result<(), Error> {
-        let listings = reader.operator_state::<bool>("listing/")?;
+        let listings = reader.operator_state::<Listed>("listing/")?;
         let states = reader.operator_state::<SplitState>("split/")?;
-        if listings.is_empty() {
+        let listings: Vec<Listed> = listings.into_iter().map(|(_, listed)| listed).collect();
+        let Some(number_base) = listings.iter().map(|listed| listed.next_number).max() else {
             return Ok(());
-        }
-        let is_complete = listings.iter().all(|(_, has_listed)| *has_listed);
+        };
+        let is_complete = listings.iter().all(|listed| listed.is_dealt);
+        let mut finished: Vec<_> = listings.into_iter().flat_map(|l| l.finished).collect();
         let states = states.into_iter().map(|(_, state)| state).collect();
-        let own = self.discovery.restore(states, is_complete);
-        let is_finished = |state: &SplitState| state.progress == Progress::Finished;
-        let (finished, waiting): (Vec<_>, Vec<_>) = own.into_iter().partition(is_finished);
+        self.waiting = self.discovery.restore(states, &finished, number_base, is_complete).into();
+        // Each is in the next snapshot once, whoever has read it.
+        let TaskPlace { task_index, parallelism, .. } = self.place;
+        finished.retain(|split| split.key.task_index(parallelism) == task_index);
         self.finished = finished;
-        self.waiting = waiting.into();
         Ok(())
     }
 }

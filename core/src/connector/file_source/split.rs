@@ -17,7 +17,7 @@
 use std::path::Path;
 
 use millstream_storage::io::FileEntry;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::content::Compression;
 
@@ -33,6 +33,9 @@ pub(super) struct Split {
     pub(super) start: u64,
     /// First byte of the next range; `u64::MAX` in the last.
     pub(super) end: u64,
+    /// Bytes of the file when it was listed. It must have as many when it is read, or the ranges
+    /// are not those of all tasks.
+    pub(super) size_bytes: u64,
 }
 
 /// A split and how far it has been read.
@@ -53,8 +56,6 @@ pub(super) enum Progress {
     Waiting,
     /// The next record is there.
     At(Position),
-    /// Everything has been handed on.
-    Finished,
 }
 
 /// A place between two records.
@@ -76,32 +77,56 @@ impl SplitState {
     }
 }
 
-/// The splits of `files`, in order of path and range. Plain text is cut into ranges of about
-/// `range_bytes`, if there is such a number.
-pub(super) fn splits_of(
-    files: &[FileEntry],
-    range_bytes: Option<u64>,
-) -> Result<Vec<Split>, Unfit> {
-    let mut splits = Vec::new();
-    for file in files {
-        let Some(path) = file.path.to_str() else {
-            return Err(Unfit { path: file.path.display().to_string() });
-        };
-        let is_plain = Compression::of(path) == Compression::None;
-        let range_bytes = range_bytes.filter(|_| is_plain).unwrap_or(u64::MAX).max(1);
-        let range_count = file.size_bytes.div_ceil(range_bytes).max(1);
-        for range in 0..range_count {
-            let is_last = range + 1 == range_count;
-            splits.push(Split {
-                path: path.to_string(),
-                range: u32::try_from(range).expect("a file has fewer than 2^32 ranges"),
-                start: range * range_bytes,
-                end: if is_last { u64::MAX } else { (range + 1) * range_bytes },
-            });
-        }
+/// Names a split in few bytes, so that millions can be remembered: the hash of its path, and its
+/// range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub(super) struct SplitKey {
+    path_hash: [u64; 2],
+    range: u32,
+}
+
+impl SplitKey {
+    /// The task of a split of a watched directory. Ranges of a file alternate.
+    pub(super) fn task_index(&self, parallelism: u32) -> u32 {
+        (self.path_hash[0].wrapping_add(u64::from(self.range)) % u64::from(parallelism)) as u32
     }
-    splits.sort_unstable();
-    Ok(splits)
+}
+
+impl Split {
+    /// Its name in few bytes.
+    pub(super) fn key(&self) -> SplitKey {
+        let hash = xxh3_128(self.path.as_bytes());
+        SplitKey { path_hash: [hash as u64, (hash >> 64) as u64], range: self.range }
+    }
+}
+
+/// A split that has been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub(super) struct FinishedSplit {
+    pub(super) key: SplitKey,
+    /// Bytes of its file.
+    pub(super) size_bytes: u64,
+}
+
+/// The splits of `file`, in order. Plain text is cut into ranges of about `range_bytes`, if there
+/// is such a number.
+pub(super) fn splits_of(file: &FileEntry, range_bytes: Option<u64>) -> Result<Vec<Split>, Unfit> {
+    let Some(path) = file.path.to_str() else {
+        return Err(Unfit { path: file.path.display().to_string() });
+    };
+    let is_plain = Compression::of(path) == Compression::None;
+    let range_bytes = range_bytes.filter(|_| is_plain).unwrap_or(u64::MAX).max(1);
+    let range_count = file.size_bytes.div_ceil(range_bytes).max(1);
+    let split = |range: u64| Split {
+        path: path.to_string(),
+        range: u32::try_from(range).expect("a file has fewer than 2^32 ranges"),
+        start: range * range_bytes,
+        end: if range + 1 == range_count { u64::MAX } else { (range + 1) * range_bytes },
+        size_bytes: file.size_bytes,
+    };
+    Ok((0..range_count).map(split).collect())
 }
 
 /// A file whose name is not text.
@@ -123,12 +148,6 @@ pub(super) fn is_named_by(path: &Path, pattern: &str) -> bool {
     path.ends_with(pattern.strip_prefix(".").unwrap_or(pattern))
 }
 
-/// The task of a split of a watched directory.
-pub(super) fn task_by_hash(split: &Split, parallelism: u32) -> u32 {
-    let first = xxh3_64(split.path.as_bytes());
-    (first.wrapping_add(u64::from(split.range)) % u64::from(parallelism)) as u32
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
@@ -140,8 +159,8 @@ mod tests {
     }
 
     fn check(files: &[FileEntry], range_bytes: Option<u64>, expected: &str) {
-        let splits = splits_of(files, range_bytes).expect("names are text");
-        let words = splits.iter().map(|split| match split.end {
+        let splits = files.iter().flat_map(|f| splits_of(f, range_bytes).expect("names are text"));
+        let words = splits.map(|split| match split.end {
             u64::MAX => format!("{}:{}..", split.path, split.start),
             end => format!("{}:{}..{end}", split.path, split.start),
         });
@@ -150,7 +169,7 @@ mod tests {
 
     #[test]
     fn plain_files_are_cut_and_compressed_ones_are_not() {
-        let files = [file("b.csv", 25), file("a.gz", 99), file("c.csv", 0), file("d.csv", 20)];
+        let files = [file("a.gz", 99), file("b.csv", 25), file("c.csv", 0), file("d.csv", 20)];
         let cut = "a.gz:0.. b.csv:0..10 b.csv:10..20 b.csv:20.. c.csv:0.. d.csv:0..10 d.csv:10..";
         check(&files, Some(10), cut);
         check(&files, None, "a.gz:0.. b.csv:0.. c.csv:0.. d.csv:0..");
@@ -158,8 +177,8 @@ mod tests {
 
     #[test]
     fn ranges_of_a_watched_file_alternate_between_tasks() {
-        let splits = splits_of(&[file("a", 40)], Some(10)).expect("text");
-        let tasks: Vec<_> = splits.iter().map(|split| task_by_hash(split, 2)).collect();
+        let splits = splits_of(&file("a", 40), Some(10)).expect("text");
+        let tasks: Vec<_> = splits.iter().map(|split| split.key().task_index(2)).collect();
         assert!(tasks == [0, 1, 0, 1] || tasks == [1, 0, 1, 0], "{tasks:?}");
     }
 

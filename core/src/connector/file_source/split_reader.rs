@@ -15,15 +15,16 @@
 //! [`SplitReader::next`] takes what is there and never waits; [`SplitReader::wish`] says what
 //! should be read. Neither knows who carries that out.
 
+use std::cmp::Ordering;
 use std::io;
 
 use millstream_storage::io::OpId;
 
 use super::content::{Compression, Content, Damage, Step};
-use super::read_ahead::{ReadAhead, Wish};
-use super::split::{Position, Progress, SplitState};
+use super::read_ahead::{ReadAhead, Size, Wish};
+use super::split::{FinishedSplit, Position, Progress, SplitState};
 use crate::connector::byte_window::ByteWindow;
-use crate::connector::format::{Decode, Decoded, Fault, Header, Taken};
+use crate::connector::format::{Decode, Decoded, Fault, Header, Place, Taken};
 
 /// What UTF-8 files of some programs begin with; it is no part of the text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -82,7 +83,7 @@ impl<D: Decode> SplitReader<D> {
     pub(super) fn new(state: SplitState, decoder: D, piece_bytes: usize) -> Self {
         let resume = match state.progress {
             Progress::At(position) => Some(position),
-            Progress::Waiting | Progress::Finished => None,
+            Progress::Waiting => None,
         };
         Self {
             state,
@@ -108,6 +109,12 @@ impl<D: Decode> SplitReader<D> {
         &self.state.split.path
     }
 
+    /// What is remembered of it when it has been read.
+    pub(super) fn finished(&self) -> FinishedSplit {
+        let split = &self.state.split;
+        FinishedSplit { key: split.key(), size_bytes: split.size_bytes }
+    }
+
     /// The split and where it stands.
     pub(super) fn state(&self) -> SplitState {
         let mut state = self.state.clone();
@@ -119,6 +126,15 @@ impl<D: Decode> SplitReader<D> {
             });
         }
         state
+    }
+
+    /// How the size of the file has changed since it was listed, if it is `size_bytes` now.
+    pub(super) fn compare(&self, size_bytes: u64) -> Size {
+        match size_bytes.cmp(&self.state.split.size_bytes) {
+            Ordering::Equal => Size::Kept,
+            Ordering::Less => Size::Shrunk,
+            Ordering::Greater => Size::Grown,
+        }
     }
 
     /// The file is open and has `size_bytes`.
@@ -191,13 +207,25 @@ impl<D: Decode> SplitReader<D> {
         }
     }
 
-    /// The place of the next record, for people: `a.csv:17`, or `a.csv, byte 1234` where nobody
-    /// has counted the lines before.
-    pub(super) fn place(&self) -> String {
-        match self.line {
-            0 => format!("{}, byte {}", self.path(), self.window.position()),
-            line => format!("{}:{line}", self.path()),
-        }
+    /// The place of the next record. Its line must be known.
+    pub(super) fn place(&self) -> Place<'_> {
+        assert!(self.knows_line(), "lines are counted before something is reported");
+        Place::File { path: self.path(), line: self.line }
+    }
+
+    /// Byte of the content at which the next record begins.
+    pub(super) fn position(&self) -> u64 {
+        self.window.position()
+    }
+
+    /// Whether somebody has counted the lines before the next record.
+    pub(super) fn knows_line(&self) -> bool {
+        self.line > 0
+    }
+
+    /// The next record begins in this line.
+    pub(super) fn set_line(&mut self, line: u64) {
+        self.line = line;
     }
 
     /// Takes the next step.
@@ -274,7 +302,10 @@ impl<D: Decode> SplitReader<D> {
                 assert!(!self.is_complete, "a decoder asks for more than there is");
                 self.fill()
             }
-            Header::Wrong(fault) => Next::Broken { place: self.path().to_string(), fault },
+            Header::Wrong(fault, before) => {
+                let place = Place::File { path: self.path(), line: self.line + before.lines };
+                Next::Broken { place: format!("{place}{}", fault.spot), fault }
+            }
         }
     }
 
@@ -369,9 +400,16 @@ impl<D: Decode> SplitReader<D> {
     }
 
     /// The file is shorter than it was.
-    pub(super) fn shrunk<T>(&self) -> Next<T> {
-        let reason = "the file has become shorter while it was read; put files in place when they \
-                      are complete (write them elsewhere, then rename), and leave them alone";
-        Next::Broken { place: self.path().to_string(), fault: Fault::of_record(reason) }
+    fn shrunk<T>(&self) -> Next<T> {
+        Next::Broken { place: self.path().to_string(), fault: changed(Size::Shrunk) }
     }
+}
+
+/// A file is not as it was when it was found.
+pub(super) fn changed(size: Size) -> Fault {
+    let how = if size == Size::Grown { "longer" } else { "shorter" };
+    Fault::of_record(format!(
+        "the file has become {how} while it was read; put files in place when they are complete \
+         (write them elsewhere, then rename), and leave them alone"
+    ))
 }

@@ -1,6 +1,7 @@
 //! Files, splits, compression, restores, and everything that can be wrong with a file.
 
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
@@ -14,6 +15,10 @@ use crate::operator::TaskEnv;
 use crate::operator::side_output::{DeadLetter, OutputTag, skip_to};
 use crate::operator::source::{SourceReader, SourceStatus};
 use crate::state::snapshot::{Snapshot, SnapshotReader, SnapshotWriter};
+
+const ADVICE: &str = "correct the record, or put such records aside: \
+                      .on_error(skip_to(\"dead-letter\")) at the source, and \
+                      .side_output(DEAD_LETTERS) behind it to read them";
 
 const DEAD: OutputTag<DeadLetter> = OutputTag::new("dead-letter");
 
@@ -199,8 +204,7 @@ fn damaged_compression_is_an_error() {
 
 #[test]
 fn a_malformed_row_stops_the_job_with_its_place() {
-    let tail = "correct the record, or set on_error = skip_to(\"dead-letter\") to put such records \
-                aside";
+    let tail = ADVICE;
     check_error(
         &payments("a.csv"),
         MemoryDisk::new(1).with("a.csv", "id,amount\n1,2\n2,abc\n"),
@@ -227,7 +231,7 @@ fn a_wrong_header_stops_the_job_even_if_records_may_be_skipped() {
     check_error(
         &payments("a.csv").on_error(skip_to("dead-letter")),
         MemoryDisk::new(1).with("a.csv", "id,amonut\n1,2\n"),
-        "a.csv: there is no column 'amount'; the columns are id, amonut; rename one of them or the \
+        "a.csv:1: there is no column 'amount'; the columns are id, amonut; rename one of them or the \
          record's field, or make the field an Option (if the file has no header, give the names \
          with .columns(..))",
     );
@@ -262,6 +266,115 @@ fn a_file_that_shrinks_says_what_to_do() {
     );
 }
 
+/// A task that has its listing and has not looked at it.
+fn listed(source: &FileSource<LinesFormat>, disk: &mut MemoryDisk) -> Task<LinesFormat> {
+    let mut task = Task::new(source, 0, 1, 7);
+    task.poll(1);
+    disk.accept(&task.env);
+    let listing = disk.answer().expect("it has been asked for");
+    task.reader.on_file_done(listing, &context(&task.env, "payments"));
+    task
+}
+
+/// What comes of a file to which a line is added when `is_time`.
+fn read_growing(
+    source: &FileSource<LinesFormat>,
+    content: &str,
+    is_time: impl Fn(&Task<LinesFormat>) -> bool,
+) -> Option<String> {
+    let mut disk = MemoryDisk::new(1).with("a.txt", content);
+    let mut task = Task::new(source, 0, 1, 7);
+    while !is_time(&task) {
+        assert!(task.run(&mut disk, 1).is_none(), "it is never time");
+    }
+    disk.files.get_mut(Path::new("a.txt")).expect("it is there").extend(b"more\n");
+    while task.run(&mut disk, 100).is_none() {}
+    task.env.take_failure().map(|error| error.chain())
+}
+
+#[test]
+fn a_file_that_grows_says_what_to_do_and_half_a_line_is_no_record() {
+    let grown = "a.txt: the file has become longer while it was read; put files in place when they \
+                 are complete (write them elsewhere, then rename), and leave them alone";
+    let source = FileSource::lines("a.txt").unsplittable();
+    let long = "line\n".repeat(100_000);
+    let is_listed = |task: &Task<LinesFormat>| task.env.requests.borrow().split_names.len() == 1;
+    let is_begun = |task: &Task<LinesFormat>| !task.rows.rows.is_empty();
+    for content in ["", "line\nhalf a li", long.as_str()] {
+        assert_eq!(read_growing(&source, content, is_listed).as_deref(), Some(grown));
+    }
+    for source in [source.clone(), source.clone().watch(Duration::from_secs(1))] {
+        assert_eq!(read_growing(&source, &long, is_begun).as_deref(), Some(grown));
+    }
+    let mut disk = MemoryDisk::new(1).with("a.txt", "line\n");
+    let mut task = listed(&source, &mut disk);
+    disk.files.insert("a.txt".into(), b"line\nline\n".to_vec());
+    while task.run(&mut disk, 100).is_none() {}
+    assert_eq!(task.env.take_failure().map(|error| error.chain()).as_deref(), Some(grown));
+}
+
+#[test]
+fn a_watched_file_that_grows_when_it_has_been_read_says_what_to_do() {
+    let source = FileSource::lines("in").watch(Duration::from_secs(1));
+    let mut disk = MemoryDisk::new(3).with("in/a", "1\n");
+    let mut task = Task::new(&source, 0, 1, 7);
+    while task.run(&mut disk, 100).is_none() {}
+    disk.files.insert("in/a".into(), b"1\n2\n".to_vec());
+    task.env.processing_time_ms.set(5000);
+    while task.run(&mut disk, 100).is_none() {}
+    assert_eq!(
+        task.env.take_failure().map(|error| error.chain()).as_deref(),
+        Some(
+            "in/a: the file has become longer since it was found, and a watched file is read once; \
+             give what is new a name of its own, and put it in place when it is complete (write it \
+             elsewhere, then rename)"
+        )
+    );
+}
+
+#[test]
+fn a_file_that_goes_between_listing_and_opening_says_what_to_do() {
+    let mut disk = MemoryDisk::new(1).with("in/a", "1\n");
+    let mut task = listed(&FileSource::lines("in"), &mut disk);
+    disk.files.clear();
+    while task.run(&mut disk, 100).is_none() {}
+    assert_eq!(
+        task.env.take_failure().map(|error| error.chain()).as_deref(),
+        Some(
+            "operator payments: could not open in/a: entity not found; put it there, or correct \
+             the path"
+        )
+    );
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_says_what_to_do() {
+    check_error(
+        &FileSource::lines("in/a"),
+        MemoryDisk::new(1).with("in/a", "1\n").failing_at("read", "in/a", ErrorKind::Other),
+        "operator payments: could not read in/a: other error; check the disk and the mount, then \
+         start the job again",
+    );
+}
+
+#[test]
+fn a_large_listing_is_dealt_out_in_several_turns() {
+    let mut disk = (0..1000).fold(MemoryDisk::new(3), |disk, i| disk.with(&format!("in/{i}"), ""));
+    let mut task = listed(&FileSource::lines("in"), &mut disk);
+    for _ in 0..10 {
+        assert_eq!(task.poll(1000), SourceStatus::Ready, "there is more to deal out");
+    }
+    assert!(task.env.requests.borrow().files.len() <= 2, "reading has begun meanwhile");
+    while task.run(&mut disk, 1000).is_none() {}
+    let finished = task.rows.splits.iter().filter(|e| matches!(e, SplitEvent::Finished(_)));
+    assert_eq!(finished.count(), 1000);
+    let mut snapshot = Snapshot::default();
+    task.reader.snapshot(&mut SnapshotWriter::new(&mut snapshot, "uid"));
+    let reader = SnapshotReader::new(&snapshot, "uid");
+    let states = reader.operator_state::<super::split::SplitState>("split/");
+    assert_eq!(states.expect("just written"), [], "what has been read takes a hash each");
+}
+
 #[test]
 fn bad_records_go_to_the_dead_letters_and_are_counted() {
     let text = "id,amount\n1,1\nx,2\n3\n4,4\n";
@@ -273,18 +386,62 @@ fn bad_records_go_to_the_dead_letters_and_are_counted() {
         task.rows.rows.iter().map(|(_, position, _, row)| (*position, row.id)).collect();
     assert_eq!(ids, [(10, 1), (20, 4)]);
     assert_eq!(task.env.dead_letters.get(), 2);
-    let letter = |place: &str, reason: &str, raw: &str| DeadLetter {
-        place: place.to_string(),
-        reason: reason.to_string(),
-        raw: raw.to_string(),
-    };
+    let first = DeadLetter::new("a.csv:3, column 1 (id)", "'x' is not a whole number", b"x,2");
+    let second = DeadLetter::new("a.csv:4", "1 field where the header has 2 (id, amount)", b"3");
     assert_eq!(
         task.dead_letters(),
-        [
-            letter("a.csv:3, column 1 (id)", "'x' is not a whole number", "x,2"),
-            letter("a.csv:4", "1 field where the header has 2 (id, amount)", "3"),
-        ]
+        [first.at("a.csv", 3).in_field(1, Some("id".to_string())), second.at("a.csv", 4)]
     );
+}
+
+#[test]
+fn a_dead_letter_has_the_bytes_as_they_came() {
+    let mut disk = MemoryDisk::new(1).with("a.txt", b"a\nb\xff\r\n".to_vec());
+    let source = FileSource::lines("a.txt").on_error(skip_to("dead-letter"));
+    let mut task = Task::new(&source, 0, 1, 7);
+    while task.run(&mut disk, 100).is_none() {}
+    let letters = task.dead_letters();
+    assert_eq!((letters.len(), letters[0].raw.as_slice()), (1, &b"b\xff"[..]));
+}
+
+/// Lines of which those in `bad` are not UTF-8, read in ranges of 16 bytes.
+fn lines_with_bad(count: u64, bad: &[u64]) -> (FileSource<LinesFormat>, Vec<u8>) {
+    let line =
+        |n| if bad.contains(&n) { b"\xff\n".to_vec() } else { format!("{n}\n").into_bytes() };
+    let text = (1..=count).flat_map(line).collect();
+    let mut source = FileSource::lines("a.txt").split_bytes(16);
+    source.piece_bytes = 8;
+    (source, text)
+}
+
+#[test]
+fn a_bad_record_far_behind_the_beginning_is_named_with_its_line() {
+    let (source, text) = lines_with_bad(100, &[77]);
+    check_error(
+        &source,
+        MemoryDisk::new(1).with("a.txt", text),
+        &format!(
+            "a.txt:77, character 1: the byte 0xff is not UTF-8; save the file as UTF-8; {ADVICE}"
+        ),
+    );
+}
+
+#[test]
+fn dead_letters_of_all_ranges_have_their_lines_and_the_other_records_are_read() {
+    let bad = [3, 4, 40, 77, 78, 99];
+    let (source, text) = lines_with_bad(100, &bad);
+    let source = source.on_error(skip_to("dead-letter"));
+    let (mut lines, mut values) = (Vec::new(), 0);
+    for task_index in 0..3 {
+        let mut disk = MemoryDisk::new(5).with("a.txt", text.clone());
+        let mut task = Task::new(&source, task_index, 3, 7);
+        while task.run(&mut disk, 1000).is_none() {}
+        assert!(!task.env.has_failed(), "{:?}", task.env.take_failure());
+        lines.extend(task.dead_letters().iter().filter_map(|letter| letter.line));
+        values += task.rows.rows.len();
+    }
+    lines.sort_unstable();
+    assert_eq!((lines.as_slice(), values), (&bad[..], 94));
 }
 
 #[test]

@@ -8,7 +8,6 @@
 use std::fmt;
 
 use crate::error::Error;
-use crate::limits::DEAD_LETTER_BYTES_MAX;
 use crate::operator::OperatorContext;
 use crate::operator::side_output::{DeadLetter, OnError};
 
@@ -46,7 +45,7 @@ impl Fault {
         let valid = std::str::from_utf8(bytes).map_or_else(|e| e.valid_up_to(), str::len);
         let byte = bytes.get(valid).copied().unwrap_or_default();
         let reason = format!("the byte {byte:#04x} is not UTF-8; save the file as UTF-8");
-        Self { spot: Spot::Character(valid + 1, None), reason }
+        Self { spot: Spot::Character(character_count(&bytes[..valid]) + 1, None), reason }
     }
 }
 
@@ -63,6 +62,11 @@ impl fmt::Display for Spot {
     }
 }
 
+/// Characters in `bytes`.
+pub fn character_count(bytes: &[u8]) -> usize {
+    String::from_utf8_lossy(bytes).chars().count()
+}
+
 /// `text` in quotes, shortened if it is long.
 pub fn quoted(text: &str) -> String {
     match text.char_indices().nth(QUOTED_CHARS_MAX) {
@@ -71,39 +75,78 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
+/// Where a record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// In a line of a file, counted from 1.
+    File {
+        /// Where the file is.
+        path: &'a str,
+        /// Which line.
+        line: u64,
+    },
+    /// In a line of what a peer has sent, counted from 1.
+    Socket {
+        /// The peer's address.
+        peer: &'a str,
+        /// Which line.
+        line: u64,
+    },
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(f, "{path}:{line}"),
+            Self::Socket { peer, line } => write!(f, "socket {peer}, line {line}"),
+        }
+    }
+}
+
 /// Stops the job because of `fault` in the record `raw` at `place`, or puts the record aside, as
 /// `on_error` says.
 pub fn report(
     ctx: &OperatorContext<'_>,
     on_error: OnError,
-    place: impl fmt::Display,
+    place: Place<'_>,
     fault: &Fault,
     raw: &[u8],
 ) {
-    let place = format!("{place}{}", fault.spot);
+    let words = format!("{place}{}", fault.spot);
     match on_error {
         OnError::Stop => {
             let reason = format!(
-                "{}; correct the record, or set on_error = skip_to(\"dead-letter\") to put such \
-                 records aside",
+                "{}; correct the record, or put such records aside: \
+                 .on_error(skip_to(\"dead-letter\")) at the source, and \
+                 .side_output(DEAD_LETTERS) behind it to read them",
                 fault.reason
             );
-            ctx.fail(Error::Input { place, reason });
+            ctx.fail(Error::Input { place: words, reason });
         }
         OnError::SkipTo(tag) => {
-            let reason = fault.reason.clone();
-            ctx.dead_letter(tag, DeadLetter { place, reason, raw: shown(raw) });
+            let letter = DeadLetter::new(words, fault.reason.clone(), without_end(raw));
+            let (Place::File { path: source, line } | Place::Socket { peer: source, line }) = place;
+            let letter = letter.at(source, line);
+            ctx.dead_letter(
+                tag,
+                match &fault.spot {
+                    Spot::Record => letter,
+                    Spot::Column(column, field) => {
+                        letter.in_field(*column as u64, Some(field.clone()))
+                    }
+                    Spot::Character(column, field) => {
+                        letter.in_field(*column as u64, field.clone())
+                    }
+                },
+            );
         }
     }
 }
 
-/// A raw record as text, without its line end, shortened if it is very long.
-fn shown(raw: &[u8]) -> String {
+/// A raw record without its line end.
+fn without_end(raw: &[u8]) -> &[u8] {
     let raw = raw.strip_suffix(b"\n").unwrap_or(raw);
-    let raw = raw.strip_suffix(b"\r").unwrap_or(raw);
-    let cut = &raw[..raw.len().min(DEAD_LETTER_BYTES_MAX)];
-    let more = if cut.len() < raw.len() { "... and more" } else { "" };
-    String::from_utf8_lossy(cut).into_owned() + more
+    raw.strip_suffix(b"\r").unwrap_or(raw)
 }
 
 #[cfg(test)]
@@ -117,15 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_shows_the_record_without_its_line_end() {
-        assert_eq!(shown(b"a,b\r\n"), "a,b");
-        let long = vec![b'x'; DEAD_LETTER_BYTES_MAX + 7];
-        assert!(shown(&long).ends_with("x... and more"));
+    fn a_dead_letter_has_the_record_without_its_line_end() {
+        assert_eq!(without_end(b"a,b\r\n"), b"a,b");
+        assert_eq!(without_end(b"a\rb"), b"a\rb");
     }
 
     #[test]
     fn the_first_byte_that_is_not_utf8_is_named() {
-        let fault = Fault::not_utf8(b"ab\xff");
+        let fault = Fault::not_utf8(b"a\xc3\xa4\xff");
         assert_eq!(fault.spot.to_string(), ", character 3");
         assert_eq!(fault.reason, "the byte 0xff is not UTF-8; save the file as UTF-8");
     }

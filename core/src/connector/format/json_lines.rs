@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::fault::character_count;
 use super::line::{Line, LineFinder, too_long};
 use super::{Decode, Decoded, Encode, Fault, Format, Spot};
 
@@ -89,7 +90,8 @@ fn fault<T: DeserializeOwned>(line: &[u8], reason: &serde_json::Error) -> Fault 
     // The message ends with a place in a text of one line: the column alone says it.
     let message = reason.to_string();
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(said, _)| said);
-    Fault { spot: Spot::Character(reason.column(), field), reason: message.to_string() }
+    let character = character_count(&line[..reason.column().min(line.len())]);
+    Fault { spot: Spot::Character(character, field), reason: message.to_string() }
 }
 
 /// Writes `T` as JSON Lines.
@@ -180,6 +182,15 @@ mod tests {
             br#"{"card":"one","to":{"country":3}}"#,
             ", character 13 (field card)",
             "invalid type: string \"one\", expected u64",
+        );
+    }
+
+    #[test]
+    fn characters_are_counted_and_not_bytes() {
+        check_bad(
+            "{\"to\":{\"\u{e4}\u{f6}\":1,\"country\":300}}".as_bytes(),
+            ", character 27 (field to.country)",
+            "invalid value: integer `300`, expected u8",
         );
     }
 

@@ -21,7 +21,7 @@ pub mod lines;
 pub mod text;
 
 pub use csv::{CsvEncoder, CsvFormat};
-pub use fault::{Fault, Spot};
+pub use fault::{Fault, Place, Spot};
 pub use json_lines::{JsonLinesEncoder, JsonLinesFormat};
 pub use lines::LinesFormat;
 pub use text::TextEncoder;
@@ -102,8 +102,8 @@ pub enum Header {
     Read(Taken),
     /// It does not end within these bytes.
     More,
-    /// It does not fit the record type; the file cannot be read.
-    Wrong(Fault),
+    /// It does not fit the record type, and stands behind so much; the file cannot be read.
+    Wrong(Fault, Taken),
 }
 
 /// What stands at the start of the window.
@@ -126,6 +126,11 @@ pub trait Encode: Clone + Send + 'static {
 
     /// The format's name, for people.
     fn describe(&self) -> &'static str;
+
+    /// Everything wrong with its settings: one sentence each, saying what to do.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// How names of files of this format end.
     fn extension(&self) -> &'static str;

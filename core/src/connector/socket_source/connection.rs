@@ -9,7 +9,7 @@ use millstream_net::io::{SocketId, SocketOp};
 
 use crate::connector::byte_window::ByteWindow;
 use crate::connector::format::fault::report;
-use crate::connector::format::{Decode, Decoded, Header, Taken};
+use crate::connector::format::{Decode, Decoded, Header, Place, Taken};
 use crate::data::row::NO_EVENT_TIME;
 use crate::error::Error;
 use crate::operator::side_output::OnError;
@@ -122,8 +122,10 @@ impl<D: Decode> Connection<D> {
                         self.stage = Stage::Records;
                     }
                     Header::More => self.is_starved = true,
-                    Header::Wrong(fault) => {
-                        let place = format!("socket {}", self.peer);
+                    Header::Wrong(fault, before) => {
+                        let line = self.line + before.lines;
+                        let place = Place::Socket { peer: &self.peer, line };
+                        let place = format!("{place}{}", fault.spot);
                         ctx.fail(Error::Input { place, reason: fault.reason });
                         return Turn::JobFailed;
                     }
@@ -137,7 +139,7 @@ impl<D: Decode> Connection<D> {
                 }
                 Decoded::Nothing(taken) => self.pass(taken),
                 Decoded::Bad(fault, taken) => {
-                    let place = format!("socket {}, line {}", self.peer, self.line);
+                    let place = Place::Socket { peer: &self.peer, line: self.line };
                     report(ctx, on_error, place, &fault, &rest[..taken.bytes]);
                     self.pass(taken);
                     if ctx.env().has_failed() {

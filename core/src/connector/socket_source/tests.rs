@@ -210,8 +210,9 @@ fn a_bad_record_stops_the_job_or_is_put_aside() {
             Some(error) => assert_eq!(
                 error.to_string(),
                 "socket localhost:7000, line 2, character 3: invalid value: integer `300`, expected \
-                 u8; correct the record, or set on_error = skip_to(\"dead-letter\") to put such \
-                 records aside"
+                 u8; correct the record, or put such records aside: \
+                 .on_error(skip_to(\"dead-letter\")) at the source, and \
+                 .side_output(DEAD_LETTERS) behind it to read them"
             ),
             None => assert_eq!((task.values(), task.env.dead_letters.get()), (vec![1, 2], 1)),
         }

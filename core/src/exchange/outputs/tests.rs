@@ -118,10 +118,10 @@ fn a_row_that_cannot_leave_is_a_dead_letter_if_somebody_reads_them() {
     assert_eq!(env.dead_letters.get(), 1);
     let mut side_outputs = env.side_outputs.borrow_mut();
     let letters = side_outputs.rows(3, DEAD_LETTERS).ok().flatten().expect("it is registered");
-    let expected = DeadLetter {
-        place: "operator enrich at source 1, split 2, position 3".to_string(),
-        reason: "a row of more than 1048576 bytes".to_string(),
-        raw: String::new(),
-    };
+    let expected = DeadLetter::new(
+        "operator enrich at source 1, split 2, position 3",
+        "a row of more than 1048576 bytes",
+        &[],
+    );
     assert_eq!((letters.len(), letters[0].origin, &letters[0].value), (1, origin, &expected));
 }

@@ -4,7 +4,7 @@
 //! a byte. Everything else is left to the crate `csv-core`, of which this is a special case (the
 //! tests hold the two against each other).
 
-use super::super::line::{Line, LineFinder, without_return};
+use super::super::line::{Line, LineFinder};
 use super::super::{Fault, Taken};
 use crate::limits::LINE_BYTES_MAX;
 
@@ -142,7 +142,7 @@ impl Cutter {
                 return Cut::Bad(never_closed(), first_line);
             }
             Quoted::Unfinished => {
-                self.attempt_at = bytes.len() * 2;
+                self.attempt_at = (bytes.len() * 2).min(LINE_BYTES_MAX + 1);
                 return Cut::More;
             }
         };
@@ -151,8 +151,11 @@ impl Cutter {
         let last_line = u64::from(!raw.ends_with(b"\n"));
         let lines = memchr::memchr_iter(b'\n', raw).count() as u64 + last_line;
         let taken = Taken { bytes: record_bytes, lines };
+        if raw.strip_suffix(b"\n").unwrap_or(raw).len() > LINE_BYTES_MAX {
+            return Cut::TooLong(taken);
+        }
         let ends = &mut self.ends[..field_count];
-        if raw.strip_suffix(b"\n").is_some_and(|raw| without_return(raw).len() < raw.len()) {
+        if raw.strip_suffix(b"\n").unwrap_or(raw).ends_with(b"\r") {
             // The return belongs to the line's end, but `csv-core` ends records at `\n` alone.
             if let Some(last) = ends.last_mut() {
                 *last -= 1;

@@ -110,6 +110,18 @@ fn is_negative_integer(text: &str) -> bool {
 }
 
 impl Field<'_> {
+    /// Whether it is a number that is written out, and not called `inf`.
+    fn is_in_digits(self) -> bool {
+        self.text.bytes().any(|byte| byte.is_ascii_digit())
+    }
+
+    fn is_too_large(self, max: impl fmt::LowerExp) -> Wrong {
+        Wrong::said(format!(
+            "{} does not fit; a number from -{max:e} to {max:e} is expected",
+            quoted(self.text)
+        ))
+    }
+
     fn is_not(self, expected: &str) -> Wrong {
         match self.text {
             "" => Wrong::said(format!("the field is empty; {expected} is expected")),
@@ -133,6 +145,9 @@ impl<'de> Deserializer<'de> for Field<'de> {
         } else if let Ok(number) = text.parse::<i64>() {
             visitor.visit_i64(number)
         } else if let Ok(number) = text.parse::<f64>() {
+            if number.is_infinite() && self.is_in_digits() {
+                return Err(self.is_too_large(f64::MAX));
+            }
             visitor.visit_f64(number)
         } else if let Ok(truth) = text.parse::<bool>() {
             visitor.visit_bool(truth)
@@ -149,13 +164,19 @@ impl<'de> Deserializer<'de> for Field<'de> {
     }
 
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        let number = self.text.trim_ascii().parse();
-        visitor.visit_f32(number.map_err(|_| self.is_not("a number"))?)
+        let number: f32 = self.text.trim_ascii().parse().map_err(|_| self.is_not("a number"))?;
+        if number.is_infinite() && self.is_in_digits() {
+            return Err(self.is_too_large(f32::MAX));
+        }
+        visitor.visit_f32(number)
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        let number = self.text.trim_ascii().parse();
-        visitor.visit_f64(number.map_err(|_| self.is_not("a number"))?)
+        let number: f64 = self.text.trim_ascii().parse().map_err(|_| self.is_not("a number"))?;
+        if number.is_infinite() && self.is_in_digits() {
+            return Err(self.is_too_large(f64::MAX));
+        }
+        visitor.visit_f64(number)
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {

@@ -6,6 +6,7 @@ use csv::{Writer, WriterBuilder};
 use serde::Serialize;
 
 use super::super::Encode;
+use super::delimiter_problem;
 
 /// Bytes that the crate's writer gathers before it appends them to ours.
 const GATHER_BYTES: usize = 8 << 10;
@@ -53,6 +54,10 @@ impl<T: Serialize + 'static> Encode for CsvEncoder<T> {
 
     fn describe(&self) -> &'static str {
         "CSV"
+    }
+
+    fn problems(&self) -> Vec<String> {
+        delimiter_problem(self.delimiter).into_iter().collect()
     }
 
     fn extension(&self) -> &'static str {
@@ -121,6 +126,15 @@ mod tests {
                 "id,reason,score\n3,\"a,\"\"b\"\"\",\n"
             ]
         );
+    }
+
+    #[test]
+    fn what_cannot_separate_fields_is_a_problem() {
+        let problems = |delimiter| CsvEncoder::<u8>::default().delimiter(delimiter).problems();
+        assert_eq!(problems(b';'), Vec::<String>::new());
+        for delimiter in [b'"', b'\n', b'\r', 0xe4] {
+            assert_eq!(problems(delimiter).len(), 1, "{delimiter:#04x}");
+        }
     }
 
     #[test]

@@ -11,6 +11,10 @@
 //! Records end with `\n` or `\r\n`. Blank lines are nothing. A record must have as many fields as
 //! the header. An empty field is a missing value where the record's field is an `Option`.
 //!
+//! Numbers are read as Rust reads them: `NaN`, `inf` and `infinity` are floating-point numbers
+//! (call such a text a missing value with `null_text`); one that is written in digits and is too
+//! large for its type is an error, and so is a whole number that does not fit.
+//!
 //! A file without any byte, or with blank lines only, has no records and needs no header.
 
 mod cut;
@@ -25,6 +29,7 @@ use serde::de::DeserializeOwned;
 
 use self::cut::{Cut, Cutter};
 use self::header::Columns;
+use super::fault::quoted;
 use super::line::too_long;
 use super::{Decode, Decoded, Format, Header, Taken};
 
@@ -105,16 +110,30 @@ impl<T: DeserializeOwned + 'static> Format for CsvFormat<T> {
     }
 
     fn problems(&self) -> Vec<String> {
-        let delimiter = self.settings.delimiter;
-        if delimiter.is_ascii() && !matches!(delimiter, b'"' | b'\n' | b'\r') {
-            return Vec::new();
+        let mut problems: Vec<_> = delimiter_problem(self.settings.delimiter).into_iter().collect();
+        let names = self.settings.columns.as_deref().unwrap_or_default();
+        if self.settings.columns.is_some() && names.is_empty() {
+            problems.push("there are no columns; give their names to .columns(..)".to_string());
         }
-        vec![format!("{delimiter:#04x} cannot separate fields; use an ASCII character such as ,")]
+        for (index, name) in names.iter().enumerate() {
+            if names[..index].contains(name) {
+                problems.push(format!("two columns are called {}; rename one", quoted(name)));
+            }
+        }
+        problems
     }
 
     fn is_splittable(&self) -> bool {
         self.settings.is_splittable
     }
+}
+
+/// What is wrong with a delimiter, if something is.
+fn delimiter_problem(delimiter: u8) -> Option<String> {
+    let is_possible = delimiter.is_ascii() && !matches!(delimiter, b'"' | b'\n' | b'\r');
+    (!is_possible).then(|| {
+        format!("{delimiter:#04x} cannot separate fields; use an ASCII character such as ,")
+    })
 }
 
 /// Reads CSV.
@@ -128,13 +147,13 @@ pub struct CsvDecoder<T> {
 }
 
 impl<T: DeserializeOwned + 'static> CsvDecoder<T> {
-    fn set_columns(&mut self, names: Vec<String>, taken: Taken) -> Header {
+    fn set_columns(&mut self, names: Vec<String>, before: Taken, taken: Taken) -> Header {
         match Columns::of::<T>(names) {
             Ok(columns) => {
                 self.columns = Some(columns);
                 Header::Read(taken)
             }
-            Err(fault) => Header::Wrong(fault),
+            Err(fault) => Header::Wrong(fault, before),
         }
     }
 }
@@ -148,7 +167,7 @@ impl<T: DeserializeOwned + 'static> Decode for CsvDecoder<T> {
 
     fn header(&mut self, bytes: &[u8], is_end: bool) -> Header {
         if let Some(names) = self.settings.columns.clone() {
-            return self.set_columns(names, Taken::default());
+            return self.set_columns(names, Taken::default(), Taken::default());
         }
         let mut before = Taken::default();
         loop {
@@ -168,12 +187,11 @@ impl<T: DeserializeOwned + 'static> Decode for CsvDecoder<T> {
                     self.cutter.restart();
                     return Header::More;
                 }
-                Cut::Bad(fault, _) => return Header::Wrong(fault),
-                Cut::Rest(_) | Cut::TooLong(_) => return Header::Wrong(too_long()),
+                Cut::Bad(fault, _) => return Header::Wrong(fault, before),
+                Cut::Rest(_) | Cut::TooLong(_) => return Header::Wrong(too_long(), before),
             };
-            before.bytes += taken.bytes;
-            before.lines += taken.lines;
-            return self.set_columns(names, before);
+            let (bytes, lines) = (before.bytes + taken.bytes, before.lines + taken.lines);
+            return self.set_columns(names, before, Taken { bytes, lines });
         }
     }
 

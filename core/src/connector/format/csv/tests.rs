@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde::Deserialize;
 
+use super::super::line::too_long as too_long_fault;
 use super::*;
 use crate::limits::LINE_BYTES_MAX;
 
@@ -29,8 +30,9 @@ fn read<T: DeserializeOwned + 'static>(
     let mut found = Vec::new();
     let (mut at, mut line) = match decoder.header(bytes, true) {
         Header::Read(taken) => (taken.bytes, 1 + taken.lines),
-        Header::Wrong(fault) => {
-            return vec![Err(format!("header{}: {}", fault.spot, fault.reason))];
+        Header::Wrong(fault, before) => {
+            let line = 1 + before.lines;
+            return vec![Err(format!("header {line}{}: {}", fault.spot, fault.reason))];
         }
         Header::More => panic!("there is no more"),
     };
@@ -155,12 +157,64 @@ fn a_quote_that_is_never_closed_costs_its_line_only() {
 }
 
 #[test]
+fn a_number_that_is_too_large_for_its_type_does_not_fit() {
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Measured {
+        small: f32,
+        large: f64,
+    }
+    let fits = |small, large| Ok(Measured { small, large });
+    check(
+        "small,large\n1e38,-1e308\n1e39,1\n1,-1e999\n-inf,infinity\n",
+        vec![
+            fits(1e38, -1e308),
+            Err("3, column 1 (small): '1e39' does not fit; a number from -3.4028235e38 to \
+                 3.4028235e38 is expected"),
+            Err("4, column 2 (large): '-1e999' does not fit; a number from \
+                 -1.7976931348623157e308 to 1.7976931348623157e308 is expected"),
+            fits(f32::NEG_INFINITY, f64::INFINITY),
+        ],
+    );
+}
+
+#[test]
+fn a_return_behind_the_last_quote_is_no_text() {
+    check::<(String, String)>("a,b\n\"1\",\"2\"\r", vec![Ok(("1".into(), "2".into()))]);
+}
+
+#[test]
+fn a_record_with_quotes_is_no_longer_than_a_line_may_be() {
+    let too_long = "x\n".repeat(LINE_BYTES_MAX / 2 + 1);
+    let text = format!("a\n\"{too_long}\"\n\"ok\"\n");
+    let found = read(&CsvFormat::<(String,)>::default(), text.as_bytes());
+    let reason = format!("2: {}", too_long_fault().reason);
+    assert_eq!(found, [Err(reason), Ok(("ok".to_string(),))]);
+}
+
+#[test]
+fn mistakes_in_the_settings_are_found_before_anything_is_read() {
+    let format = CsvFormat::<Payment>::default().columns(["id", "card", "id"]).delimiter(b'"');
+    assert_eq!(
+        format.problems(),
+        [
+            "0x22 cannot separate fields; use an ASCII character such as ,",
+            "two columns are called 'id'; rename one"
+        ]
+    );
+    let format = CsvFormat::<Payment>::default().columns(Vec::<String>::new());
+    assert_eq!(format.problems(), ["there are no columns; give their names to .columns(..)"]);
+    assert_eq!(CsvFormat::<Payment>::default().delimiter(0xe4).problems().len(), 1);
+}
+
+#[test]
 fn a_missing_column_is_found_in_the_header() {
     check::<Payment>(
         "id,card,amonut,note\n1,a,1,b\n2,a,1,b\n",
-        vec![Err("header: there is no column 'amount'; the columns are id, card, amonut, note; \
+        vec![Err(
+            "header 1: there is no column 'amount'; the columns are id, card, amonut, note; \
                   rename one of them or the record's field, or make the field an Option (if the \
-                  file has no header, give the names with .columns(..))")],
+                  file has no header, give the names with .columns(..))",
+        )],
     );
 }
 
@@ -176,7 +230,7 @@ fn an_optional_column_may_be_missing() {
 fn a_column_that_is_used_must_not_be_there_twice() {
     check::<Payment>(
         "id,card,amount,note,card\n1,a,1,b,c\n",
-        vec![Err("header: the columns 2 and 5 are both called 'card'; rename one of them")],
+        vec![Err("header 1: the columns 2 and 5 are both called 'card'; rename one of them")],
     );
     check("id,x,card,amount,note,x\n1,2,a,1,b,3\n", vec![Ok(payment(1, "a", 1.0, Some("b")))]);
 }
@@ -192,7 +246,7 @@ fn a_strict_type_refuses_other_columns() {
     check::<Strict>(
         "id,x\n1,2\n",
         vec![Err(
-            "header: the record type has no field for the column 'x'; remove the column, or \
+            "header 1: the record type has no field for the column 'x'; remove the column, or \
                   let the type ignore it",
         )],
     );
