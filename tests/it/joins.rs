@@ -1,5 +1,7 @@
 //! Joins against their model: shuffled and late records of two inputs, tiny budgets, restarts.
 
+use std::time::Duration;
+
 use millstream::data::either::Either;
 use millstream::data::key::Key;
 use millstream::data::row::Row;
@@ -10,7 +12,7 @@ use millstream::operator::window::{CoGrouped, GeneralWindows, Lateness, Pairs};
 use millstream::time::trigger::EventTime;
 use millstream::time::window::{TimeDomain, Tumbling};
 use millstream_tests::drive::Drive;
-use millstream_tests::model::join::{From, Outcome, Step, interval, temporal};
+use millstream_tests::model::join::{From, Outcome, Step, interval, temporal, temporal_with_ttl};
 use proptest::prelude::*;
 
 /// A record: its key and its number.
@@ -130,6 +132,14 @@ proptest! {
             outcome.pairs.retain(|(_, version, _)| *version != 0);
             outcome
         });
+    }
+
+    #[test]
+    fn temporal_joins_with_versions_that_end_agree(ttl in 1_i64..40, moves in moves()) {
+        let outer = |left: Record, version: Option<&Record>| (left.1, version.map_or(0, |v| v.1));
+        let join = TemporalJoin::new(key_of, LeftOuterJoin(outer), SIDES);
+        let join = join.with_version_ttl(Duration::from_millis(ttl as u64));
+        check(&join, &moves, |script| temporal_with_ttl(ttl, script));
     }
 
     /// Without late records, a tumbling join is all pairs that share a window.

@@ -12,7 +12,7 @@ use crate::data::record::Record;
 use crate::exchange::outputs::Outputs;
 use crate::graph::{
     ChainEnd, ChainId, Edge, Facts, LogicalGraph, NodeId, NodeKind, Partitioner, SideOutputFact,
-    SideOutputFacts, TaskPlan,
+    SideOutputFacts, TaskPlan, unmarked_sources,
 };
 use crate::operator::chain::{Chain, Label};
 use crate::operator::side_output::{DEAD_LETTERS, OutputTag};
@@ -148,10 +148,11 @@ impl Draft {
     /// How to make the tasks of every chain, by its number. The plan has been checked, so every
     /// chain is sealed.
     pub(crate) fn factories(&self) -> Vec<TaskFactory> {
-        self.graph.chain_ids().map(|id| self.task_factory(id)).collect()
+        let unmarked = unmarked_sources(&self.graph);
+        self.graph.chain_ids().map(|id| self.task_factory(id, &unmarked)).collect()
     }
 
-    fn task_factory(&self, id: ChainId) -> TaskFactory {
+    fn task_factory(&self, id: ChainId, unmarked: &[Option<String>]) -> TaskFactory {
         let parts = &self.parts[usize::from(id.0)];
         let factory = parts.factory.clone().expect("checked: the chain is not dangling");
         let sides = parts.sides.iter();
@@ -159,7 +160,11 @@ impl Draft {
             sides.map(|(node, _, side)| (self.graph.index_in_chain(*node), side.clone())).collect();
         let nodes = self.graph.chain(id).nodes.iter().map(|node| self.graph.node(*node));
         let labels: Vec<Label> = nodes
-            .map(|node| Label { name: node.name.clone(), uid: node.uid().to_string() })
+            .map(|node| Label {
+                name: node.name.clone(),
+                uid: node.uid().to_string(),
+                unmarked: unmarked[node.id.0 as usize].clone(),
+            })
             .collect();
         Arc::new(move |plan| factory(plan, labels.clone(), &sides))
     }

@@ -37,7 +37,7 @@ impl<S: Source> Head for SourceHead<S> {
     type Feed = SourceFeed<S>;
 
     fn feed(self, plan: &TaskPlan, labels: &mut std::vec::IntoIter<Label>) -> SourceFeed<S> {
-        let Label { name, uid } = labels.next().expect("a source is a node of the plan");
+        let Label { name, uid, .. } = labels.next().expect("a source is a node of the plan");
         let index = plan.source_index.expect("the plan numbers every source");
         SourceFeed::new(self.0, name, uid, index)
     }

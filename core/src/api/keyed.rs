@@ -50,12 +50,10 @@ where
     /// Combines the records of a key pair by pair; every record gives what came of the key's
     /// records so far.
     ///
-    /// Keys are kept for ever. A window forgets them, and so does a process function whose state
-    /// has a time to live.
+    /// Keys are kept for ever, unless [`Stream::ttl`] is called behind it.
     pub fn reduce<R>(self, reduce: R) -> Appended<'j, H, C, KeyedReduce<K, C::Out, F, R>>
     where
         C::Out: Record,
-        Option<C::Out>: Record,
         R: Fn(C::Out, C::Out) -> C::Out + Clone + Send + 'static,
     {
         self.stream.then("reduce", None, KeyedReduce::new(self.key, reduce))

@@ -28,11 +28,14 @@ use crate::api::shared::{SharedStream, StreamEnd};
 use crate::data::record::Record;
 use crate::graph::{ChainId, Facts, NodeId, NodeKind, Partitioner};
 use crate::operator::Operator;
+use crate::operator::aggregate::Rolling;
 use crate::operator::chain::{Chain, Stage, Then};
 use crate::operator::pass::Pass;
 use crate::operator::side_output::OutputTag;
 use crate::operator::sink::Sink;
 use crate::operator::source::Source;
+use crate::operator::window::WindowAggregate;
+use crate::state::spec::Ttl;
 
 /// A stream with one consumer: the operator that is called on it.
 #[must_use = "a stream does nothing until it ends in a sink"]
@@ -239,6 +242,17 @@ where
     }
 }
 
+impl<'j, H, C, O> Stream<'j, H, Then<C, Stage<O>>> {
+    /// Sets the operator that was added last up in another way.
+    pub(crate) fn set_up<P: Operator>(self, change: impl FnOnce(O) -> P) -> Appended<'j, H, C, P> {
+        let node = self.node();
+        let Self { job, place, head, chain: Then { first, second }, is_keyed } = self;
+        let second = second.map(change);
+        job.draft_mut().graph.node_mut(node).facts = second.operator().facts();
+        Stream { job, place, head, chain: Then { first, second }, is_keyed }
+    }
+}
+
 /// What can be said of the operator that was added last.
 impl<'j, H, A, O> Stream<'j, H, Then<A, Stage<O>>>
 where
@@ -263,6 +277,35 @@ where
     /// The side output `tag` of the operator. The stream itself goes on.
     pub fn side_output<T: Record>(&self, tag: OutputTag<T>) -> SharedStream<'j, T> {
         self.job.read_side_output(self.node(), tag)
+    }
+}
+
+/// What can be said of a rolling aggregation that was added last.
+impl<H, C, K, A, F> Stream<'_, H, Then<C, Stage<Rolling<K, A, F>>>>
+where
+    H: Head,
+    C: Chain<In = H::Out> + Clone + Send,
+    Rolling<K, A, F>: Operator<In = C::Out> + Clone + Send,
+    A: WindowAggregate,
+{
+    /// A key is forgotten when its last record is that old; another record begins anew. Without it
+    /// keys are kept for ever.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use millstream::prelude::*;
+    /// # let job = Job::new("job");
+    /// # let words = job.source("words", VecSource::from_vec(vec!["a".to_string()]));
+    /// words
+    ///     .key_by(|word| word.clone())
+    ///     .reduce(|longest, word| if longest.len() < word.len() { word } else { longest })
+    ///     .ttl(Ttl::processing_time(Duration::from_secs(86_400)))
+    ///     .name("longest")
+    ///     .sink("print", StdoutSink::text());
+    /// # assert!(job.plan(1, 128).expect("no mistakes").warnings.is_empty());
+    /// ```
+    pub fn ttl(self, ttl: Ttl) -> Self {
+        self.set_up(|operator| operator.with_ttl(ttl))
     }
 }
 

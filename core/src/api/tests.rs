@@ -9,8 +9,8 @@ use crate::data::row::Row;
 use crate::error::Error;
 use crate::graph::{ExplainFormat, Facts};
 use crate::operator::process::{
-    BroadcastContext, KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext,
-    KeyedProcessFunction, OpenContext,
+    BroadcastContext, FiredTimer, KeyedBroadcastProcessFunction, KeyedCoProcessFunction,
+    KeyedContext, KeyedProcessFunction, OpenContext,
 };
 use crate::operator::side_output::OutputTag;
 use crate::operator::sink::Nothing;
@@ -247,6 +247,47 @@ fn a_discarded_stream_keeps_its_side_outputs() {
             even.discard();
         },
         "1 3 5",
+    );
+}
+
+/// Registers an event-time timer for every record.
+#[derive(Clone)]
+struct Wait;
+
+impl KeyedProcessFunction<u64, u64> for Wait {
+    type Out = u64;
+
+    fn process(&mut self, n: u64, ctx: &mut KeyedContext<'_, u64>, _: &mut impl Output<u64>) {
+        ctx.register_event_timer(n as i64);
+    }
+
+    fn on_timer(
+        &mut self,
+        timer: FiredTimer,
+        _: &mut KeyedContext<'_, u64>,
+        out: &mut impl Output<u64>,
+    ) {
+        out.collect(timer.time_ms as u64);
+    }
+}
+
+#[test]
+fn an_event_time_timer_that_would_never_fire_stops_the_job() {
+    let job = Job::new("test");
+    let numbers = job.source("numbers", GeneratorSource::new(3, |n| n));
+    numbers.key_by(|n| *n).process("wait", Wait).sink("print", print());
+    let plan = job.plan(1, 128).expect("nothing that the plan can see");
+    let error = run(&plan.program, &SimConfig::new(7)).outcome.expect_err("it waits").chain();
+    let expected = "wait: an event-time timer waits for watermarks, and rows reach it without any \
+                    from source \"numbers\": call .watermark(..) in between";
+    assert!(error.contains(expected), "{error}");
+    check(
+        |job| {
+            let numbers = job.source("numbers", GeneratorSource::new(3, |n| n));
+            let timed = numbers.watermark(Monotonic::new(), |n| *n as i64);
+            timed.key_by(|n| *n).process("wait", Wait).sink("print", print());
+        },
+        "0 1 2",
     );
 }
 

@@ -19,6 +19,9 @@ pub struct Facts {
     pub needs_watermarks: Option<&'static str>,
     /// Keyed states that nothing ever removes: neither a time to live nor a window.
     pub unbounded_states: Vec<String>,
+    /// What its user can do about them, if it is not to give them a time to live where they are
+    /// declared or to use windows.
+    pub forgets_by: Option<&'static str>,
     /// Side outputs that it may write.
     pub side_outputs: SideOutputFacts,
     /// The directory that it writes files to, and must have for itself.

@@ -15,4 +15,4 @@ pub use facts::{Facts, SideOutputFact, SideOutputFacts};
 pub use logical::{ChainEnd, ChainId, Edge, LogicalGraph, Node, NodeId, NodeKind};
 pub use physical::{PhysicalChain, PhysicalEdge, PhysicalGraph};
 pub use plan::{ChannelId, ChannelPlan, InputPlan, OutputPlan, Partitioner, SidePlan, TaskPlan};
-pub use validate::{Findings, validate};
+pub use validate::{Findings, unmarked_sources, validate};

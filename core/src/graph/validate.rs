@@ -148,9 +148,9 @@ fn check_nodes(graph: &LogicalGraph, findings: &mut Findings) {
         }
         for state in &facts.unbounded_states {
             findings.warnings.push(format!(
-                "{} keeps state \"{state}\" for ever, so it grows with every new key: give it a time \
-                 to live, or use a window",
-                quoted(node)
+                "{} keeps state \"{state}\" for ever, so it grows with every new key: {}",
+                quoted(node),
+                facts.forgets_by.unwrap_or("give it a time to live, or use a window")
             ));
         }
         if facts.is_stateful && !node.is_named && node.uid.is_none() {
@@ -165,51 +165,68 @@ fn check_nodes(graph: &LogicalGraph, findings: &mut Findings) {
 
 /// Checks that whoever waits for event time will see it pass.
 fn check_watermarks(graph: &LogicalGraph, findings: &mut Findings) {
-    // By node: the sources from which a row can have come this far without passing an operator
-    // that makes watermarks.
-    let mut unmarked: Vec<BTreeSet<NodeId>> = vec![BTreeSet::new(); graph.nodes.len()];
+    let unmarked = unmarked_sources(graph);
+    for (node, sources) in graph.nodes.iter().zip(&unmarked) {
+        if let Some((what, sources)) = node.facts.needs_watermarks.zip(sources.as_ref()) {
+            findings.problems.push(format!(
+                "{}: {what} need watermarks, and rows reach it without any from {sources}: call \
+                 .watermark(..) in between",
+                quoted(node)
+            ));
+        }
+        if node.facts.makes_watermarks {
+            check_place_of_watermarks(graph, node, findings);
+        }
+    }
+}
+
+/// Checks that watermarks are made where every split is in its own order, and once.
+fn check_place_of_watermarks(graph: &LogicalGraph, node: &Node, findings: &mut Findings) {
+    let nodes = graph.chain(node.chain).nodes.iter().map(|id| graph.node(*id));
+    let before: Vec<&Node> = nodes.take_while(|other| other.id != node.id).collect();
+    if before.first().is_none_or(|first| first.kind != NodeKind::Source) {
+        findings.problems.push(format!(
+            "{} stands behind an exchange, where the records of all splits are mixed: call \
+             .watermark(..) directly behind the source",
+            quoted(node)
+        ));
+    }
+    if let Some(earlier) = before.iter().rev().find(|other| other.facts.makes_watermarks) {
+        findings.problems.push(format!(
+            "{} stands behind {}, which has made the watermarks already: keep one of them",
+            quoted(node),
+            quoted(earlier)
+        ));
+    }
+}
+
+/// By node: the sources, as a user would point at them, from which a row can reach it without
+/// passing an operator that makes watermarks.
+pub fn unmarked_sources(graph: &LogicalGraph) -> Vec<Option<String>> {
+    let mut behind: Vec<BTreeSet<NodeId>> = vec![BTreeSet::new(); graph.nodes.len()];
+    let mut before = behind.clone();
     for id in graph.chain_ids() {
-        let mut maker: Option<&Node> = None;
         let mut sources: BTreeSet<NodeId> = BTreeSet::new();
         for edge in graph.edges_into(id) {
-            sources.extend(&unmarked[edge.from.0 as usize]);
+            sources.extend(&behind[edge.from.0 as usize]);
         }
         for node_id in &graph.chain(id).nodes {
             let node = graph.node(*node_id);
             if node.kind == NodeKind::Source {
                 sources.insert(*node_id);
             }
-            if let Some(what) = node.facts.needs_watermarks.filter(|_| !sources.is_empty()) {
-                let names = sources.iter().map(|source| quoted(graph.node(*source)));
-                findings.problems.push(format!(
-                    "{}: {what} need watermarks, and rows reach it without any from {}: call \
-                     .watermark(..) in between",
-                    quoted(node),
-                    names.collect::<Vec<_>>().join(", ")
-                ));
-            }
+            before[node_id.0 as usize].clone_from(&sources);
             if node.facts.makes_watermarks {
-                let first = graph.chain(id).nodes.first().map(|first| graph.node(*first));
-                if first.is_none_or(|first| first.kind != NodeKind::Source) {
-                    findings.problems.push(format!(
-                        "{} stands behind an exchange, where the records of all splits are mixed: \
-                         call .watermark(..) directly behind the source",
-                        quoted(node)
-                    ));
-                }
-                if let Some(earlier) = maker.replace(node) {
-                    findings.problems.push(format!(
-                        "{} stands behind {}, which has made the watermarks already: keep one of \
-                         them",
-                        quoted(node),
-                        quoted(earlier)
-                    ));
-                }
                 sources.clear();
             }
-            unmarked[node_id.0 as usize].clone_from(&sources);
+            behind[node_id.0 as usize].clone_from(&sources);
         }
     }
+    let names = |sources: BTreeSet<NodeId>| {
+        let names = sources.iter().map(|source| quoted(graph.node(*source)));
+        (!sources.is_empty()).then(|| names.collect::<Vec<_>>().join(", "))
+    };
+    before.into_iter().map(names).collect()
 }
 
 /// Checks that the side outputs that are read are written, in one type.

@@ -1,181 +1,108 @@
 //! Rolling aggregation per key: every record gives the result so far.
 //!
-//! One lookup a record: the accumulator is changed in place. Keys are kept for ever, so the plan
-//! warns; a window, or a process function whose state has a time to live, forgets them.
+//! One lookup a record: the accumulator is changed in place. Without a time to live keys are kept
+//! for ever, and the plan warns.
 //!
 //! Not here: aggregation of windows (`window/`).
-
-use std::marker::PhantomData;
 
 use millstream_storage::key::StoredKey;
 
 use crate::data::ahead::Ahead;
 use crate::data::key::Key;
 use crate::data::key_group::KeyGroupCount;
-use crate::data::record::Record;
 use crate::data::row::Row;
 use crate::error::Error;
 use crate::graph::Facts;
-use crate::operator::{Operator, OperatorContext, Output};
+use crate::operator::window::{Aggregate, Reduce, WindowAggregate};
+use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::aggregate::AggregateFunction;
+use crate::state::columns::StateColumns;
+use crate::state::keyed::KeyedState;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::state::spec::{StateSpec, StateTime, Ttl, TtlTime};
 use crate::state::table::KeyTable;
+use crate::state::value::ValueState;
 
-/// Name of the one state of each operator here.
+/// The one state of each operator here.
 const STATE: &str = "accumulators";
 
-/// Accumulators by key, with what reading and writing them needs.
-struct Accumulators<K, V> {
-    /// Until `open`, nobody knows which keys the task owns.
-    opened: Option<(KeyTable<K, V>, KeyGroupCount)>,
-}
+/// What it is called in a snapshot, with a time to live or without: an operator may gain one.
+const STORED: &str = "state/accumulators";
 
-impl<K: Key, V: Record> Accumulators<K, V> {
-    fn open(&mut self, ctx: &OperatorContext<'_>) {
-        let task = ctx.env().task;
-        self.opened = Some((KeyTable::new(task.hashes()), task.key_group_count));
-    }
+/// Combines the records of a key pair by pair, and gives what came of it so far.
+pub type KeyedReduce<K, T, F, R> = Rolling<K, Reduce<T, R>, F>;
 
-    #[inline]
-    fn table(&mut self) -> &mut KeyTable<K, V> {
-        &mut self.opened.as_mut().expect("opened before the first row").0
-    }
+/// Keeps an accumulator per key, and gives its result after every record.
+pub type KeyedAggregate<K, A, F> = Rolling<K, Aggregate<A>, F>;
 
-    fn prefetch(&self, ahead: Ahead<'_>) {
-        if let Some((table, _)) = &self.opened {
-            table.prefetch(ahead);
-        }
-    }
-
-    fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
-        let Some((table, key_groups)) = &self.opened else { return };
-        for (hash64, key, value) in table.iter() {
-            let stored = StoredKey {
-                key_group: key_groups.of(hash64).0,
-                state_id: 0,
-                window_bucket: 0,
-                hash64,
-                key: &key.archive(),
-                namespace: &[],
-                map_key: &[],
-            };
-            writer.keyed_state(STATE, &stored, value);
-        }
-    }
-
-    fn restore(
-        &mut self,
-        reader: &SnapshotReader<'_>,
-        ctx: &OperatorContext<'_>,
-    ) -> Result<(), Error> {
-        for (stored, value) in reader.keyed_state::<V>(STATE, ctx.env().task.key_groups())? {
-            let key = reader.unarchive(STATE, stored.key)?;
-            self.table().get_or_insert_with(stored.hash64, key, || value);
-        }
-        Ok(())
-    }
-}
-
-/// `reduce`: combines the records of a key pair by pair, and gives what came of it so far.
-pub struct KeyedReduce<K, T, F, R> {
+/// A rolling aggregation. See the module.
+pub struct Rolling<K, A: WindowAggregate, F> {
     key_of: F,
-    reduce: R,
-    reduced: Accumulators<K, Option<T>>,
+    aggregate: A,
+    ttl: Option<Ttl>,
+    /// From `open` on.
+    kept: Option<Kept<K, A>>,
 }
 
-impl<K, T, F, R> KeyedReduce<K, T, F, R> {
+/// The accumulators of all keys of a task.
+enum Kept<K, A: WindowAggregate> {
+    /// No key is forgotten.
+    ForEver(KeyTable<K, A::Accumulator>, KeyGroupCount),
+    /// Each has a time to live.
+    Mortal(Box<KeyedState<K>>, ValueState<A::Stored>),
+}
+
+impl<K, T, F, R: Fn(T, T) -> T> KeyedReduce<K, T, F, R>
+where
+    Reduce<T, R>: WindowAggregate,
+{
     /// `reduce(what came of the key's records so far, another one)`.
     pub fn new(key_of: F, reduce: R) -> Self {
-        Self { key_of, reduce, reduced: Accumulators { opened: None } }
+        Self { key_of, aggregate: Reduce::new(reduce), ttl: None, kept: None }
     }
-}
-
-/// A clone has seen nothing.
-impl<K, T, F: Clone, R: Clone> Clone for KeyedReduce<K, T, F, R> {
-    fn clone(&self) -> Self {
-        Self::new(self.key_of.clone(), self.reduce.clone())
-    }
-}
-
-impl<K, T, F, R> Operator for KeyedReduce<K, T, F, R>
-where
-    K: Key,
-    T: Record,
-    Option<T>: Record,
-    F: Fn(&T) -> K + 'static,
-    R: Fn(T, T) -> T + 'static,
-{
-    type In = T;
-    type Out = T;
-
-    const ENTERS_ROWS: bool = false;
-
-    fn facts(&self) -> Facts {
-        facts()
-    }
-
-    fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
-        self.reduced.open(ctx);
-        Ok(())
-    }
-
-    #[inline]
-    fn prefetch(&mut self, ahead: Ahead<'_>) {
-        self.reduced.prefetch(ahead);
-    }
-
-    #[inline]
-    fn on_row(&mut self, row: Row<T>, _ctx: &OperatorContext<'_>, out: &mut impl Output<T>) {
-        let key = (self.key_of)(&row.value);
-        // `None` only within this call.
-        let reduced = self.reduced.table().get_or_insert_with(row.hash64, key, || None);
-        let row = row.map(|value| match reduced.take() {
-            Some(so_far) => (self.reduce)(so_far, value),
-            None => value,
-        });
-        *reduced = Some(row.value.clone());
-        out.emit(row);
-    }
-
-    fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
-        self.reduced.snapshot(writer);
-    }
-
-    fn restore(
-        &mut self,
-        reader: &SnapshotReader<'_>,
-        ctx: &OperatorContext<'_>,
-    ) -> Result<(), Error> {
-        self.reduced.restore(reader, ctx)
-    }
-}
-
-/// `aggregate`: keeps an accumulator per key, and gives its result after every record.
-pub struct KeyedAggregate<K, A: AggregateFunction, F> {
-    key_of: F,
-    function: A,
-    accumulators: Accumulators<K, A::Accumulator>,
-    key: PhantomData<fn() -> K>,
 }
 
 impl<K, A: AggregateFunction, F> KeyedAggregate<K, A, F> {
     /// Aggregates with `function`.
     pub fn new(key_of: F, function: A) -> Self {
-        Self { key_of, function, accumulators: Accumulators { opened: None }, key: PhantomData }
+        Self { key_of, aggregate: Aggregate(function), ttl: None, kept: None }
+    }
+}
+
+impl<K, A: WindowAggregate, F> Rolling<K, A, F> {
+    /// A key is forgotten when its last record is that old; another record begins anew.
+    pub fn with_ttl(self, ttl: Ttl) -> Self {
+        Self { ttl: Some(ttl), ..self }
+    }
+
+    #[inline]
+    fn kept(&mut self) -> &mut Kept<K, A> {
+        self.kept.as_mut().expect("an operator is opened before anything else")
+    }
+}
+
+impl<K: Key, A: WindowAggregate, F> Rolling<K, A, F> {
+    /// Gives some memory of keys that have expired back.
+    fn sweep(&mut self, ctx: &OperatorContext<'_>) {
+        if let Kept::Mortal(keyed, _) = self.kept() {
+            let (watermark_ms, now_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
+            keyed.sweep(StateTime::between_records(watermark_ms, now_ms));
+        }
     }
 }
 
 /// A clone has seen nothing.
-impl<K, A: AggregateFunction, F: Clone> Clone for KeyedAggregate<K, A, F> {
+impl<K, A: WindowAggregate, F: Clone> Clone for Rolling<K, A, F> {
     fn clone(&self) -> Self {
-        Self::new(self.key_of.clone(), self.function.clone())
+        let (key_of, aggregate) = (self.key_of.clone(), self.aggregate.clone());
+        Self { key_of, aggregate, ttl: self.ttl, kept: None }
     }
 }
 
-impl<K, A, F> Operator for KeyedAggregate<K, A, F>
+impl<K, A, F> Operator for Rolling<K, A, F>
 where
     K: Key,
-    A: AggregateFunction,
+    A: WindowAggregate,
     F: Fn(&A::In) -> K + 'static,
 {
     type In = A::In;
@@ -184,37 +111,130 @@ where
     const ENTERS_ROWS: bool = false;
 
     fn facts(&self) -> Facts {
-        facts()
+        let is_by_event_time = self.ttl.is_some_and(|ttl| ttl.time() == TtlTime::Event);
+        Facts {
+            detail: self.ttl.map_or(String::new(), |ttl| ttl.describe()),
+            is_keyed: true,
+            is_stateful: true,
+            needs_watermarks: is_by_event_time.then_some("state with a time to live in event time"),
+            unbounded_states: self.ttl.is_none().then(|| STATE.to_string()).into_iter().collect(),
+            forgets_by: Some("give it a time to live with .ttl(..) behind it, or use windows"),
+            ..Facts::stateless()
+        }
     }
 
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
-        self.accumulators.open(ctx);
+        let task = ctx.env().task;
+        self.kept = Some(match self.ttl {
+            None => Kept::ForEver(KeyTable::new(task.hashes()), task.key_group_count),
+            Some(ttl) => {
+                let mut columns = StateColumns::default();
+                let value = ValueState::declare(&mut columns, STATE, StateSpec::from(ttl));
+                let keyed = KeyedState::new(columns, task.key_group_count, task.key_groups());
+                Kept::Mortal(Box::new(keyed), value.expect("the only state"))
+            }
+        });
         Ok(())
     }
 
     #[inline]
     fn prefetch(&mut self, ahead: Ahead<'_>) {
-        self.accumulators.prefetch(ahead);
+        match self.kept() {
+            Kept::ForEver(table, _) => table.prefetch(ahead),
+            Kept::Mortal(keyed, _) => keyed.prefetch(ahead),
+        }
     }
 
     #[inline]
     fn on_row(
         &mut self,
         row: Row<A::In>,
-        _ctx: &OperatorContext<'_>,
+        ctx: &OperatorContext<'_>,
         out: &mut impl Output<A::Out>,
     ) {
         let key = (self.key_of)(&row.value);
-        let table = self.accumulators.table();
-        let accumulator = table.get_or_insert_with(row.hash64, key, || self.function.create());
-        out.emit(row.map(|value| {
-            self.function.add(accumulator, value);
-            self.function.result(accumulator)
-        }));
+        let (hash64, event_time_ms) = (row.hash64, row.event_time_ms);
+        let kept = self.kept.as_mut().expect("an operator is opened before anything else");
+        let aggregate = &self.aggregate;
+        match kept {
+            Kept::ForEver(table, _) => {
+                let accumulator = table.get_or_insert_with(hash64, key, || aggregate.create());
+                out.emit(row.map(|value| {
+                    aggregate.add(accumulator, value);
+                    aggregate.result(accumulator)
+                }));
+            }
+            Kept::Mortal(keyed, state) => {
+                let (watermark_ms, now_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
+                keyed.enter(hash64, key, StateTime::of_record(event_time_ms, watermark_ms, now_ms));
+                let row = row.map(|value| match state.get_mut(&mut **keyed) {
+                    Some(stored) => {
+                        aggregate.add_to(stored, value);
+                        aggregate.result_of(stored)
+                    }
+                    None => {
+                        let stored = aggregate.first(value);
+                        let result = aggregate.result_of(&stored);
+                        state.set(&mut **keyed, stored);
+                        result
+                    }
+                });
+                keyed.leave();
+                out.emit(row);
+            }
+        }
+    }
+
+    fn on_batch_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<A::Out>,
+    ) -> Option<i64> {
+        self.sweep(ctx);
+        None
+    }
+
+    fn on_watermark(
+        &mut self,
+        _watermark_ms: i64,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<A::Out>,
+    ) -> Progress {
+        self.sweep(ctx);
+        Progress::Done
+    }
+
+    fn next_time_ms(&self) -> Option<i64> {
+        match self.kept.as_ref()? {
+            Kept::ForEver(..) => None,
+            Kept::Mortal(keyed, _) => keyed.next_time_ms(),
+        }
+    }
+
+    fn on_time(&mut self, ctx: &OperatorContext<'_>, _out: &mut impl Output<A::Out>) -> Progress {
+        self.sweep(ctx);
+        Progress::Done
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
-        self.accumulators.snapshot(writer);
+        match &self.kept {
+            None => {}
+            Some(Kept::Mortal(keyed, _)) => keyed.snapshot(writer),
+            Some(Kept::ForEver(table, key_groups)) => {
+                for (hash64, key, accumulator) in table.iter() {
+                    let stored = StoredKey {
+                        key_group: key_groups.of(hash64).0,
+                        state_id: 0,
+                        window_bucket: 0,
+                        hash64,
+                        key: &key.archive(),
+                        namespace: &[],
+                        map_key: &[],
+                    };
+                    writer.keyed_state(STORED, &stored, self.aggregate.stored(accumulator));
+                }
+            }
+        }
     }
 
     fn restore(
@@ -222,16 +242,21 @@ where
         reader: &SnapshotReader<'_>,
         ctx: &OperatorContext<'_>,
     ) -> Result<(), Error> {
-        self.accumulators.restore(reader, ctx)
-    }
-}
-
-fn facts() -> Facts {
-    Facts {
-        is_keyed: true,
-        is_stateful: true,
-        unbounded_states: vec![STATE.to_string()],
-        ..Facts::stateless()
+        let kept = self.kept.as_mut().expect("an operator is opened before anything else");
+        match kept {
+            Kept::Mortal(keyed, _) => {
+                keyed.restore(reader, ctx.watermark_ms(), ctx.processing_time_ms())
+            }
+            Kept::ForEver(table, _) => {
+                let key_groups = ctx.env().task.key_groups();
+                for (stored, value) in reader.keyed_state::<A::Stored>(STORED, key_groups)? {
+                    let key = reader.unarchive(STORED, stored.key)?;
+                    let restored = || self.aggregate.restored(value);
+                    table.get_or_insert_with(stored.hash64, key, restored);
+                }
+                Ok(())
+            }
+        }
     }
 }
 
@@ -341,5 +366,66 @@ mod tests {
             merged.merge(own);
         }
         assert_eq!(merged, snapshot);
+    }
+
+    /// Checks what a sum of each key's values is, given rows `(key, value, time)` and watermarks
+    /// before some of them, with a time to live of 100 ms.
+    fn check_ttl(ttl: Ttl, steps: &[(u32, u64, i64)], expected: &[u64], key_count: usize) {
+        let sum = |a: (u32, u64), b: (u32, u64)| (a.0, a.1 + b.1);
+        let reduce = KeyedReduce::new(|r: &(u32, u64)| r.0, sum).with_ttl(ttl);
+        let env = env(0, 1);
+        let mut chain = Stage::new(reduce.clone(), "r", "r");
+        chain.open(&env).expect("nothing can fail");
+        let mut out = Collect(Vec::new(), &env);
+        for (key, value, at_ms) in steps {
+            // A restart in between changes nothing.
+            let mut snapshot = Snapshot::default();
+            chain.snapshot(&mut snapshot);
+            chain = Stage::new(reduce.clone(), "r", "r");
+            chain.open(&env).expect("nothing can fail");
+            chain.restore(&snapshot, &env).expect("just written");
+            env.processing_time_ms.set(*at_ms);
+            chain.on_watermark(at_ms - 10, &env, &mut out);
+            chain.on_row(Row { event_time_ms: *at_ms, ..row(*key, *value) }, &env, &mut out);
+            chain.on_batch_end(&env, &mut out);
+        }
+        assert_eq!(out.0.iter().map(|sum| sum.1).collect::<Vec<_>>(), expected);
+        let mut snapshot = Snapshot::default();
+        chain.snapshot(&mut snapshot);
+        let env = &env;
+        let reader = SnapshotReader::new(&snapshot, "r");
+        let entries = reader.keyed_state::<(u32, u64)>(STORED, env.task.key_groups());
+        assert_eq!(entries.expect("just written").len(), key_count);
+    }
+
+    #[test]
+    fn with_a_time_to_live_a_silent_key_begins_anew_and_is_forgotten() {
+        let steps =
+            [(1, 10, 1000), (2, 1, 1000), (1, 5, 1099), (2, 4, 1150), (1, 7, 1250), (3, 1, 1400)];
+        check_ttl(Ttl::processing_time(LIFE), &steps, &[10, 1, 15, 4, 7, 1], 1);
+        // By event time it is the watermark that counts, and that is 10 ms behind.
+        check_ttl(Ttl::event_time(LIFE), &steps, &[10, 1, 15, 4, 7, 1], 1);
+        let steps = [(1, 10, 1000), (1, 5, 1105), (1, 7, 1300)];
+        check_ttl(Ttl::processing_time(LIFE), &steps, &[10, 5, 7], 1);
+        check_ttl(Ttl::event_time(LIFE), &steps, &[10, 15, 7], 1);
+    }
+
+    const LIFE: std::time::Duration = std::time::Duration::from_millis(100);
+
+    #[test]
+    fn an_operator_may_gain_a_time_to_live() {
+        let env = env(0, 1);
+        let aggregate = KeyedAggregate::new(|r: &(u32, u64)| r.0, CountAndSum);
+        let mut chain = Stage::new(aggregate.clone(), "a", "a");
+        chain.open(&env).expect("nothing can fail");
+        let mut out = Collect(Vec::new(), &env);
+        chain.on_row(row(1, 10), &env, &mut out);
+        let mut snapshot = Snapshot::default();
+        chain.snapshot(&mut snapshot);
+        let mut mortal = Stage::new(aggregate.with_ttl(Ttl::processing_time(LIFE)), "a", "a");
+        mortal.open(&env).expect("nothing can fail");
+        mortal.restore(&snapshot, &env).expect("just written");
+        mortal.on_row(row(1, 7), &env, &mut out);
+        assert_eq!(out.0, [(1, 10), (2, 17)]);
     }
 }

@@ -116,6 +116,8 @@ pub struct Label {
     pub name: String,
     /// What its state is found under.
     pub uid: String,
+    /// Sources from which rows reach it without watermarks, if there are any.
+    pub unmarked: Option<String>,
 }
 
 /// One operator of a chain.
@@ -129,6 +131,8 @@ pub struct Stage<O> {
     /// The operator has not finished what is due at `watermark_ms`.
     pending: bool,
     ended: bool,
+    /// See [`Label::unmarked`].
+    unmarked: Option<String>,
 }
 
 impl<O> Stage<O> {
@@ -142,7 +146,15 @@ impl<O> Stage<O> {
             watermark_ms: NO_EVENT_TIME,
             pending: false,
             ended: false,
+            unmarked: None,
         }
+    }
+
+    /// The same stage with another operator.
+    pub fn map<P>(self, change: impl FnOnce(O) -> P) -> Stage<P> {
+        let Self { operator, name, uid, index, watermark_ms, pending, ended, unmarked } = self;
+        let operator = change(operator);
+        Stage { operator, name, uid, index, watermark_ms, pending, ended, unmarked }
     }
 
     /// The operator.
@@ -165,7 +177,7 @@ impl<O: Operator> Chain for Stage<O> {
 
     fn label(&mut self, labels: &mut std::vec::IntoIter<Label>) {
         let label = labels.next().expect("the plan has a node for every operator");
-        (self.name, self.uid) = (label.name, label.uid);
+        Label { name: self.name, uid: self.uid, unmarked: self.unmarked } = label;
     }
 
     fn number(&mut self, names: &mut Vec<String>) {
@@ -175,6 +187,9 @@ impl<O: Operator> Chain for Stage<O> {
     }
 
     fn open(&mut self, env: &TaskEnv) -> Result<(), Error> {
+        if let Some(sources) = &self.unmarked {
+            env.lacks_watermarks(self.index, sources.clone());
+        }
         call!(self, env, ctx => self.operator.open(&ctx))
     }
 

@@ -65,6 +65,8 @@ pub struct TaskEnv {
     /// Every split of the task's source is idle: set by the operator that makes watermarks, read
     /// at the end of a batch.
     pub is_idle: Cell<bool>,
+    /// Operators that rows reach without watermarks, by stage index, and from where.
+    unmarked: RefCell<Vec<(u16, String)>>,
     next_sequence: Cell<u32>,
 }
 
@@ -157,6 +159,7 @@ impl TaskEnv {
             late_records: Cell::new(0),
             dead_letters: Cell::new(0),
             is_idle: Cell::new(false),
+            unmarked: RefCell::default(),
             next_sequence: Cell::new(0),
         }
     }
@@ -238,6 +241,11 @@ impl TaskEnv {
     pub fn split_of(&self, origin: Origin) -> u32 {
         let split = origin.split();
         if split < Origin::SPLIT_COUNT_MAX - 1 { split } else { self.large_split.get() }
+    }
+
+    /// Rows reach the operator `stage_index` without watermarks from `sources`.
+    pub(crate) fn lacks_watermarks(&self, stage_index: u16, sources: String) {
+        self.unmarked.borrow_mut().push((stage_index, sources));
     }
 
     /// Source position of the row being processed.
@@ -357,6 +365,28 @@ impl<'a> OperatorContext<'a> {
     /// Time of this turn, ns since the host's start.
     pub fn now_ns(&self) -> u64 {
         self.env.now_ns.get()
+    }
+
+    /// Something waits for event time: stops the job if the watermark may never come.
+    #[inline]
+    pub fn waits_for_watermarks(&self, what: &str) {
+        if !self.env.unmarked.borrow().is_empty() {
+            self.check_watermarks(what);
+        }
+    }
+
+    #[cold]
+    fn check_watermarks(&self, what: &str) {
+        let unmarked = self.env.unmarked.borrow();
+        let sources = unmarked.iter().find(|(stage_index, _)| *stage_index == self.stage_index);
+        if let Some((_, sources)) = sources {
+            let problem = format!(
+                "{}: {what} waits for watermarks, and rows reach it without any from {sources}: \
+                 call .watermark(..) in between",
+                self.name
+            );
+            self.fail(Error::Plan { problems: vec![problem] });
+        }
     }
 
     /// Tells the world what split `split` of this source is called and what its positions count.

@@ -16,7 +16,7 @@ use crate::data::key::Key;
 use crate::data::key_group::KeyGroupCount;
 use crate::data::slot::Slot;
 use crate::error::Error;
-use crate::state::columns::{Restoring, StateColumns};
+use crate::state::columns::{Restoring, StateColumns, StateScope};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::StateTime;
 use crate::state::table::KeyTable;
@@ -61,6 +61,19 @@ pub struct KeyedState<K> {
     /// The key that was entered had no slot before, or has lost a timer since.
     may_be_empty: bool,
     emptied: Vec<Slot>,
+}
+
+/// The states of the key that was entered.
+impl<K> StateScope for KeyedState<K> {
+    #[inline]
+    fn states(&self) -> &StateColumns {
+        &self.columns
+    }
+
+    #[inline]
+    fn states_mut(&mut self) -> &mut StateColumns {
+        &mut self.columns
+    }
 }
 
 impl<K: Key> KeyedState<K> {

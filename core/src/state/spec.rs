@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::data::row::NO_EVENT_TIME;
+use crate::time::window::show;
 
 /// How one state behaves, given when it is declared in `open`.
 ///
@@ -98,6 +99,15 @@ impl Ttl {
     /// Milliseconds from the last write to the end.
     pub fn duration_ms(&self) -> i64 {
         self.duration_ms
+    }
+
+    /// For `explain`: `forgotten after 1h of event time`.
+    pub fn describe(&self) -> String {
+        let time = match self.time {
+            TtlTime::Event => "event time",
+            TtlTime::Processing => "processing time",
+        };
+        format!("forgotten after {} of {time}", show(self.duration_ms))
     }
 
     pub(super) fn is_refreshed_on_read(&self) -> bool {

@@ -71,6 +71,11 @@ pub fn interval(lower: i64, upper: i64, script: &[Step]) -> Outcome {
 /// Every left record that was not late, once the watermark is there, with the version of its key
 /// with the largest time not after its own; of several, the last that came.
 pub fn temporal(script: &[Step]) -> Outcome {
+    temporal_with_ttl(i64::MAX, script)
+}
+
+/// The same; a version ends `ttl` after its time.
+pub fn temporal_with_ttl(ttl: i64, script: &[Step]) -> Outcome {
     let mut outcome = Outcome::default();
     let (mut waiting, mut versions) = (Vec::<Seen>::new(), Vec::<Seen>::new());
     let mut watermark = i64::MIN;
@@ -81,7 +86,9 @@ pub fn temporal(script: &[Step]) -> Outcome {
                 for left in waiting.iter().filter(|left| left.time <= new) {
                     let known =
                         versions.iter().filter(|v| v.key == left.key && v.time <= left.time);
-                    let version = known.max_by_key(|v| v.time).map_or(0, |v| v.id);
+                    let newest = known.max_by_key(|v| v.time);
+                    let newest = newest.filter(|v| left.time < v.time.saturating_add(ttl));
+                    let version = newest.map_or(0, |v| v.id);
                     outcome.pairs.push((left.id, version, left.time));
                 }
                 waiting.retain(|left| new < left.time);
@@ -95,7 +102,7 @@ pub fn temporal(script: &[Step]) -> Outcome {
             Step::Record { from: From::Right, key, time, id } => {
                 let is_replaced =
                     versions.iter().any(|v| v.key == key && v.time <= watermark && time < v.time);
-                if is_replaced {
+                if is_replaced || time.saturating_add(ttl) <= watermark {
                     outcome.late.push(id);
                 } else {
                     versions.push(Seen { from: From::Right, key, time, id });

@@ -416,6 +416,14 @@ fn mistakes_are_reported_together() {
 
 #[test]
 fn state_that_only_grows_is_a_warning() {
+    let forgets_by = Some("call .ttl(..)");
+    let unbounded_states = vec!["totals".to_string()];
+    let rolling = Facts { unbounded_states, forgets_by, ..Facts::stateless() };
+    check_warnings(
+        &Draft::new().op("reduce", "sum", rolling).sink(),
+        &["reduce \"sum\" keeps state \"totals\" for ever, so it grows with every new key: call \
+           .ttl(..)"],
+    );
     let facts = Facts { unbounded_states: vec!["totals".to_string()], ..Facts::stateless() };
     check_warnings(
         &Draft::new().op("process", "velocity", facts).sink(),

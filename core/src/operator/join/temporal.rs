@@ -10,9 +10,14 @@
 //! that have not been joined, unless a newer one has taken its place for all of them: then it is
 //! late.
 //!
-//! Invariant: of the versions at or before the watermark a key keeps the newest only.
+//! With a time to live, a version ends that long after its event time: later left records are
+//! joined as if the key had none. So when it is dropped cannot be seen.
+//!
+//! Invariant: of the versions at or before the watermark a key keeps the newest only, and that only
+//! until its time to live is over.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use crate::data::ahead::Ahead;
 use crate::data::either::Either;
@@ -31,6 +36,8 @@ use crate::operator::window::stored::{KeyWriter, StateName};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::table::KeyTable;
+use crate::time::strategy::duration_ms;
+use crate::time::window::show;
 
 const WAITING: StateName = StateName("waiting", 0);
 const VERSIONS: StateName = StateName("versions", 1);
@@ -87,6 +94,8 @@ pub struct TemporalJoin<K, A, B, S, J> {
     key_of: S,
     join: J,
     late: LateSides<A, B>,
+    /// How long a version lasts, ms; for ever without it.
+    ttl_ms: Option<i64>,
     groups: KeyGroupCount,
     keys: KeyTable<K, History<A, B>>,
     agenda: Agenda,
@@ -97,7 +106,8 @@ pub struct TemporalJoin<K, A, B, S, J> {
 struct History<A, B> {
     waiting: Side<A>,
     versions: Side<B>,
-    /// When the key is in the agenda (ms): the time of its first waiting record.
+    /// When the key is in the agenda (ms): the time of its first waiting record, or of the end of
+    /// its version.
     due_ms: i64,
 }
 
@@ -110,10 +120,20 @@ impl<A, B> Default for History<A, B> {
 }
 
 impl<A, B> History<A, B> {
-    /// Keeps of the versions at or before the watermark the newest.
-    fn forget(&mut self, watermark_ms: i64) {
+    /// Keeps of the versions at or before the watermark the newest, unless it has ended.
+    fn forget(&mut self, watermark_ms: i64, ttl_ms: Option<i64>) {
         let known_count = self.versions.index_after(watermark_ms);
         self.versions.records.drain(..known_count.saturating_sub(1));
+        if let Some(end_ms) = self.end_ms(ttl_ms)
+            && end_ms <= watermark_ms
+        {
+            self.versions.records.pop_front();
+        }
+    }
+
+    /// When the first version ends, if it does.
+    fn end_ms(&self, ttl_ms: Option<i64>) -> Option<i64> {
+        Some(self.versions.first_ms()?.saturating_add(ttl_ms?))
     }
 }
 
@@ -131,11 +151,17 @@ where
             key_of,
             join,
             late,
+            ttl_ms: None,
             groups: KeyGroupCount::new(1).expect("in range"),
             keys: KeyTable::new(HashRange::ALL),
             agenda: Agenda::default(),
             types: PhantomData,
         }
+    }
+
+    /// Versions end this long after their event time, at least 1 ms.
+    pub fn with_version_ttl(self, ttl: Duration) -> Self {
+        Self { ttl_ms: Some(duration_ms(ttl).max(1)), ..self }
     }
 
     /// Joins the key's first waiting record, if the watermark has reached it.
@@ -145,10 +171,13 @@ where
             return false;
         }
         let (time_ms, left) = history.waiting.records.pop_front().expect("there is a first one");
-        let version = match history.versions.index_after(time_ms) {
-            0 => None,
-            count => Some(&history.versions.records[count - 1].1),
-        };
+        let newest = history.versions.index_after(time_ms).checked_sub(1);
+        let newest = newest.map(|index| &history.versions.records[index]);
+        let version = newest
+            .filter(|(from_ms, _)| {
+                self.ttl_ms.is_none_or(|ttl_ms| time_ms < from_ms.saturating_add(ttl_ms))
+            })
+            .map(|(_, version)| version);
         if let Some(result) = self.join.join(left, version) {
             let origin = Origin::NONE;
             let row = Row { hash64, event_time_ms: time_ms, origin, value: result };
@@ -157,14 +186,16 @@ where
         true
     }
 
-    /// Puts the key where its next waiting record is due, or forgets it if there is nothing in it.
+    /// Puts the key where its next waiting record or the end of its version is due, or forgets it
+    /// if there is nothing in it.
     fn settle(&mut self, slot: Slot, watermark_ms: i64) {
         let history = self.keys.value_mut(slot);
         if history.waiting.first_ms().is_none_or(|first_ms| watermark_ms < first_ms) {
-            history.forget(watermark_ms);
+            history.forget(watermark_ms, self.ttl_ms);
         }
-        let due_ms = history.waiting.first_ms().unwrap_or(NEVER_MS);
-        if due_ms == NEVER_MS && history.versions.records.is_empty() {
+        let (waiting_ms, end_ms) = (history.waiting.first_ms(), history.end_ms(self.ttl_ms));
+        let due_ms = waiting_ms.or(end_ms).unwrap_or(NEVER_MS);
+        if waiting_ms.is_none() && history.versions.records.is_empty() {
             self.keys.remove_slot(slot);
         } else if due_ms != history.due_ms {
             history.due_ms = due_ms;
@@ -190,11 +221,18 @@ where
 
     fn facts(&self) -> Facts {
         Facts {
-            detail: "as of the left record's event time".to_string(),
+            detail: match self.ttl_ms {
+                None => "as of the left record's event time".to_string(),
+                Some(ms) => format!("as of the left record's time, up to {} old", show(ms)),
+            },
             is_keyed: true,
             is_stateful: true,
             needs_watermarks: Some("a temporal join"),
-            unbounded_states: vec![VERSIONS.0.to_string()],
+            unbounded_states: match self.ttl_ms {
+                None => vec![VERSIONS.0.to_string()],
+                Some(_) => Vec::new(),
+            },
+            forgets_by: Some("let versions end with .version_ttl(..) behind it"),
             side_outputs: self.late.facts(),
             ..Facts::default()
         }
@@ -228,11 +266,15 @@ where
         let slot = self.keys.find_or_insert_with(row.hash64, key, History::default);
         while self.join_first(slot, watermark_ms, out) {}
         let history = self.keys.value_mut(slot);
-        history.forget(watermark_ms);
+        history.forget(watermark_ms, self.ttl_ms);
+        let has_ended =
+            self.ttl_ms.is_some_and(|ttl_ms| time_ms.saturating_add(ttl_ms) <= watermark_ms);
         let replaced_ms = history.versions.first_ms().filter(|first_ms| *first_ms <= watermark_ms);
         match row.value {
             Either::Left(left) => history.waiting.add(time_ms, left),
-            Either::Right(version) if replaced_ms.is_none_or(|known_ms| known_ms <= time_ms) => {
+            Either::Right(version)
+                if !has_ended && replaced_ms.is_none_or(|known_ms| known_ms <= time_ms) =>
+            {
                 history.versions.add(time_ms, version);
             }
             Either::Right(_) => self.late.put_aside(row, ctx),
@@ -299,10 +341,41 @@ impl<K, A, B, S: Clone, J: Clone> Clone for TemporalJoin<K, A, B, S, J> {
             key_of: self.key_of.clone(),
             join: self.join.clone(),
             late: self.late,
+            ttl_ms: self.ttl_ms,
             groups: self.groups,
             keys: KeyTable::new(HashRange::ALL),
             agenda: Agenda::default(),
             types: PhantomData,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::OperatorHarness;
+
+    type Row = Either<u64, (u64, char)>;
+
+    fn key_of(row: &Row) -> u64 {
+        match row {
+            Either::Left(key) | Either::Right((key, _)) => *key,
+        }
+    }
+
+    #[test]
+    fn a_version_that_has_ended_is_forgotten_with_its_key() {
+        let join = LeftOuterJoin(|key, version: Option<&(u64, char)>| (key, version.map(|v| v.1)));
+        let join = TemporalJoin::new(key_of, join, LateSides::default());
+        let join = join.with_version_ttl(Duration::from_millis(50));
+        let mut harness = OperatorHarness::new(join).keyed_by(key_of);
+        harness.push(Either::Right((1, 'a')), 100);
+        harness.push(Either::Left(1), 149);
+        harness.push(Either::Left(1), 150);
+        harness.watermark(149);
+        assert_eq!(harness.operator().keys.len(), 1, "a record waits");
+        harness.watermark(150);
+        assert_eq!(harness.take_output(), [(1, Some('a')), (1, None)]);
+        assert_eq!(harness.operator().keys.len(), 0);
     }
 }

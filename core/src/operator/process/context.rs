@@ -84,7 +84,10 @@ impl<K: Key> KeyedContext<'_, K> {
 
     /// Registers a timer for when the watermark reaches `time_ms`; if it has already, for when it
     /// rises next (in a timer's call: for right after it). `false` if the key has that timer.
+    ///
+    /// Stops the job if there may never be a watermark.
     pub fn register_event_timer(&mut self, time_ms: i64) -> bool {
+        self.operator.waits_for_watermarks("an event-time timer");
         self.register(TimerKind::Event, time_ms)
     }
 

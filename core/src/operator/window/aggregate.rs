@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use crate::data::record::Record;
 use crate::state::aggregate::AggregateFunction;
 
-/// An [`AggregateFunction`] or a reduction, as windows use it.
+/// An [`AggregateFunction`] or a reduction, as windows and rolling operators use it.
 ///
 /// Windows that share slices add records in the order of slices, not of arrival: adding and merging
 /// must be commutative and associative up to what the user accepts as equal (sums of floats may
@@ -37,6 +37,15 @@ pub trait WindowAggregate: Clone + Send + 'static {
 
     /// The accumulator that was stored.
     fn restored(&self, stored: Self::Stored) -> Self::Accumulator;
+
+    /// What is stored of one value.
+    fn first(&self, value: Self::In) -> Self::Stored;
+
+    /// Adds one value to what is stored of others.
+    fn add_to(&self, stored: &mut Self::Stored, value: Self::In);
+
+    /// The result of the values that something is stored of.
+    fn result_of(&self, stored: &Self::Stored) -> Self::Out;
 }
 
 /// An [`AggregateFunction`] over a window.
@@ -75,6 +84,20 @@ impl<A: AggregateFunction> WindowAggregate for Aggregate<A> {
 
     fn restored(&self, stored: A::Accumulator) -> A::Accumulator {
         stored
+    }
+
+    fn first(&self, value: A::In) -> A::Accumulator {
+        let mut accumulator = self.0.create();
+        self.0.add(&mut accumulator, value);
+        accumulator
+    }
+
+    fn add_to(&self, stored: &mut A::Accumulator, value: A::In) {
+        self.0.add(stored, value);
+    }
+
+    fn result_of(&self, stored: &A::Accumulator) -> A::Out {
+        self.0.result(stored)
     }
 }
 
@@ -134,5 +157,17 @@ impl<T: Record, F: Fn(T, T) -> T + Clone + Send + 'static> WindowAggregate for R
 
     fn restored(&self, stored: T) -> Option<T> {
         Some(stored)
+    }
+
+    fn first(&self, value: T) -> T {
+        value
+    }
+
+    fn add_to(&self, stored: &mut T, value: T) {
+        *stored = (self.f)(stored.clone(), value);
+    }
+
+    fn result_of(&self, stored: &T) -> T {
+        stored.clone()
     }
 }
