@@ -60,6 +60,19 @@ pub fn judged<'j>(
     payments: impl AnyStream<'j, Out = Payment>,
     rules: impl AnyStream<'j, Out = Rule>,
 ) -> (impl AnyStream<'j, Out = Verdict>, SharedStream<'j, Payment>) {
+    let (evidence, late) = evidence(payments);
+    let rules = rules.watermark(Monotonic::new(), |rule| rule.from_ms);
+    let verdicts = evidence
+        .key_by(|evidence: &Evidence| evidence.card)
+        .connect_broadcast(rules)
+        .process("judge", Judge::default());
+    (verdicts, late)
+}
+
+/// What there is to say about each card, and the payments that come too late.
+pub fn evidence<'j>(
+    payments: impl AnyStream<'j, Out = Payment>,
+) -> (impl AnyStream<'j, Out = Evidence>, SharedStream<'j, Payment>) {
     let bound = Duration::from_millis(LATE_AFTER_MS as u64);
     let punctual = payments
         .watermark(BoundedOutOfOrderness::new(bound), |payment| payment.at_ms)
@@ -82,11 +95,5 @@ pub fn judged<'j>(
         .name("velocity")
         .filter(|evidence| !evidence.is_single());
 
-    let rules = rules.watermark(Monotonic::new(), |rule| rule.from_ms);
-    let verdicts = amounts
-        .union(velocities)
-        .key_by(|evidence: &Evidence| evidence.card)
-        .connect_broadcast(rules)
-        .process("judge", Judge::default());
-    (verdicts, late)
+    (amounts.union(velocities), late)
 }
