@@ -23,14 +23,9 @@ pub const INPUT_BUDGET_RECORDS: u32 = 256;
 /// How long a task should stay with one input.
 pub const INPUT_BUDGET_NS: u64 = 20_000;
 
-/// A turn longer than this is counted and logged as a stall, unless many tasks shared it. Five
+/// A turn longer than this is counted as a stall, unless its tasks may take longer together. Five
 /// inputs' worth of budget.
 pub const TURN_STALL_NS: u64 = 5 * INPUT_BUDGET_NS;
-
-/// What each of many tasks may take of a turn. Switching to a task and back costs some 200 ns; with
-/// less time for rows than this, a shard of hundreds of tasks would mostly switch.
-pub const TASK_TURN_NS: u64 = 2_000;
-const _: () = assert!(TASK_TURN_NS < INPUT_BUDGET_NS);
 
 /// Records whose keys are looked up together, so that their cache misses overlap.
 pub const PREFETCH_GROUP: usize = 16;

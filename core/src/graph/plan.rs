@@ -42,6 +42,13 @@ pub struct TaskPlan {
     pub outputs: Vec<OutputPlan>,
 }
 
+impl TaskPlan {
+    /// How many channels it reads.
+    pub fn channel_count(&self) -> usize {
+        self.inputs.iter().map(|input| input.channels.len()).sum()
+    }
+}
+
 /// One logical input of a task. Streams that are united feed one input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InputPlan {

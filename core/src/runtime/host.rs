@@ -148,6 +148,7 @@ impl Host {
             }
             let had_events = !scratch.events.is_empty();
             self.shard.turn(now, &mut scratch.events, &mut scratch.effects);
+            self.shard.turn_ended(self.clock.now(), &mut scratch.effects);
             self.carry_out(now, &mut scratch.effects);
             let next = self.shard.next();
             if had_events || next == Next::Busy {

@@ -81,10 +81,15 @@ pub enum Report {
         /// The record that it is about, or none.
         origin: Origin,
     },
-    /// A turn took longer than it may.
+    /// Turns took longer than they may. Sent every now and then, for people.
     Stalled {
-        /// How long, nanoseconds.
+        /// How long the last of them took, nanoseconds.
         turn_ns: u64,
+        /// Which task is slow, by its operators' names. None if none is when it runs alone: then
+        /// the system has given the core to somebody else.
+        task: Option<String>,
+        /// How many so far.
+        stall_count: u64,
     },
     /// A source has begun to read a split.
     SplitNamed {

@@ -11,7 +11,8 @@ pub struct TurnMetrics {
     pub busy_turns: u64,
     /// Turns in which nothing was there. *Is it spinning for nothing?*
     pub idle_turns: u64,
-    /// Turns longer than [`crate::limits::TURN_STALL_NS`]. *Does somebody's code block the core?*
+    /// Turns longer than their tasks may take together, and than
+    /// [`crate::limits::TURN_STALL_NS`]. *Does somebody's code block the core?*
     pub stalls: u64,
     /// All busy turns together, nanoseconds. *How much of the core is used?*
     pub turn_ns_sum: u64,

@@ -13,13 +13,13 @@
 //! blocks, reads a clock, or sees a file descriptor; the production host (`runtime/`) and the
 //! simulator (`sim/`) drive the very same type.
 //!
-//! Budget: a task takes at most `row_limit` rows from one input before others have their turn. The
-//! limit begins at [`INPUT_BUDGET_RECORDS`] and is halved while turns take longer than they should
-//! (slow user code), down to one row.
+//! Budget: a task takes at most so many rows from one input before others have their turn, fewer
+//! the slower it is (`pace.rs`). The host says how long a turn took ([`Shard::turn_ended`]).
 
 mod alignment;
 pub mod event;
 pub mod metrics;
+mod pace;
 pub mod panic;
 pub mod program;
 
@@ -34,13 +34,12 @@ use crate::error::Error;
 use crate::exchange::channel::{Outbox, Returned};
 use crate::exchange::descriptor::Descriptor;
 use crate::graph::plan::ChannelId;
-use crate::limits::{
-    CHANNEL_CREDIT_FRAMES, FRAME_BYTES, INPUT_BUDGET_RECORDS, TASK_TURN_NS, TURN_STALL_NS,
-};
+use crate::limits::{CHANNEL_CREDIT_FRAMES, FRAME_BYTES};
 use crate::operator::env::owner_of;
 use crate::shard::alignment::SourceAlignment;
 use crate::shard::event::{Command, Effect, Event, Report};
 use crate::shard::metrics::{ShardStatus, TaskReport, TurnMetrics};
+use crate::shard::pace::{Pace, Turn};
 use crate::shard::panic::{Culprit, LastWords};
 use crate::state::snapshot::Snapshot;
 use crate::task::feed::SOURCE_STAGE;
@@ -55,11 +54,11 @@ pub struct Shard {
     mail: TaskMail,
     alignment: SourceAlignment,
     metrics: TurnMetrics,
-    row_limit: u32,
+    pace: Pace,
+    /// When the turn began.
     now: Duration,
-    was_busy: bool,
-    /// Tasks that had a turn in the last one.
-    ran_count: u32,
+    /// Whether there was anything to do in it.
+    is_busy: bool,
     /// Task that has its turn.
     running: Option<usize>,
     is_over: bool,
@@ -109,6 +108,7 @@ impl Shard {
         let buffer_count_max = (remote_count * CHANNEL_CREDIT_FRAMES as usize).max(1);
         let slab = Slab::new(FRAME_BYTES, buffer_count_max);
         let outbox = Outbox { local: Vec::new(), remote: Vec::new(), slab };
+        let pace = Pace::new(tasks.iter().map(|task| task.plan().channel_count()));
         let scheduled = |task| Scheduled {
             task,
             activity: Activity::Busy,
@@ -124,10 +124,9 @@ impl Shard {
             mail: TaskMail { outbox, returns: Vec::new(), snapshots: Vec::new() },
             alignment: SourceAlignment::default(),
             metrics: TurnMetrics::default(),
-            row_limit: INPUT_BUDGET_RECORDS,
+            pace,
             now: Duration::ZERO,
-            was_busy: false,
-            ran_count: 0,
+            is_busy: false,
             running: None,
             is_over: false,
         }
@@ -153,8 +152,11 @@ impl Shard {
 
     /// Handles `events` (and empties it), gives every task with something to do one turn, and
     /// appends what is wanted to `effects`. `now` counts from the host's start and never decreases.
+    /// To be followed by [`Shard::turn_ended`].
     pub fn turn(&mut self, now: Duration, events: &mut Vec<Event>, effects: &mut Vec<Effect>) {
-        self.account(now, effects);
+        assert!(self.now <= now, "time went back");
+        self.now = now;
+        self.is_busy = !events.is_empty() && !self.is_over;
         if self.is_over {
             // Buffers go home even now, so that it can be said that none is lost; and whoever asks
             // how it stands is answered.
@@ -167,27 +169,39 @@ impl Shard {
             };
             events.retain(concerns);
             events.drain(..).for_each(|event| self.deliver(event, effects));
-            self.was_busy = false;
             return;
         }
-        self.was_busy = !events.is_empty();
         for event in events.drain(..) {
             self.deliver(event, effects);
         }
-        self.ran_count = 0;
-        for number in 0..self.tasks.len() {
-            if self.is_due(number) && !self.is_over {
-                self.was_busy = true;
-                self.ran_count += 1;
-                self.run(number, effects);
-            }
-        }
+        self.run_tasks(effects);
         self.tell_source_watermarks(effects);
         let mut activities = self.tasks.iter().map(|scheduled| scheduled.activity);
         if !self.is_over && activities.all(|activity| activity == Activity::Finished) {
             assert_eq!(self.alignment.next_due(), None, "what is over owes nothing");
             self.is_over = true;
             effects.push(Effect::report(Report::Finished));
+        }
+    }
+
+    /// The turn has ended, at `at` by the clock of its `now`: for the numbers, and for who may take
+    /// how much in the next one.
+    pub fn turn_ended(&mut self, at: Duration, effects: &mut Vec<Effect>) {
+        if !self.is_busy {
+            self.metrics.idle_turns += 1;
+            return;
+        }
+        let took = at.checked_sub(self.now).expect("a turn ends after it began");
+        self.metrics.on_turn(took);
+        let stall = self.pace.end(at, took);
+        self.metrics.stalls = self.pace.stall_count();
+        if let Some(stall) = stall {
+            let name = |number: usize| self.tasks[number].task.plan().name.clone();
+            effects.push(Effect::report(Report::Stalled {
+                turn_ns: stall.turn_ns,
+                task: stall.task.map(name),
+                stall_count: self.metrics.stalls,
+            }));
         }
     }
 
@@ -255,24 +269,19 @@ impl Shard {
         }
     }
 
-    /// Measures the turn before this one, and adapts the row limit.
-    fn account(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        assert!(self.now <= now, "time went back");
-        let took = now.saturating_sub(self.now);
-        self.now = now;
-        if !self.was_busy {
-            self.metrics.idle_turns += 1;
-            return;
-        }
-        self.metrics.on_turn(took);
-        let took_ns = took.as_nanos() as u64;
-        let budget_ns = TURN_STALL_NS.max(u64::from(self.ran_count) * TASK_TURN_NS);
-        if budget_ns < took_ns {
-            self.metrics.stalls += 1;
-            self.row_limit = (self.row_limit / 2).max(1);
-            effects.push(Effect::report(Report::Stalled { turn_ns: took_ns }));
-        } else if took_ns < budget_ns / 4 {
-            self.row_limit = (self.row_limit * 2).min(INPUT_BUDGET_RECORDS);
+    /// Gives the tasks whose turn it is theirs, upstream first.
+    fn run_tasks(&mut self, effects: &mut Vec<Effect>) {
+        let (tasks, now_ms) = (&self.tasks, self.processing_time_ms());
+        match self.pace.begin(|number| tasks[number].is_due(now_ms)) {
+            Turn::Alone(number) => self.run(number, effects),
+            Turn::Together => {
+                for number in 0..self.tasks.len() {
+                    let is_due = self.tasks[number].is_due(now_ms) && !self.pace.is_lone(number);
+                    if is_due && !self.is_over {
+                        self.run(number, effects);
+                    }
+                }
+            }
         }
     }
 
@@ -280,27 +289,16 @@ impl Shard {
         self.start_ms + self.now.as_millis() as i64
     }
 
-    fn is_due(&self, number: usize) -> bool {
-        let scheduled = &self.tasks[number];
-        match scheduled.activity {
-            _ if scheduled.is_woken => true,
-            Activity::Busy => true,
-            Activity::Idle(Some(due_ms)) | Activity::Blocked(Some(due_ms)) => {
-                due_ms <= self.processing_time_ms()
-            }
-            Activity::Blocked(None) | Activity::Idle(None) | Activity::Finished => false,
-        }
-    }
-
     fn run(&mut self, number: usize, effects: &mut Vec<Effect>) {
         let now_ms = self.processing_time_ms();
         let scheduled = &mut self.tasks[number];
         scheduled.is_woken = false;
+        self.is_busy = true;
         let env = scheduled.task.env();
         env.processing_time_ms.set(now_ms);
         env.now_ns.set(self.now.as_nanos() as u64);
         self.running = Some(number);
-        scheduled.activity = scheduled.task.turn(self.row_limit, &mut self.mail);
+        scheduled.activity = scheduled.task.turn(self.pace.run(number), &mut self.mail);
         self.running = None;
         match (scheduled.activity, scheduled.blocked_since) {
             (Activity::Blocked(_), None) => scheduled.blocked_since = Some(self.now),
@@ -447,6 +445,17 @@ impl Shard {
     }
 }
 
+impl Scheduled {
+    fn is_due(&self, now_ms: i64) -> bool {
+        match self.activity {
+            _ if self.is_woken => true,
+            Activity::Busy => true,
+            Activity::Idle(Some(due_ms)) | Activity::Blocked(Some(due_ms)) => due_ms <= now_ms,
+            Activity::Blocked(None) | Activity::Idle(None) | Activity::Finished => false,
+        }
+    }
+}
+
 impl Routes {
     /// The socket, opened by an operator, that `done` is about.
     fn owner(&mut self, done: &SocketDone) -> SocketId {
@@ -483,3 +492,6 @@ impl Routes {
         (routes, remote_count)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -312,6 +312,7 @@ impl<'a> World<'a> {
             took += sim.rng.duration(&(Duration::ZERO..self.config.stall_max));
         }
         sim.free_at = self.now + took;
+        sim.shard.turn_ended(sim.free_at, &mut effects);
         for effect in effects {
             self.trace.effect(self.now, index as u32, &effect);
             self.apply(index as u32, effect);

@@ -49,7 +49,6 @@ pub struct Node {
     shards: Vec<Option<ShardStatus>>,
     finished: Vec<bool>,
     split_names: BTreeMap<(u32, u32), String>,
-    stall_count: u64,
     is_draining: bool,
     outcome: Option<Result<(), Error>>,
 }
@@ -63,7 +62,6 @@ impl Node {
             shards: vec![None; shard_count],
             finished: vec![false; shard_count],
             split_names: BTreeMap::new(),
-            stall_count: 0,
             is_draining: false,
             outcome: None,
         }
@@ -109,11 +107,6 @@ impl Node {
         self.shards.iter().flatten()
     }
 
-    /// Turns that took too long, on all shards.
-    pub fn stall_count(&self) -> u64 {
-        self.stall_count
-    }
-
     fn on_shard_report(&mut self, shard: u32, report: Report) -> Decision {
         match report {
             Report::Finished => {
@@ -127,11 +120,18 @@ impl Node {
                 let place = self.describe(origin);
                 return self.fail(error.at(place));
             }
-            Report::Stalled { turn_ns } => {
-                self.stall_count += 1;
-                if self.stall_count.is_power_of_two() {
-                    let stalls = self.stall_count;
-                    tracing::warn!(shard, turn_us = turn_ns / 1000, stalls, "turn took too long");
+            Report::Stalled { turn_ns, task, stall_count } => {
+                let turn_us = turn_ns / 1_000;
+                match task {
+                    Some(task) => {
+                        tracing::warn!(shard, turn_us, stall_count, task, "task blocks its shard");
+                    }
+                    None => tracing::warn!(
+                        shard,
+                        turn_us,
+                        stall_count,
+                        "turn was interrupted: the core is shared with other threads"
+                    ),
                 }
             }
             Report::SplitNamed { source, split } => {
