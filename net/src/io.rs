@@ -54,6 +54,14 @@ pub enum SocketOp {
         /// Which connection.
         socket: SocketId,
     },
+    /// Ends this side of a connection, once everything sent has gone: the peer sees the end of the
+    /// stream. Receiving goes on, if it is resumed, and when the peer has ended its side as well
+    /// the connection is closed: what was sent has been taken in by a program, not only by its
+    /// system.
+    Finish {
+        /// Which connection.
+        socket: SocketId,
+    },
     /// Closes a listener or a connection.
     Close {
         /// Which socket.
@@ -70,6 +78,7 @@ impl SocketOp {
             | Self::Send { socket, .. }
             | Self::Pause { socket }
             | Self::Resume { socket }
+            | Self::Finish { socket }
             | Self::Close { socket } => *socket,
         }
     }

@@ -1,5 +1,8 @@
 //! The bytes of a file or connection that have arrived and have not been read as records.
 
+/// What UTF-8 texts of some programs begin with; it is no part of the text.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Bytes already read may stay in front of the others up to so many, so that moving the others to
 /// the front happens rarely.
 const SLACK_BYTES: usize = 64 << 10;

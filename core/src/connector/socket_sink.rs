@@ -9,8 +9,15 @@
 //! nothing is on its way; otherwise when that has been accepted: small sends when there is little
 //! to do, large ones when there is much.
 //!
-//! The first connection is tried again as [`Reconnect`] says. A connection that breaks later stops
-//! the job: nobody knows what the peer has received, and going on could lose or repeat records.
+//! The first connection is tried again as [`Reconnect`] says. A connection that breaks or that the
+//! peer ends later stops the job: nobody knows what the peer has received, and going on could lose
+//! or repeat records. What the peer sends is dropped, but it is received, so that its end is seen
+//! at once.
+//!
+//! At the end of the input the sink ends its side and waits for the peer to end the other, which
+//! says that the peer has read everything; but not longer than five seconds, with a warning.
+
+use std::io;
 
 use millstream_net::io::{SocketDone, SocketId, SocketOp};
 use serde::Serialize;
@@ -26,6 +33,9 @@ use crate::operator::{Nothing, Operator, OperatorContext, Output, Progress};
 
 /// With more bytes waiting the inputs wait. As much again may be on its way.
 const WAITING_BYTES_MAX: usize = 256 << 10;
+
+/// How long the peer's end is waited for. Longer than a peer needs that reads what it is sent.
+const FINISH_WAIT_MS: i64 = 5_000;
 
 /// A sink to a TCP connection, in the format of its encoder.
 ///
@@ -57,7 +67,13 @@ enum Link {
         socket: SocketId,
         is_sending: bool,
     },
-    /// Everything has been accepted; the connection is being closed.
+    /// Everything has been accepted and this side has ended: the peer's end is waited for until
+    /// this processing time, ms since 1970.
+    Finishing {
+        socket: SocketId,
+        until_ms: i64,
+    },
+    /// The peer has had its time; the connection is being closed.
     Closing(SocketId),
     Closed,
 }
@@ -160,13 +176,24 @@ impl<E: Encode> Operator for SocketSink<E> {
 
     fn next_time_ms(&self) -> Option<i64> {
         match self.link {
-            Link::Due { at_ms } => Some(at_ms),
+            Link::Due { at_ms } | Link::Finishing { until_ms: at_ms, .. } => Some(at_ms),
             _ => None,
         }
     }
 
     fn on_time(&mut self, ctx: &OperatorContext<'_>, _out: &mut impl Output<Nothing>) -> Progress {
-        self.connect(ctx);
+        if let Link::Finishing { socket, .. } = self.link {
+            let (operator, peer) = (ctx.name(), &self.address.text);
+            tracing::warn!(
+                operator,
+                peer,
+                "the peer does not end the connection: it may not have read everything"
+            );
+            self.link = Link::Closing(socket);
+            ctx.socket(SocketOp::Close { socket });
+        } else {
+            self.connect(ctx);
+        }
         Progress::Done
     }
 
@@ -183,6 +210,7 @@ impl<E: Encode> Operator for SocketSink<E> {
         match (done, self.link) {
             (SocketDone::Connected { socket }, _) => {
                 self.link = Link::Open { socket, is_sending: false };
+                ctx.socket(SocketOp::Resume { socket });
                 self.send(ctx);
             }
             (SocketDone::Sent { socket, bytes }, _) => {
@@ -190,7 +218,9 @@ impl<E: Encode> Operator for SocketSink<E> {
                 self.link = Link::Open { socket, is_sending: false };
                 self.send(ctx);
             }
-            (SocketDone::Closed { .. }, Link::Closing(_)) => self.link = Link::Closed,
+            (SocketDone::Closed { .. }, Link::Finishing { .. } | Link::Closing(_)) => {
+                self.link = Link::Closed;
+            }
             (SocketDone::Failed { action, source, .. }, Link::Connecting(_)) => {
                 match self.reconnect.pause_ms(self.failed_count) {
                     Some(pause_ms) => {
@@ -205,7 +235,8 @@ impl<E: Encode> Operator for SocketSink<E> {
             }
             (SocketDone::Closed { .. }, _) => {
                 let action = format!("send to {}", self.address.text);
-                let source = std::io::ErrorKind::ConnectionReset.into();
+                let reason = "the peer ended the connection before the end of the input";
+                let source = io::Error::new(io::ErrorKind::ConnectionAborted, reason);
                 ctx.fail(socket_error(ctx, action, &source, 0));
             }
             (SocketDone::Received { .. } | SocketDone::Listening { .. }, _) => {}
@@ -218,8 +249,9 @@ impl<E: Encode> Operator for SocketSink<E> {
     fn on_end(&mut self, ctx: &OperatorContext<'_>, _out: &mut impl Output<Nothing>) -> Progress {
         self.send(ctx);
         if let Link::Open { socket, is_sending: false } = self.link {
-            self.link = Link::Closing(socket);
-            ctx.socket(SocketOp::Close { socket });
+            let until_ms = ctx.processing_time_ms() + FINISH_WAIT_MS;
+            self.link = Link::Finishing { socket, until_ms };
+            ctx.socket(SocketOp::Finish { socket });
         }
         if self.link == Link::Closed { Progress::Done } else { Progress::Pending }
     }

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Only the first task reads: a connection cannot be divided. Nothing received is kept, so records
-//! that were read before a failure are not read again: at most once. A record that a failing
+//! that were read before a failure are not read again: at most once. Positions go on counting over
+//! connections that are made again. A record that a failing
 //! connection cut off is dropped, with a warning in the log. Bytes behind the last line end of a
 //! connection that the peer closes are a record.
 
@@ -43,10 +44,18 @@ const CONNECTION_COUNT_MAX: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct SocketSource<F> {
     address: Address,
-    /// How often to connect again; none if it listens.
+    mode: Mode,
+    /// How often to connect again, if somebody has said so.
     reconnect: Option<Reconnect>,
     format: F,
     on_error: OnError,
+}
+
+/// Who calls whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Connect,
+    Listen,
 }
 
 impl SocketSource<LinesFormat> {
@@ -74,13 +83,13 @@ impl<F: Format> SocketSource<F> {
     /// Connects to `address`, for records in some format.
     pub fn of(address: impl Into<String>, format: F) -> Self {
         let address = Address::new(address);
-        let reconnect = Some(Reconnect::default());
-        Self { address, reconnect, format, on_error: OnError::Stop }
+        let mode = Mode::Connect;
+        Self { address, mode, reconnect: None, format, on_error: OnError::Stop }
     }
 
     /// Listens at the address instead, which must be on loopback.
     pub fn listen(self) -> Self {
-        Self { reconnect: None, ..self }
+        Self { mode: Mode::Listen, ..self }
     }
 
     /// How often to connect again after a failure.
@@ -102,7 +111,14 @@ impl<F: Format> Source for SocketSource<F> {
         let mut problems = self.format.problems();
         problems.extend(self.address.problem());
         let is_beyond = self.address.parsed.is_some_and(|address| !address.ip().is_loopback());
-        if self.reconnect.is_none() && is_beyond {
+        if self.mode == Mode::Listen && self.reconnect.is_some() {
+            problems.push(
+                "a listener calls nobody, so it cannot connect again: leave out .reconnect(..) or \
+                 .listen()"
+                    .to_string(),
+            );
+        }
+        if self.mode == Mode::Listen && is_beyond {
             problems.push(format!(
                 "listening at {} would let anybody in; listen on loopback (127.0.0.1)",
                 self.address.text
@@ -112,7 +128,10 @@ impl<F: Format> Source for SocketSource<F> {
     }
 
     fn describe(&self) -> String {
-        let verb = if self.reconnect.is_some() { "connects to" } else { "listens at" };
+        let verb = match self.mode {
+            Mode::Connect => "connects to",
+            Mode::Listen => "listens at",
+        };
         format!("socket, {verb} {} ({})", self.address.text, self.format.describe())
     }
 
@@ -135,6 +154,8 @@ impl<F: Format> Source for SocketSource<F> {
             failed_count: 0,
             connections: Vec::new(),
             split_count: 0,
+            position: 0,
+            is_idle: false,
             turn: 0,
         })
     }
@@ -149,6 +170,10 @@ pub struct SocketReader<F: Format> {
     failed_count: u32,
     connections: Vec<Connection<F::Decoder>>,
     split_count: u32,
+    /// Where a connection that is made again goes on counting.
+    position: u64,
+    /// The output has been told that nobody calls for now.
+    is_idle: bool,
     /// Which connection is read next.
     turn: usize,
 }
@@ -175,7 +200,7 @@ impl<F: Format> SocketReader<F> {
         }
         let address = self.source.address.parsed.expect("the plan was checked");
         let socket = SocketId(ctx.next_id());
-        if self.source.reconnect.is_some() {
+        if self.source.mode == Mode::Connect {
             self.link = Link::Connecting(socket);
             ctx.socket(SocketOp::Connect { socket, address });
         } else {
@@ -186,11 +211,13 @@ impl<F: Format> SocketReader<F> {
 
     /// A connection is open. The one that this source made keeps its split over failures.
     fn add(&mut self, socket: SocketId, peer: String) {
-        let split = if self.source.reconnect.is_some() { 0 } else { self.split_count };
+        let split = if self.source.mode == Mode::Connect { 0 } else { self.split_count };
         let decoder = self.source.format.decoder();
-        let stage = if split < self.split_count { Stage::Header } else { Stage::Unannounced };
+        let stage = if split < self.split_count { Stage::Start } else { Stage::Unannounced };
         self.split_count = self.split_count.max(split + 1);
-        self.connections.push(Connection::new(socket, split, peer, decoder, stage));
+        self.is_idle = false;
+        let connection = Connection::new(socket, split, peer, decoder, stage, self.position);
+        self.connections.push(connection);
     }
 
     /// Everything that has arrived on connection `index` has been read, and nothing will follow.
@@ -202,12 +229,13 @@ impl<F: Format> SocketReader<F> {
     ) {
         let connection = self.connections.remove(index);
         let dropped_bytes = connection.window.rest().len();
-        match (connection.phase, self.source.reconnect) {
-            (Phase::Failed { action, source }, Some(_)) => {
+        match (connection.phase, self.source.mode) {
+            (Phase::Failed { action, source }, Mode::Connect) => {
+                self.position = connection.window.position() + dropped_bytes as u64;
                 warn_of_failure(ctx, &action, &source, dropped_bytes);
                 self.try_again(action, &source, ctx);
             }
-            (Phase::Failed { action, source }, None) => {
+            (Phase::Failed { action, source }, Mode::Listen) => {
                 warn_of_failure(ctx, &action, &source, dropped_bytes);
                 out.on_split(SplitEvent::Finished(connection.split));
             }
@@ -219,7 +247,7 @@ impl<F: Format> SocketReader<F> {
 
     /// Connects again after a pause, or gives up.
     fn try_again(&mut self, action: String, source: &io::Error, ctx: &OperatorContext<'_>) {
-        let reconnect = self.source.reconnect.unwrap_or(Reconnect::NEVER);
+        let reconnect = self.source.reconnect.unwrap_or_default();
         match reconnect.pause_ms(self.failed_count) {
             Some(pause_ms) => {
                 self.failed_count += 1;
@@ -300,6 +328,11 @@ impl<F: Format> SourceReader for SocketReader<F> {
                 }
                 Turn::JobFailed => return SourceStatus::Waiting(None),
             }
+        }
+        if matches!(self.link, Link::Listening(_)) && self.connections.is_empty() && !self.is_idle {
+            // Nobody calls: nothing can come until somebody does.
+            self.is_idle = true;
+            out.on_split(SplitEvent::Idle(self.split_count));
         }
         match self.link {
             Link::Due { at_ms } => SourceStatus::Waiting(Some(at_ms)),

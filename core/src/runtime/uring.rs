@@ -23,7 +23,7 @@ mod socket;
 use std::collections::BTreeMap;
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -112,6 +112,7 @@ impl Ring {
             SocketOp::Send { bytes, .. } => self.tell(id, |machine| machine.send(bytes)),
             SocketOp::Pause { .. } => self.tell(id, Machine::pause),
             SocketOp::Resume { .. } => self.tell(id, Machine::resume),
+            SocketOp::Finish { .. } => self.tell(id, Machine::finish),
             SocketOp::Close { .. } => self.tell(id, Machine::close),
         }
     }
@@ -195,6 +196,12 @@ impl Ring {
                         Direction::Out => open.out_ticket,
                     };
                     self.kernel.cancel(ticket.expect("what is busy has a ticket"));
+                    continue;
+                }
+                Step::Finish => {
+                    // It does not wait: the system sends the end when it has sent the rest.
+                    let result = SockRef::from(&*open.socket).shutdown(Shutdown::Write);
+                    open.machine.on_finished(result);
                     continue;
                 }
                 Step::End => {

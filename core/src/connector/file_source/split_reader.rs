@@ -23,11 +23,8 @@ use millstream_storage::io::OpId;
 use super::content::{Compression, Content, Damage, Step};
 use super::read_ahead::{ReadAhead, Size, Wish};
 use super::split::{FinishedSplit, Position, Progress, SplitState};
-use crate::connector::byte_window::ByteWindow;
+use crate::connector::byte_window::{BYTE_ORDER_MARK, ByteWindow};
 use crate::connector::format::{Decode, Decoded, Fault, Header, Place, Taken};
-
-/// What UTF-8 files of some programs begin with; it is no part of the text.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 const MARK_BYTES: u64 = BYTE_ORDER_MARK.len() as u64;
 

@@ -58,6 +58,7 @@ impl Task {
     fn connect(&mut self) -> SocketId {
         let socket = self.asked().socket();
         self.happen(SocketDone::Connected { socket });
+        assert_eq!(self.asked(), SocketOp::Resume { socket });
         socket
     }
 
@@ -127,10 +128,43 @@ fn the_end_waits_until_everything_has_been_taken() {
     assert_eq!(task.end(), Progress::Pending);
     assert_eq!(task.sent(), "1\n");
     assert_eq!(task.end(), Progress::Pending);
-    assert_eq!(task.asked(), SocketOp::Close { socket });
-    assert_eq!(task.end(), Progress::Pending);
+    assert_eq!(task.asked(), SocketOp::Finish { socket });
+    assert_eq!(task.end(), Progress::Pending, "the peer has not read everything");
     task.happen(SocketDone::Closed { socket });
     assert_eq!(task.end(), Progress::Done);
+}
+
+#[test]
+fn a_peer_that_does_not_end_is_waited_for_five_seconds() {
+    let mut task = Task::new(&sink());
+    let socket = task.connect();
+    task.env.processing_time_ms.set(1_000);
+    assert_eq!(task.end(), Progress::Pending);
+    assert_eq!(task.asked(), SocketOp::Finish { socket });
+    assert_eq!(task.sink.next_time_ms(), Some(6_000));
+    let ctx = context(&task.env, "out");
+    assert_eq!(task.sink.on_time(&ctx, &mut NoOutput(&task.env)), Progress::Done);
+    assert_eq!(task.asked(), SocketOp::Close { socket });
+    task.happen(SocketDone::Closed { socket });
+    assert_eq!((task.end(), task.failure()), (Progress::Done, None));
+}
+
+#[test]
+fn a_peer_that_resets_the_connection_at_the_end_stops_the_job() {
+    let mut task = Task::new(&sink());
+    let socket = task.connect();
+    assert_eq!(task.end(), Progress::Pending);
+    task.fail(socket, ErrorKind::ConnectionReset);
+    assert!(task.failure().is_some(), "nobody knows what has arrived");
+}
+
+#[test]
+fn what_the_peer_sends_is_dropped() {
+    let mut task = Task::new(&sink());
+    let socket = task.connect();
+    task.happen(SocketDone::Received { socket, bytes: b"hello".to_vec() });
+    assert!(task.asked_nothing());
+    assert_eq!(task.failure(), None);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::io;
 
 use millstream_net::io::{SocketId, SocketOp};
 
-use crate::connector::byte_window::ByteWindow;
+use crate::connector::byte_window::{BYTE_ORDER_MARK, ByteWindow};
 use crate::connector::format::fault::report;
 use crate::connector::format::{Decode, Decoded, Header, Place, Taken};
 use crate::data::row::NO_EVENT_TIME;
@@ -45,6 +45,8 @@ pub(super) struct Connection<D> {
 pub(super) enum Stage {
     /// The output must be told of the split.
     Unannounced,
+    /// A byte order mark, if there is one.
+    Start,
     /// What stands before the first record.
     Header,
     /// Records.
@@ -77,13 +79,15 @@ pub(super) enum Turn {
 }
 
 impl<D: Decode> Connection<D> {
-    /// A connection to `peer`. `stage` says whether the output knows of its split.
+    /// A connection to `peer`. `stage` says whether the output knows of its split, and `position`
+    /// is that of its first byte.
     pub(super) fn new(
         socket: SocketId,
         split: u32,
         peer: String,
         decoder: D,
         stage: Stage,
+        position: u64,
     ) -> Self {
         Self {
             socket,
@@ -91,7 +95,7 @@ impl<D: Decode> Connection<D> {
             peer,
             decoder,
             stage,
-            window: ByteWindow::default(),
+            window: ByteWindow::at(position),
             line: 1,
             phase: Phase::Open,
             is_receiving: false,
@@ -114,6 +118,19 @@ impl<D: Decode> Connection<D> {
             let rest = self.window.rest();
             if self.is_starved && !is_end || rest.is_empty() && self.stage == Stage::Records {
                 return if matches!(self.phase, Phase::Open) { Turn::Waits } else { Turn::Over };
+            }
+            if self.stage == Stage::Start {
+                if rest.len() < BYTE_ORDER_MARK.len()
+                    && BYTE_ORDER_MARK.starts_with(rest)
+                    && !is_end
+                {
+                    self.is_starved = true;
+                } else {
+                    let has_mark = rest.starts_with(BYTE_ORDER_MARK);
+                    self.window.consume(if has_mark { BYTE_ORDER_MARK.len() } else { 0 });
+                    self.stage = Stage::Header;
+                }
+                continue;
             }
             if self.stage != Stage::Records {
                 match self.decoder.header(rest, is_end) {
@@ -158,7 +175,7 @@ impl<D: Decode> Connection<D> {
         out: &mut impl SourceOutput<D::Record>,
     ) {
         if self.stage == Stage::Unannounced {
-            self.stage = Stage::Header;
+            self.stage = Stage::Start;
             ctx.name_split(self.split, format!("socket {}", self.peer), "byte");
             out.on_split(SplitEvent::Active(self.split));
         }

@@ -89,6 +89,65 @@ fn lines_come_as_they_are_complete_and_the_last_when_the_peer_closes() {
 }
 
 #[test]
+fn a_listener_cannot_connect_again() {
+    assert_eq!(
+        lines().listen().reconnect(Reconnect::NEVER).problems(),
+        ["a listener calls nobody, so it cannot connect again: leave out .reconnect(..) or \
+          .listen()"]
+    );
+}
+
+#[test]
+fn a_listener_is_idle_while_nobody_calls() {
+    let mut task = Task::new(&lines().listen());
+    task.poll();
+    let asked = task.asked();
+    let [SocketOp::Listen { socket: listener, address }] = asked[..] else { panic!("{asked:?}") };
+    task.happen(SocketDone::Listening { socket: listener, address });
+    task.poll();
+    task.poll();
+    assert_eq!(task.rows.splits, [SplitEvent::Idle(0)], "said once");
+    let socket = SocketId(SocketId::ACCEPTED);
+    task.happen(SocketDone::Accepted { listener, socket, peer: address });
+    task.happen(SocketDone::Closed { socket });
+    task.poll();
+    task.poll();
+    assert_eq!(
+        task.rows.splits[1..],
+        [SplitEvent::Active(0), SplitEvent::Finished(0), SplitEvent::Idle(1)]
+    );
+}
+
+#[test]
+fn positions_go_on_counting_when_a_connection_is_made_again() {
+    let mut task = Task::new(&lines());
+    let socket = task.connect();
+    task.receive(socket, b"one\ncut o");
+    task.fail(socket);
+    assert_eq!(task.poll(), SourceStatus::Waiting(Some(200)));
+    task.env.processing_time_ms.set(200);
+    let socket = task.connect();
+    task.receive(socket, b"two\n");
+    let positions: Vec<_> = task.rows.rows.iter().map(|(_, position, ..)| *position).collect();
+    assert_eq!(
+        (task.values(), positions),
+        (vec!["one".to_string(), "two".to_string()], vec![0, 9])
+    );
+}
+
+#[test]
+fn a_byte_order_mark_at_the_beginning_is_no_text() {
+    for pieces in [[&b"\xef\xbb\xbfone\n"[..], b""], [b"\xef\xbb", b"\xbfone\n"], [b"o", b"ne\n"]] {
+        let mut task = Task::new(&lines());
+        let socket = task.connect();
+        for piece in pieces {
+            task.receive(socket, piece);
+        }
+        assert_eq!(task.values(), ["one"]);
+    }
+}
+
+#[test]
 fn only_the_first_task_reads() {
     let env = task_env(1, 2);
     let mut reader = lines().open(&context(&env, "calls")).expect("opening asks for nothing");
@@ -179,7 +238,7 @@ fn every_caller_of_a_listener_is_a_split() {
     assert_eq!(task.poll(), SourceStatus::Waiting(None), "a listener has no end");
     let rows: Vec<_> = task.rows.rows.iter().map(|(split, _, _, v)| (*split, v.as_str())).collect();
     assert_eq!(rows, [(0, "hello"), (1, "hello")]);
-    assert_eq!(format!("{:?}", task.rows.splits), "[Active(0), Active(1), Finished(0)]");
+    assert_eq!(format!("{:?}", task.rows.splits), "[Idle(0), Active(0), Active(1), Finished(0)]");
 }
 
 #[test]

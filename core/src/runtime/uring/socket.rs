@@ -45,6 +45,7 @@ pub(super) struct Machine {
     is_receiving: bool,
     /// The bytes of a send that are not with the kernel, and how many of them are gone already.
     sending: Option<(Vec<u8>, usize)>,
+    finishing: Finishing,
     recv_bytes: usize,
     ending: Option<Ending>,
 }
@@ -70,6 +71,8 @@ pub(super) enum Step {
         bytes: Vec<u8>,
         sent_bytes: usize,
     },
+    /// End this side of the connection, then tell [`Machine::on_finished`].
+    Finish,
     /// Cancel what this direction is doing. It completes nevertheless.
     Cancel(Direction),
     /// Nothing is with the kernel: close the descriptor, then tell [`Machine::end`].
@@ -90,6 +93,15 @@ enum Progress {
     Busy,
     /// With the kernel, which was asked to stop.
     Cancelled,
+}
+
+/// Whether this side is to end before the socket does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finishing {
+    No,
+    /// As soon as everything has been sent.
+    Due,
+    Done,
 }
 
 #[derive(Debug)]
@@ -123,6 +135,7 @@ impl Machine {
             outgoing: Progress::Idle,
             is_receiving: false,
             sending: None,
+            finishing: Finishing::No,
             recv_bytes: RECV_BYTES_MIN,
             ending: None,
         }
@@ -143,6 +156,7 @@ impl Machine {
         }
         let is_free = self.outgoing == Progress::Idle && self.sending.is_none();
         assert!(self.role == Role::Connected && is_free, "one send at a time, once connected");
+        assert!(self.finishing == Finishing::No, "nothing is sent behind the end");
         self.sending = Some((bytes, 0));
     }
 
@@ -158,6 +172,17 @@ impl Machine {
     pub(super) fn resume(&mut self) {
         assert!(self.role != Role::Listener, "a listener receives nothing");
         self.is_receiving = true;
+    }
+
+    /// Ends this side once everything has been sent.
+    ///
+    /// # Panics
+    /// If the connection is not open yet.
+    pub(super) fn finish(&mut self) {
+        assert_eq!(self.role, Role::Connected, "only a connection has two sides");
+        if self.finishing == Finishing::No {
+            self.finishing = Finishing::Due;
+        }
     }
 
     /// Ends the socket.
@@ -186,6 +211,11 @@ impl Machine {
         {
             self.outgoing = Progress::Busy;
             return Some(step);
+        }
+        let is_sent = self.outgoing == Progress::Idle && self.sending.is_none();
+        if self.finishing == Finishing::Due && is_sent {
+            self.finishing = Finishing::Done;
+            return Some(Step::Finish);
         }
         if self.incoming == Progress::Idle
             && let Some(step) = self.next_in()
@@ -289,6 +319,13 @@ impl Machine {
             self.sending = Some((bytes, sent_bytes));
         } else if self.ending.is_none() {
             dones.push(SocketDone::Sent { socket: self.id, bytes });
+        }
+    }
+
+    /// This side has ended, or could not.
+    pub(super) fn on_finished(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.fail("finish sending to", error);
         }
     }
 

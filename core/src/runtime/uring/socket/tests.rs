@@ -27,6 +27,7 @@ fn steps(machine: &mut Machine) -> String {
             Step::Connect(address) => format!("connect {address}"),
             Step::Recv { size_bytes } => format!("recv {size_bytes}"),
             Step::Send { bytes, sent_bytes } => format!("send {}", bytes.len() - sent_bytes),
+            Step::Finish => "finish".to_string(),
             Step::Cancel(Direction::In) => "cancel in".to_string(),
             Step::Cancel(Direction::Out) => "cancel out".to_string(),
             Step::End => "end".to_string(),
@@ -89,6 +90,26 @@ fn a_closing_listener_turns_callers_away() {
     assert!(!machine.on_accepted(Ok(()), false));
     assert_eq!(steps(&mut machine), "");
     assert!(!machine.on_accepted(Err(errno(libc::ECANCELED)), true));
+    assert_eq!(steps(&mut machine), "end");
+    assert_eq!(ended(machine), "closed 7");
+}
+
+#[test]
+fn a_side_ends_once_and_behind_everything_sent() {
+    let mut machine = connected();
+    let mut dones = Vec::new();
+    machine.resume();
+    machine.send(vec![0; 10]);
+    machine.finish();
+    assert_eq!(steps(&mut machine), format!("send 10 recv {RECV_BYTES_MIN}"));
+    machine.on_sent(vec![0; 10], 0, Ok(4), &mut dones);
+    assert_eq!(steps(&mut machine), "send 6");
+    machine.on_sent(vec![0; 10], 4, Ok(6), &mut dones);
+    assert_eq!(told(&mut dones), "sent 10");
+    assert_eq!(steps(&mut machine), "finish");
+    machine.on_finished(Ok(()));
+    assert_eq!(steps(&mut machine), "", "the peer has its time");
+    machine.on_received(Ok(Vec::new()), &mut dones);
     assert_eq!(steps(&mut machine), "end");
     assert_eq!(ended(machine), "closed 7");
 }

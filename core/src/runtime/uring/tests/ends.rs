@@ -45,6 +45,28 @@ fn a_send_to_a_peer_that_is_gone_fails() {
 }
 
 #[test]
+fn a_finished_connection_delivers_everything_and_waits_for_the_peers_end() {
+    let mut host = Host::new();
+    let (socket, mut peer) = host.connection();
+    host.ring.submit(SocketOp::Resume { socket });
+    let sent = pattern(1 << 20);
+    host.ring.submit(SocketOp::Send { socket, bytes: sent.clone() });
+    host.ring.submit(SocketOp::Finish { socket });
+    let reader = thread::spawn(move || {
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).unwrap();
+        (peer, received)
+    });
+    assert!(matches!(host.next(), SocketDone::Sent { .. }));
+    host.until(|_| reader.is_finished());
+    let (peer, received) = reader.join().unwrap();
+    assert!(received == sent, "{} bytes arrived", received.len());
+    host.expect_silence();
+    drop(peer);
+    assert_closed(&host.next(), socket);
+}
+
+#[test]
 fn a_half_close_ends_the_connection_after_the_last_bytes() {
     let mut host = Host::new();
     let (socket, mut peer) = host.connection();
