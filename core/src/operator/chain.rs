@@ -12,7 +12,7 @@ use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
 
 use crate::data::ahead::Ahead;
-use crate::data::row::{NO_EVENT_TIME, Row};
+use crate::data::row::{MAX_WATERMARK, NO_EVENT_TIME, Row};
 use crate::error::Error;
 use crate::limits::STAGE_COUNT_MAX;
 use crate::operator::env::{OperatorContext, TaskEnv};
@@ -130,9 +130,20 @@ pub struct Stage<O> {
     watermark_ms: i64,
     /// The operator has not finished what is due at `watermark_ms`.
     pending: bool,
+    input: Input,
     ended: bool,
     /// See [`Label::unmarked`].
     unmarked: Option<String>,
+}
+
+/// How far the end of the input has been handled. The final watermark begins it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Open,
+    /// What waits for processing time is happening.
+    Ending,
+    /// Event time has ended.
+    Ended,
 }
 
 impl<O> Stage<O> {
@@ -145,6 +156,7 @@ impl<O> Stage<O> {
             index: 0,
             watermark_ms: NO_EVENT_TIME,
             pending: false,
+            input: Input::Open,
             ended: false,
             unmarked: None,
         }
@@ -152,9 +164,10 @@ impl<O> Stage<O> {
 
     /// The same stage with another operator.
     pub fn map<P>(self, change: impl FnOnce(O) -> P) -> Stage<P> {
-        let Self { operator, name, uid, index, watermark_ms, pending, ended, unmarked } = self;
+        let Self { operator, name, uid, index, watermark_ms, pending, input, ended, unmarked } =
+            self;
         let operator = change(operator);
-        Stage { operator, name, uid, index, watermark_ms, pending, ended, unmarked }
+        Stage { operator, name, uid, index, watermark_ms, pending, input, ended, unmarked }
     }
 
     /// The operator.
@@ -223,7 +236,11 @@ impl<O: Operator> Chain for Stage<O> {
         if watermark_ms <= self.watermark_ms {
             return None;
         }
-        self.watermark_ms = watermark_ms;
+        if watermark_ms == MAX_WATERMARK {
+            self.input = Input::Ending;
+        } else {
+            self.watermark_ms = watermark_ms;
+        }
         self.pending = true;
         self.resume(env, out)
     }
@@ -231,6 +248,13 @@ impl<O: Operator> Chain for Stage<O> {
     fn resume(&mut self, env: &TaskEnv, out: &mut impl Output<O::Out>) -> Option<i64> {
         if !self.pending {
             return None;
+        }
+        if self.input == Input::Ending {
+            if call!(self, env, ctx => self.operator.on_input_end(&ctx, out)) == Progress::Pending {
+                return None;
+            }
+            self.input = Input::Ended;
+            self.watermark_ms = MAX_WATERMARK;
         }
         let watermark_ms = self.watermark_ms;
         let outer = env.enter_time(watermark_ms, 0);

@@ -76,7 +76,8 @@ pub trait Output<T> {
 /// without state, timers or I/O.
 ///
 /// Order of calls: `open`, then `restore` if there is a snapshot, then rows, watermarks and time in
-/// any order, `on_end` until it is done. Operators of a chain are opened from last to first.
+/// any order; at the end `on_input_end`, the final watermark and `on_end`, each until it is done.
+/// Operators of a chain are opened from last to first.
 pub trait Operator: 'static {
     /// What comes in.
     type In: 'static;
@@ -182,8 +183,19 @@ pub trait Operator: 'static {
     /// A split of the task's source began, became idle, or ended. Only in the source's own chain.
     fn on_split(&mut self, _event: SplitEvent, _ctx: &OperatorContext<'_>) {}
 
-    /// No row will follow; the final watermark has been handled. Flushes, and answers
-    /// [`Progress::Pending`] until everything is where it belongs.
+    /// No row will follow, and event time is about to end with the final watermark. Whatever waits
+    /// for processing time happens now: afterwards its results would be late for everybody. Called
+    /// again while it answers [`Progress::Pending`].
+    fn on_input_end(
+        &mut self,
+        _ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<Self::Out>,
+    ) -> Progress {
+        Progress::Done
+    }
+
+    /// No row will follow; the final watermark has been handled, so results have no place any more.
+    /// Flushes, and answers [`Progress::Pending`] until everything is where it belongs.
     fn on_end(
         &mut self,
         _ctx: &OperatorContext<'_>,

@@ -176,8 +176,19 @@ impl<K: Key> KeyedState<K> {
         (self.table.key(slot), self.table.hash64(slot))
     }
 
-    /// Registers a timer for the key being processed. `false` if it has that one already.
+    /// All processing-time timers are due, and none is registered any more.
+    pub fn end_processing_time(&mut self) {
+        if self.processing_timers.horizon_ms() < i64::MAX {
+            self.processing_timers.begin(i64::MAX);
+        }
+    }
+
+    /// Registers a timer for the key being processed. `false` if it has that one already, or if
+    /// processing time has ended.
     pub fn register(&mut self, kind: TimerKind, time_ms: i64, by: Registrant) -> bool {
+        if kind == TimerKind::Processing && self.processing_timers.horizon_ms() == i64::MAX {
+            return false;
+        }
         let slot = self.columns.slot();
         let hash64 = self.table.hash64(slot);
         self.timers_mut(kind).register(slot, hash64, time_ms, by)

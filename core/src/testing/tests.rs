@@ -197,3 +197,43 @@ fn processing_time_fires_and_says_when_next() {
         }),
     );
 }
+
+/// Fires once a second for every key.
+#[derive(Clone)]
+struct Heartbeat;
+
+impl KeyedProcessFunction<u8, u8> for Heartbeat {
+    type Out = (u8, bool);
+
+    fn process(&mut self, _: u8, ctx: &mut KeyedContext<'_, u8>, _: &mut impl Output<Self::Out>) {
+        ctx.register_processing_timer(ctx.processing_time_ms() + 1_000);
+    }
+
+    fn on_timer(
+        &mut self,
+        timer: FiredTimer,
+        ctx: &mut KeyedContext<'_, u8>,
+        out: &mut impl Output<Self::Out>,
+    ) {
+        let goes_on = ctx.register_processing_timer(timer.time_ms + 1_000);
+        out.collect((*ctx.key(), goes_on));
+    }
+}
+
+#[test]
+fn the_end_of_the_input_fires_every_processing_time_timer_once() {
+    let operator = KeyedProcess::new(|value: &u8| *value, Heartbeat);
+    let mut heartbeat = OperatorHarness::new(operator).keyed_by(|value: &u8| *value);
+    heartbeat.push(1, 0);
+    heartbeat.push(2, 0);
+    heartbeat.watermark(500);
+    heartbeat.processing_time(1_000);
+    assert_eq!(heartbeat.take_output().len(), 2);
+    heartbeat.set_budget(1);
+    heartbeat.watermark(crate::data::row::MAX_WATERMARK);
+    assert_eq!(heartbeat.take_output().len(), 1);
+    assert_eq!(heartbeat.released_watermark_ms(), 500, "event time goes on until all have fired");
+    heartbeat.end();
+    assert_eq!(heartbeat.take_output().len(), 1);
+    assert_eq!(heartbeat.next_time_ms(), None);
+}

@@ -260,6 +260,15 @@ where
         task.on_time::<WithBroadcast<In, B>, _>(&mut self.function, ctx, out)
     }
 
+    fn on_input_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Progress {
+        let task = KeyedTask::of(&mut self.task);
+        task.on_input_end::<WithBroadcast<In, B>, _>(&mut self.function, ctx, out)
+    }
+
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
         if let Some(task) = &self.task {
             task.snapshot(writer);

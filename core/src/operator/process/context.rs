@@ -91,8 +91,9 @@ impl<K: Key> KeyedContext<'_, K> {
         self.register(TimerKind::Event, time_ms)
     }
 
-    /// Registers a timer for when processing time reaches `time_ms`. `false` if the key has that
-    /// timer.
+    /// Registers a timer for when processing time reaches `time_ms`, or for the end of the input if
+    /// that comes first: then all timers fire, and none is registered any more. `false` if it is
+    /// not registered, or the key has that timer already.
     pub fn register_processing_timer(&mut self, time_ms: i64) -> bool {
         self.register(TimerKind::Processing, time_ms)
     }

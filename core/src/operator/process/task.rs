@@ -133,6 +133,18 @@ impl<K: Key> KeyedTask<K> {
         progress
     }
 
+    /// No record will follow: processing-time timers fire now, each of them once, whatever time they
+    /// were registered for.
+    pub(super) fn on_input_end<I, F: FiringFunction<K, I>>(
+        &mut self,
+        function: &mut F,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Progress {
+        self.keyed.end_processing_time();
+        self.fire(TimerKind::Processing, function, ctx, out)
+    }
+
     /// Gives some memory of expired entries back, unless timers are due that may still see them.
     pub(super) fn sweep(&mut self, ctx: &OperatorContext<'_>) {
         if !self.keyed.timers(TimerKind::Event).has_due() {

@@ -174,6 +174,10 @@ where
             let timers = &mut of_key.windows[index].timers;
             let known = timers.iter().position(|timer| *timer == (domain, time_ms));
             match known {
+                // No time is left for it: see `Operator::on_input_end`.
+                None if is_registration
+                    && domain == TimeDomain::Processing
+                    && self.processing_timers.horizon_ms() == i64::MAX => {}
                 None if is_registration => {
                     timers.push((domain, time_ms));
                     self.timers(domain).register(slot, hash64, time_ms, by(domain));
@@ -475,8 +479,11 @@ where
         self.fire(TimeDomain::Processing, ctx, out)
     }
 
-    /// Processing-time timers that are still there fire: no record will come any more.
-    fn on_end(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<C::Out>) -> Progress {
+    fn on_input_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<C::Out>,
+    ) -> Progress {
         if self.processing_timers.horizon_ms() < i64::MAX {
             self.processing_timers.begin(i64::MAX);
         }

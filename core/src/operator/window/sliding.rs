@@ -398,9 +398,15 @@ where
         self.fire(horizon_ms, ctx, out)
     }
 
-    /// Processing-time windows that are still open fire: no record will come any more.
-    fn on_end(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<F::Out>) -> Progress {
-        self.fire(NEVER_MS - 1, ctx, out)
+    fn on_input_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Progress {
+        match self.work.by.domain {
+            TimeDomain::Event => Progress::Done,
+            TimeDomain::Processing => self.fire(NEVER_MS - 1, ctx, out),
+        }
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
