@@ -7,4 +7,5 @@ mod joins;
 mod process;
 mod simulation;
 mod storage_conformance;
+mod time;
 mod windows;
