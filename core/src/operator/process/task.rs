@@ -133,8 +133,8 @@ impl<K: Key> KeyedTask<K> {
         progress
     }
 
-    /// No record will follow: processing-time timers fire now, each of them once, whatever time they
-    /// were registered for.
+    /// No record will follow: processing-time timers fire now, each of them once, whatever time
+    /// they were registered for.
     pub(super) fn on_input_end<I, F: FiringFunction<K, I>>(
         &mut self,
         function: &mut F,
