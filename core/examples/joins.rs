@@ -88,7 +88,11 @@ fn main() -> ExitCode {
     orders
         .key_by(|order| order.id)
         .connect(payments.key_by(|payment| payment.order))
-        .interval_join(0, 10_000, |order, payment| (order.id, payment.at_ms - order.at_ms))
+        .interval_join(
+            TimeBound::SAME_TIME,
+            TimeBound::after(Duration::from_secs(10)),
+            |order, payment| (order.id, payment.at_ms - order.at_ms),
+        )
         .name("paid in time")
         .sink("paid", paid.sink());
 

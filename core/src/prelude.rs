@@ -12,6 +12,7 @@ pub use crate::data::key::Key;
 pub use crate::data::record::Record;
 pub use crate::data::row::Row;
 pub use crate::error::{Error, Result};
+pub use crate::operator::join::{JoinContext, ProcessJoinFunction, TimeBound};
 pub use crate::operator::process::{
     BroadcastContext, BroadcastProcessFunction, CoProcessFunction, FiredTimer,
     KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction,

@@ -16,7 +16,6 @@ use crate::graph::Partitioner;
 use crate::operator::Operator;
 use crate::operator::chain::Chain;
 use crate::operator::co::{CoFlatMap, CoMap};
-use crate::operator::join::LateSides;
 use crate::operator::pass::Pass;
 use crate::operator::process::{
     BroadcastProcess, BroadcastProcessFunction, CoProcess, CoProcessFunction,
@@ -105,7 +104,6 @@ impl<A, B> fmt::Debug for ConnectedStreams<'_, A, B> {
 pub struct KeyedConnectedStreams<'j, A, B, K, SA, SB> {
     pub(crate) streams: ConnectedStreams<'j, A, B>,
     pub(crate) keys: (SA, SB),
-    pub(crate) late: LateSides<A, B>,
     key: PhantomData<fn() -> K>,
 }
 
@@ -118,7 +116,7 @@ where
     SB: Fn(&B) -> K + Clone + Send + 'static,
 {
     pub(crate) fn new(streams: ConnectedStreams<'j, A, B>, keys: (SA, SB)) -> Self {
-        Self { streams, keys, late: LateSides::default(), key: PhantomData }
+        Self { streams, keys, key: PhantomData }
     }
 
     /// A function of your own with two inputs, and state and timers per key.

@@ -156,13 +156,6 @@ where
         Stream { job, place, head, chain: Then { first: chain, second }, is_keyed }
     }
 
-    /// Adds a mistake in how the last operator was set up, if there is one.
-    pub(crate) fn with_problem(self, problem: Option<String>) -> Self {
-        let node = self.node();
-        self.job.draft_mut().graph.node_mut(node).facts.problems.extend(problem);
-        self
-    }
-
     /// The chain's number; begins it if that has not happened.
     fn begun(&mut self) -> ChainId {
         match &mut self.place {

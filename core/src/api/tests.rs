@@ -8,6 +8,7 @@ use crate::connector::{GeneratorSource, StdoutSink};
 use crate::data::row::Row;
 use crate::error::Error;
 use crate::graph::{ExplainFormat, Facts};
+use crate::operator::join::{JoinContext, ProcessJoinFunction, TimeBound};
 use crate::operator::process::{
     BroadcastContext, FiredTimer, KeyedBroadcastProcessFunction, KeyedCoProcessFunction,
     KeyedContext, KeyedProcessFunction, OpenContext,
@@ -486,7 +487,11 @@ fn joins() {
         |job| {
             let left = timed(job, "left", 4).key_by(tens);
             let right = timed(job, "right", 4).key_by(tens);
-            let near = left.connect(right).interval_join(-1, 0, |a, b| format!("{a}{b}"));
+            let near = left.connect(right).interval_join(
+                TimeBound::before(Duration::from_millis(1)),
+                TimeBound::SAME_TIME,
+                |a, b| format!("{a}{b}"),
+            );
             near.sink("print", print());
         },
         "00 10 11 21 22 32 33",
@@ -526,16 +531,192 @@ fn joins() {
     );
 }
 
+/// Number 0 at its time, and number 4999 at time 0 too: long behind the watermark.
+fn one_late<'j>(job: &'j Job, name: &str) -> impl AnyStream<'j, Out = u64> {
+    let source = job.source(name, GeneratorSource::new(5000, |n| n));
+    source.watermark(Monotonic::new(), |n| (*n % 4999) as i64).filter(|n| *n % 4999 == 0)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape of a key closure")]
+fn one_key(_: &u64) -> u64 {
+    0
+}
+
+const LATE: OutputTag<u64> = OutputTag::new("late");
+
+#[test]
+fn late_records_of_joins() {
+    let ten = Duration::from_millis(10);
+    let pair = |a: &u64, b: &u64| format!("{a}-{b}");
+    check(
+        |job| {
+            let (left, right) = (one_late(job, "left"), timed(job, "right", 1));
+            let joined = left.key_by(one_key).connect(right.key_by(one_key));
+            let joined = joined.window_join(Tumbling::new(ten), pair).left_late_output(LATE);
+            joined.side_output(LATE).sink("late", print());
+            joined.sink("print", print());
+        },
+        "0-0 4999",
+    );
+    check(
+        |job| {
+            let (left, right) = (timed(job, "left", 1), one_late(job, "right"));
+            let joined = left.key_by(one_key).connect(right.key_by(one_key));
+            let count = |_: &u64, _: &Window, left: &[u64], right: &[u64]| {
+                [format!("{}/{}", left.len(), right.len())]
+            };
+            let joined = joined.co_group(Tumbling::new(ten), count).right_late_output(LATE);
+            joined.side_output(LATE).sink("late", print());
+            joined.sink("print", print());
+        },
+        "1/1 4999",
+    );
+    check(
+        |job| {
+            let (left, right) = (one_late(job, "left"), timed(job, "right", 1));
+            let joined = left.key_by(one_key).connect(right.key_by(one_key));
+            let joined = joined.interval_join(TimeBound::SAME_TIME, TimeBound::after(ten), pair);
+            let joined = joined.left_late_output(LATE);
+            joined.side_output(LATE).sink("late", print());
+            joined.sink("print", print());
+        },
+        "0-0 4999",
+    );
+    check(
+        |job| {
+            let (left, right) = (one_late(job, "left"), timed(job, "right", 1));
+            let joined = left.key_by(one_key).connect(right.key_by(one_key));
+            let joined = joined.temporal_join(|a, b| format!("{a}-{b}"));
+            let joined = joined.version_ttl(ten).left_late_output(LATE);
+            joined.side_output(LATE).sink("late", print());
+            joined.sink("print", print());
+        },
+        "0-0 4999",
+    );
+}
+
+#[test]
+fn joins_of_windows_with_lateness_a_trigger_or_an_evictor() {
+    let ten = Duration::from_millis(10);
+    let pair = |a: &u64, b: &u64| format!("{a}-{b}");
+    check(
+        |job| {
+            let (left, right) = (one_late(job, "left"), timed(job, "right", 1));
+            let joined = left.key_by(one_key).connect(right.key_by(one_key));
+            let joined = joined.window_join(Tumbling::new(ten), pair);
+            joined.allowed_lateness(Duration::from_mins(1)).sink("print", print());
+        },
+        "0-0 0-0 4999-0",
+    );
+    check(
+        |job| {
+            let (left, right) = (timed(job, "left", 1), timed(job, "right", 1));
+            let joined = left.key_by(one_key).connect(right.key_by(one_key));
+            let joined = joined.window_join(Tumbling::new(ten), pair);
+            joined.trigger(Purging::of(Count::of(2))).sink("print", print());
+        },
+        "0-0",
+    );
+    check(
+        |job| {
+            let (left, right) = (timed(job, "left", 5), timed(job, "right", 4));
+            let joined = left.key_by(one_key).connect(right.key_by(one_key));
+            let count = |_: &u64, _: &Window, left: &[u64], right: &[u64]| {
+                [format!("{}", left.len() + right.len())]
+            };
+            let joined = joined.co_group(Tumbling::new(ten), count).evictor(KeepCount::of(3));
+            joined.sink("print", print());
+        },
+        "3",
+    );
+}
+
+#[test]
+fn interval_joins_with_exclusive_bounds() {
+    let (before, at) = (TimeBound::before(Duration::from_millis(1)), TimeBound::SAME_TIME);
+    let pair = |a: &u64, b: &u64| format!("{a}{b}");
+    check(
+        |job| {
+            let left = timed(job, "left", 4).key_by(one_key);
+            let right = timed(job, "right", 4).key_by(one_key);
+            let joined = left.connect(right).interval_join(before, at, pair);
+            joined.lower_bound_exclusive().sink("print", print());
+        },
+        "00 11 22 33",
+    );
+    check(
+        |job| {
+            let left = timed(job, "left", 4).key_by(one_key);
+            let right = timed(job, "right", 4).key_by(one_key);
+            let joined = left.connect(right).interval_join(before, at, pair);
+            joined.upper_bound_exclusive().sink("print", print());
+        },
+        "10 21 32",
+    );
+}
+
+/// Says how far a pair is apart, and puts pairs that are not aside.
+#[derive(Clone)]
+struct Apart;
+
+impl ProcessJoinFunction<u64, u64> for Apart {
+    type Out = String;
+
+    fn process(
+        &mut self,
+        left: &u64,
+        right: &u64,
+        ctx: &JoinContext<'_>,
+        out: &mut impl Output<String>,
+    ) {
+        match ctx.left_event_time_ms() - ctx.right_event_time_ms() {
+            0 => ctx.operator().side_output(ODD, left * 100),
+            ms => out.collect(format!("{left}{right}+{ms}")),
+        }
+    }
+}
+
+#[test]
+fn an_interval_join_with_a_function() {
+    let (before, at) = (TimeBound::before(Duration::from_millis(1)), TimeBound::SAME_TIME);
+    check(
+        |job| {
+            let left = timed(job, "left", 3).key_by(one_key);
+            let right = timed(job, "right", 3).key_by(one_key);
+            let joined = left.connect(right).interval_join_process(before, at, "apart", Apart);
+            joined.side_output(ODD).sink("odd", print());
+            joined.sink("print", print());
+        },
+        "0 100 200 10+1 21+1",
+    );
+}
+
+#[test]
+fn an_interval_without_bounds_is_as_long_as_event_time() {
+    let (before, after) = (TimeBound::before(Duration::MAX), TimeBound::after(Duration::MAX));
+    check(
+        |job| {
+            let left = timed(job, "left", 2).key_by(one_key);
+            let right = timed(job, "right", 2).key_by(one_key);
+            let pair = |a: &u64, b: &u64| format!("{a}{b}");
+            left.connect(right).interval_join(before, after, pair).sink("print", print());
+        },
+        "00 01 10 11",
+    );
+}
+
 #[test]
 fn bounds_of_an_interval_that_are_swapped() {
     let job = Job::new("test");
     let left = timed(&job, "left", 4).key_by(|n| *n);
     let right = timed(&job, "right", 4).key_by(|n| *n);
-    left.connect(right).interval_join(5, -5, |a, _| *a).discard();
+    let five = Duration::from_millis(5);
+    let (lower, upper) = (TimeBound::after(five), TimeBound::before(five));
+    left.connect(right).interval_join(lower, upper, |a, _| *a).discard();
     let Err(Error::Plan { problems }) = job.plan(1, 8) else { panic!("there is a mistake") };
     assert_eq!(
         problems,
-        ["interval_join \"interval_join\": from 5 to -5 ms is no interval: swap the bounds"]
+        ["interval_join \"interval_join\": from 5ms to -5ms is no interval: swap the bounds"]
     );
 }
 

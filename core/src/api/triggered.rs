@@ -12,6 +12,7 @@ use crate::api::windowed::WindowedStream;
 use crate::data::key::Key;
 use crate::data::record::Record;
 use crate::operator::chain::Chain;
+use crate::operator::side_output::OutputTag;
 use crate::operator::window::{
     Aggregate, Aggregated, EmitResult, GeneralWindows, Lateness, Listed, ProcessWindowFunction,
     Reduce, WindowContents, WindowFunction,
@@ -160,7 +161,7 @@ where
 
     fn then<O>(self, contents: O) -> Windowed<'j, H, C, K, S, W, G, O>
     where
-        O: WindowContents<K, In = C::Out>,
+        O: WindowContents<K, In = C::Out, Late = Option<OutputTag<C::Out>>>,
     {
         let Self { keyed: KeyedStream { stream, key, .. }, windows, trigger, lateness } = self;
         let operator = GeneralWindows::new(windows, trigger, key, contents, lateness);

@@ -13,6 +13,8 @@
 //!
 //! Invariant: a pair is emitted exactly once, when its later-arriving record comes.
 
+use std::time::Duration;
+
 use crate::data::ahead::Ahead;
 use crate::data::either::Either;
 use crate::data::key::Key;
@@ -21,19 +23,112 @@ use crate::data::record::Record;
 use crate::data::row::Row;
 use crate::data::slot::Slot;
 use crate::error::Error;
-use crate::graph::Facts;
-use crate::operator::join::LateSides;
+use crate::graph::{Facts, SideOutputFacts};
+use crate::limits::{EVENT_TIME_MS_MAX, EVENT_TIME_MS_MIN};
 use crate::operator::join::side::{self, Side};
+use crate::operator::join::{LateJoin, LateSides};
 use crate::operator::watermark::has_event_time;
+use crate::operator::window::LateOutput as _;
 use crate::operator::window::agenda::Agenda;
 use crate::operator::window::stored::{KeyWriter, StateName};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::table::KeyTable;
+use crate::time::strategy::duration_ms;
 use crate::time::window::show;
 
 const LEFT: StateName = StateName("left", 0);
 const RIGHT: StateName = StateName("right", 1);
+
+/// A time relative to a record's: an end of an interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TimeBound {
+    ms: i64,
+}
+
+impl TimeBound {
+    /// The record's own time.
+    pub const SAME_TIME: Self = Self { ms: 0 };
+
+    /// That long before the record.
+    pub fn before(duration: Duration) -> Self {
+        Self { ms: -duration_ms(duration) }
+    }
+
+    /// That long after the record.
+    pub fn after(duration: Duration) -> Self {
+        Self { ms: duration_ms(duration) }
+    }
+
+    /// In milliseconds, negative before the record.
+    pub fn ms(self) -> i64 {
+        self.ms
+    }
+}
+
+/// Makes results of a pair of records.
+pub trait ProcessJoinFunction<A, B>: Clone + Send + 'static {
+    /// What it emits.
+    type Out: 'static;
+
+    /// Takes a pair. Results go to `out`; [`Output::collect`] gives them the later of the two
+    /// times.
+    fn process(
+        &mut self,
+        left: &A,
+        right: &B,
+        ctx: &JoinContext<'_>,
+        out: &mut impl Output<Self::Out>,
+    );
+
+    /// Which side outputs it may write.
+    fn side_outputs(&self) -> SideOutputFacts {
+        SideOutputFacts::Any
+    }
+}
+
+/// One result per pair by a closure `|left, right| ...`.
+impl<A, B, R, F> ProcessJoinFunction<A, B> for F
+where
+    R: 'static,
+    F: FnMut(&A, &B) -> R + Clone + Send + 'static,
+{
+    type Out = R;
+
+    #[inline]
+    fn process(&mut self, left: &A, right: &B, _: &JoinContext<'_>, out: &mut impl Output<R>) {
+        out.collect(self(left, right));
+    }
+
+    fn side_outputs(&self) -> SideOutputFacts {
+        SideOutputFacts::Only(Vec::new())
+    }
+}
+
+/// What a function sees of a pair besides the records.
+#[derive(Debug, Clone, Copy)]
+pub struct JoinContext<'a> {
+    left_ms: i64,
+    right_ms: i64,
+    operator: OperatorContext<'a>,
+}
+
+impl<'a> JoinContext<'a> {
+    /// Event time of the left record, ms.
+    pub fn left_event_time_ms(&self) -> i64 {
+        self.left_ms
+    }
+
+    /// Event time of the right record, ms.
+    pub fn right_event_time_ms(&self) -> i64 {
+        self.right_ms
+    }
+
+    /// The operator's context: watermark, processing time, side outputs.
+    pub fn operator(&self) -> &OperatorContext<'a> {
+        &self.operator
+    }
+}
 
 /// Pairs records by time. The result's event time is the later of the two.
 pub struct IntervalJoin<K, A, B, S, J> {
@@ -59,28 +154,27 @@ struct Sides<A, B> {
 
 const NEVER_MS: i64 = i64::MAX;
 
+/// No two event times are further apart, and adding it to one does not overflow.
+const FAR_MS: i64 = EVENT_TIME_MS_MAX - EVENT_TIME_MS_MIN;
+
 impl<A, B> Default for Sides<A, B> {
     fn default() -> Self {
         Self { left: Side::default(), right: Side::default(), due_ms: NEVER_MS }
     }
 }
 
-impl<K, A, B, S, J, R> IntervalJoin<K, A, B, S, J>
+impl<K, A, B, S, J> IntervalJoin<K, A, B, S, J>
 where
     K: Key,
     A: Record,
     B: Record,
     S: FnMut(&Either<A, B>) -> K + 'static,
-    J: FnMut(&A, &B) -> R + 'static,
-    R: 'static,
+    J: ProcessJoinFunction<A, B>,
 {
     /// Pairs a left record at `t` with right records of its key from `t + lower_ms` to
-    /// `t + upper_ms`, both included.
-    ///
-    /// # Panics
-    /// If `lower_ms` is greater than `upper_ms`.
+    /// `t + upper_ms`, both included; no further than event time itself goes.
     pub fn new(lower_ms: i64, upper_ms: i64, key_of: S, join: J, late: LateSides<A, B>) -> Self {
-        assert!(lower_ms <= upper_ms, "from {lower_ms} to {upper_ms} ms is no interval");
+        let [lower_ms, upper_ms] = [lower_ms, upper_ms].map(|ms| ms.clamp(-FAR_MS, FAR_MS));
         Self {
             key_of,
             join,
@@ -92,6 +186,16 @@ where
             keys: KeyTable::new(HashRange::ALL),
             agenda: Agenda::default(),
         }
+    }
+
+    /// Without pairs exactly at the lower bound.
+    pub fn without_lower_bound(self) -> Self {
+        Self { lower_ms: self.lower_ms + 1, ..self }
+    }
+
+    /// Without pairs exactly at the upper bound.
+    pub fn without_upper_bound(self) -> Self {
+        Self { upper_ms: self.upper_ms - 1, ..self }
     }
 
     /// Drops what nothing can pair with any more, and puts the key where it has to be visited next.
@@ -113,28 +217,53 @@ where
     }
 }
 
-impl<K, A, B, S, J, R> Operator for IntervalJoin<K, A, B, S, J>
+impl<K, A, B, S, J> LateJoin for IntervalJoin<K, A, B, S, J>
 where
     K: Key,
     A: Record,
     B: Record,
     S: FnMut(&Either<A, B>) -> K + 'static,
-    J: FnMut(&A, &B) -> R + 'static,
-    R: 'static,
+    J: ProcessJoinFunction<A, B>,
+{
+    type Left = A;
+    type Right = B;
+
+    fn late_mut(&mut self) -> &mut LateSides<A, B> {
+        &mut self.late
+    }
+}
+
+impl<K, A, B, S, J> Operator for IntervalJoin<K, A, B, S, J>
+where
+    K: Key,
+    A: Record,
+    B: Record,
+    S: FnMut(&Either<A, B>) -> K + 'static,
+    J: ProcessJoinFunction<A, B>,
 {
     type In = Either<A, B>;
-    type Out = R;
+    type Out = J::Out;
 
     const ENTERS_ROWS: bool = false;
 
     fn facts(&self) -> Facts {
         let bound = |ms: i64| if ms < 0 { format!("-{}", show(-ms)) } else { show(ms) };
+        let (lower, upper) = (bound(self.lower_ms), bound(self.upper_ms));
+        let problem = format!("from {lower} to {upper} is no interval: swap the bounds");
+        let side_outputs = match self.join.side_outputs() {
+            SideOutputFacts::Any => SideOutputFacts::Any,
+            SideOutputFacts::Only(mut tags) => {
+                tags.extend(self.late.facts());
+                SideOutputFacts::Only(tags)
+            }
+        };
         Facts {
-            detail: format!("interval {} to {}", bound(self.lower_ms), bound(self.upper_ms)),
+            detail: format!("interval {lower} to {upper}"),
             is_keyed: true,
             is_stateful: true,
             needs_watermarks: Some("an interval join"),
-            side_outputs: self.late.facts(),
+            side_outputs,
+            problems: (self.upper_ms < self.lower_ms).then_some(problem).into_iter().collect(),
             ..Facts::default()
         }
     }
@@ -153,7 +282,7 @@ where
         &mut self,
         row: Row<Either<A, B>>,
         ctx: &OperatorContext<'_>,
-        out: &mut impl Output<R>,
+        out: &mut impl Output<J::Out>,
     ) {
         if !has_event_time(&row, ctx) {
             return;
@@ -166,21 +295,26 @@ where
         let Row { hash64, origin, value, .. } = row;
         let slot = self.keys.find_or_insert_with(hash64, (self.key_of)(&value), Sides::default);
         let sides = self.keys.value_mut(slot);
-        let mut emit = |other_ms: i64, value| {
-            out.emit(Row { hash64, event_time_ms: time_ms.max(other_ms), origin, value });
+        let join = &mut self.join;
+        let mut pair = |(left, left_ms): (&A, i64), (right, right_ms): (&B, i64)| {
+            let event_time_ms = left_ms.max(right_ms);
+            let outer = ctx.env().enter_row(&Row { hash64, event_time_ms, origin, value: () });
+            let ctx = JoinContext { left_ms, right_ms, operator: *ctx };
+            join.process(left, right, &ctx, out);
+            ctx.operator.env().leave(outer);
         };
         match value {
             Either::Left(left) => {
                 let (from_ms, to_ms) = (time_ms + self.lower_ms, time_ms + self.upper_ms);
                 for (other_ms, right) in sides.right.between(from_ms, to_ms) {
-                    emit(*other_ms, (self.join)(&left, right));
+                    pair((&left, time_ms), (right, *other_ms));
                 }
                 sides.left.add(time_ms, left);
             }
             Either::Right(right) => {
                 let (from_ms, to_ms) = (time_ms - self.upper_ms, time_ms - self.lower_ms);
                 for (other_ms, left) in sides.left.between(from_ms, to_ms) {
-                    emit(*other_ms, (self.join)(left, &right));
+                    pair((left, *other_ms), (&right, time_ms));
                 }
                 sides.right.add(time_ms, right);
             }
@@ -192,7 +326,7 @@ where
         &mut self,
         watermark_ms: i64,
         ctx: &OperatorContext<'_>,
-        _out: &mut impl Output<R>,
+        _out: &mut impl Output<J::Out>,
     ) -> Progress {
         while let Some((due_ms, slot)) = self.agenda.first(watermark_ms) {
             if self.keys.get_slot(slot).is_some_and(|sides| sides.due_ms == due_ms) {

@@ -14,14 +14,15 @@ mod interval;
 mod side;
 mod temporal;
 
-pub use interval::IntervalJoin;
+pub use interval::{IntervalJoin, JoinContext, ProcessJoinFunction, TimeBound};
 pub use temporal::{InnerJoin, LeftOuterJoin, TemporalFunction, TemporalJoin};
 
 use crate::data::either::Either;
 use crate::data::row::Row;
-use crate::graph::SideOutputFacts;
-use crate::operator::OperatorContext;
+use crate::graph::SideOutputFact;
 use crate::operator::side_output::OutputTag;
+use crate::operator::window::LateOutput;
+use crate::operator::{Operator, OperatorContext};
 
 /// Where late records of the two sides go.
 pub struct LateSides<A, B> {
@@ -46,10 +47,8 @@ impl<A, B> Clone for LateSides<A, B> {
 
 impl<A, B> Copy for LateSides<A, B> {}
 
-impl<A: 'static, B: 'static> LateSides<A, B> {
-    #[cold]
-    fn put_aside(&self, row: Row<Either<A, B>>, ctx: &OperatorContext<'_>) {
-        ctx.env().count_late();
+impl<A: 'static, B: 'static> LateOutput<Either<A, B>> for LateSides<A, B> {
+    fn put(&self, row: Row<Either<A, B>>, ctx: &OperatorContext<'_>) {
         let Row { hash64, event_time_ms, origin, value } = row;
         match (value, self.left, self.right) {
             (Either::Left(value), Some(tag), _) => {
@@ -62,8 +61,28 @@ impl<A: 'static, B: 'static> LateSides<A, B> {
         }
     }
 
-    fn facts(&self) -> SideOutputFacts {
+    fn facts(&self) -> Vec<SideOutputFact> {
         let left = self.left.iter().map(OutputTag::fact);
-        SideOutputFacts::Only(left.chain(self.right.iter().map(OutputTag::fact)).collect())
+        left.chain(self.right.iter().map(OutputTag::fact)).collect()
     }
+}
+
+impl<A: 'static, B: 'static> LateSides<A, B> {
+    /// Counts a record that comes too late, and puts it where it belongs.
+    #[cold]
+    fn put_aside(&self, row: Row<Either<A, B>>, ctx: &OperatorContext<'_>) {
+        ctx.env().count_late();
+        self.put(row, ctx);
+    }
+}
+
+/// A join that puts late records of its two inputs aside.
+pub trait LateJoin: Operator {
+    /// Records of the first input.
+    type Left: 'static;
+    /// Records of the second input.
+    type Right: 'static;
+
+    /// Where late records go.
+    fn late_mut(&mut self) -> &mut LateSides<Self::Left, Self::Right>;
 }

@@ -27,10 +27,11 @@ use crate::data::record::Record;
 use crate::data::row::{Origin, Row};
 use crate::data::slot::Slot;
 use crate::error::Error;
-use crate::graph::Facts;
-use crate::operator::join::LateSides;
+use crate::graph::{Facts, SideOutputFacts};
 use crate::operator::join::side::{self, Side};
+use crate::operator::join::{LateJoin, LateSides};
 use crate::operator::watermark::has_event_time;
+use crate::operator::window::LateOutput as _;
 use crate::operator::window::agenda::Agenda;
 use crate::operator::window::stored::{KeyWriter, StateName};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
@@ -206,6 +207,22 @@ where
     }
 }
 
+impl<K, A, B, S, J> LateJoin for TemporalJoin<K, A, B, S, J>
+where
+    K: Key,
+    A: Record,
+    B: Record,
+    S: FnMut(&Either<A, B>) -> K + 'static,
+    J: TemporalFunction<A, B>,
+{
+    type Left = A;
+    type Right = B;
+
+    fn late_mut(&mut self) -> &mut LateSides<A, B> {
+        &mut self.late
+    }
+}
+
 impl<K, A, B, S, J> Operator for TemporalJoin<K, A, B, S, J>
 where
     K: Key,
@@ -233,7 +250,7 @@ where
                 Some(_) => Vec::new(),
             },
             forgets_by: Some("let versions end with .version_ttl(..) behind it"),
-            side_outputs: self.late.facts(),
+            side_outputs: SideOutputFacts::Only(self.late.facts()),
             ..Facts::default()
         }
     }

@@ -4,15 +4,17 @@
 //! |---|---|---|
 //! | [`Aggregated`] | an accumulator | `reduce`, `aggregate` |
 //! | [`Listed`] | all records | `process`, and everything with an evictor |
-//! | [`CoGrouped`] | all records of two inputs | `co_group`, `window_join` |
+//! | [`CoGrouped`](super::CoGrouped) | all records of two inputs | `co_group`, `window_join` |
+//! | [`CoEvicted`](super::CoEvicted) | the same, as they arrived | the same with an evictor |
 
 use std::marker::PhantomData;
 
-use crate::data::either::Either;
 use crate::data::key::Key;
 use crate::data::record::Record;
 use crate::error::Error;
 use crate::graph::SideOutputFacts;
+use crate::operator::side_output::OutputTag;
+use crate::operator::window::LateOutput;
 use crate::operator::window::aggregate::WindowAggregate;
 use crate::operator::window::function::{ProcessWindowFunction, WindowContext, WindowFunction};
 use crate::operator::window::stored::{self, Entry, KeyWriter, Place, StateName};
@@ -34,6 +36,8 @@ pub trait WindowContents<K>: Clone + Send + 'static {
     type Piece;
     /// What the function gives.
     type Out: 'static;
+    /// Where records go that come too late.
+    type Late: LateOutput<Self::In>;
 
     /// Of no records.
     fn create(&self) -> Self::Kept;
@@ -52,6 +56,11 @@ pub trait WindowContents<K>: Clone + Send + 'static {
         ctx: &WindowContext<'_>,
         out: &mut impl Output<Self::Out>,
     );
+
+    /// Whether nothing is left of the records since the function saw them.
+    fn is_empty(&self, _kept: &Self::Kept) -> bool {
+        false
+    }
 
     /// Which side outputs the function may write.
     fn side_outputs(&self) -> SideOutputFacts;
@@ -82,8 +91,6 @@ pub trait WindowContents<K>: Clone + Send + 'static {
 
 const SUM: StateName = StateName("accumulators", 1);
 const ROWS: StateName = StateName("rows", 2);
-const LEFT: StateName = StateName("left", 3);
-const RIGHT: StateName = StateName("right", 4);
 
 /// An accumulator per window.
 #[derive(Debug, Clone)]
@@ -108,6 +115,7 @@ where
     type Kept = A::Accumulator;
     type Piece = A::Accumulator;
     type Out = F::Out;
+    type Late = Option<OutputTag<A::In>>;
 
     fn create(&self) -> A::Accumulator {
         self.aggregate.create()
@@ -191,6 +199,7 @@ where
     type Kept = Rows<T>;
     type Piece = (T, i64);
     type Out = F::Out;
+    type Late = Option<OutputTag<T>>;
 
     fn create(&self) -> Rows<T> {
         Rows::default()
@@ -214,6 +223,10 @@ where
         self.evictor.evict_before(kept, &ctx.window());
         self.function.process(key, kept.values(), ctx, out);
         self.evictor.evict_after(kept, &ctx.window());
+    }
+
+    fn is_empty(&self, kept: &Rows<T>) -> bool {
+        kept.is_empty()
     }
 
     fn side_outputs(&self) -> SideOutputFacts {
@@ -244,178 +257,36 @@ where
     }
 }
 
-/// Makes results of the records that two inputs have in a window.
-pub trait CoGroupFunction<K, A, B>: Clone + Send + 'static {
-    /// What it emits.
-    type Out: 'static;
-
-    /// The window has fired; at least one side has a record, each in the order of arrival.
-    fn process(
-        &mut self,
-        key: &K,
-        left: &[A],
-        right: &[B],
-        ctx: &WindowContext<'_>,
-        out: &mut impl Output<Self::Out>,
-    );
-}
-
-/// Any number of results by a closure `|key, window, left, right| ...`.
-impl<K, A, B, I, F> CoGroupFunction<K, A, B> for F
-where
-    I: IntoIterator<Item: 'static>,
-    F: FnMut(&K, &Window, &[A], &[B]) -> I + Clone + Send + 'static,
-{
-    type Out = I::Item;
-
-    fn process(
-        &mut self,
-        key: &K,
-        left: &[A],
-        right: &[B],
-        ctx: &WindowContext<'_>,
-        out: &mut impl Output<I::Item>,
-    ) {
-        for result in self(key, &ctx.window(), left, right) {
-            out.collect(result);
-        }
-    }
-}
-
-/// Every pair of records that share a window: the inner join.
-#[derive(Debug, Clone)]
-pub struct Pairs<J>(
-    /// Makes a result of a pair.
-    pub J,
-);
-
-impl<K, A, B, R, J> CoGroupFunction<K, A, B> for Pairs<J>
-where
-    R: 'static,
-    J: FnMut(&A, &B) -> R + Clone + Send + 'static,
-{
-    type Out = R;
-
-    fn process(
-        &mut self,
-        _key: &K,
-        left: &[A],
-        right: &[B],
-        _ctx: &WindowContext<'_>,
-        out: &mut impl Output<R>,
-    ) {
-        for a in left {
-            for b in right {
-                out.collect((self.0)(a, b));
-            }
-        }
-    }
-}
-
-/// All records of a window, of two inputs.
-pub struct CoGrouped<A, B, F> {
-    function: F,
-    records: PhantomData<fn(A, B)>,
-}
-
-impl<A, B, F> CoGrouped<A, B, F> {
-    /// Hands both sides to `function`.
-    pub fn new(function: F) -> Self {
-        Self { function, records: PhantomData }
-    }
-}
-
-impl<A, B, F: Clone> Clone for CoGrouped<A, B, F> {
-    fn clone(&self) -> Self {
-        Self::new(self.function.clone())
-    }
-}
-
-impl<K, A, B, F> WindowContents<K> for CoGrouped<A, B, F>
-where
-    A: Record,
-    B: Record,
-    F: CoGroupFunction<K, A, B>,
-{
-    type In = Either<A, B>;
-    type Kept = (Rows<A>, Rows<B>);
-    type Piece = (Either<A, B>, i64);
-    type Out = F::Out;
-
-    fn create(&self) -> (Rows<A>, Rows<B>) {
-        (Rows::default(), Rows::default())
-    }
-
-    fn add(&self, kept: &mut (Rows<A>, Rows<B>), value: Either<A, B>, event_time_ms: i64) {
-        match value {
-            Either::Left(value) => kept.0.push(value, event_time_ms),
-            Either::Right(value) => kept.1.push(value, event_time_ms),
-        }
-    }
-
-    fn merge(&self, kept: &mut (Rows<A>, Rows<B>), other: (Rows<A>, Rows<B>)) {
-        kept.0.append(other.0);
-        kept.1.append(other.1);
-    }
-
-    fn fire(
-        &mut self,
-        key: &K,
-        kept: &mut (Rows<A>, Rows<B>),
-        ctx: &WindowContext<'_>,
-        out: &mut impl Output<F::Out>,
-    ) {
-        self.function.process(key, kept.0.values(), kept.1.values(), ctx, out);
-    }
-
-    fn side_outputs(&self) -> SideOutputFacts {
-        SideOutputFacts::Any
-    }
-
-    fn save(&self, kept: &(Rows<A>, Rows<B>), window: Window, writer: &mut KeyWriter<'_, '_>) {
-        save_rows(LEFT, &kept.0, window, writer);
-        save_rows(RIGHT, &kept.1, window, writer);
-    }
-
-    fn load<'r>(
-        &self,
-        reader: &SnapshotReader<'r>,
-        ctx: &OperatorContext<'_>,
-    ) -> Result<Pieces<'r, K, (Either<A, B>, i64)>, Error>
-    where
-        K: Key,
-    {
-        let left = load_rows::<K, A>(LEFT, reader, ctx)?.into_iter();
-        let right = load_rows::<K, B>(RIGHT, reader, ctx)?.into_iter();
-        let left = left.map(|entry| entry.map(|(value, at_ms)| (Either::Left(value), at_ms)));
-        let right = right.map(|entry| entry.map(|(value, at_ms)| (Either::Right(value), at_ms)));
-        Ok(left.chain(right).collect())
-    }
-
-    fn put_back(&self, kept: &mut (Rows<A>, Rows<B>), (value, at_ms): (Either<A, B>, i64)) {
-        WindowContents::<K>::add(self, kept, value, at_ms);
-    }
-}
-
 /// One entry per record; its map key is its place in the list and its event time.
-fn save_rows<T: Record>(
+pub(super) fn save_rows<T: Record>(
     state: StateName,
     rows: &Rows<T>,
     window: Window,
     writer: &mut KeyWriter<'_, '_>,
 ) {
-    let namespace = stored::namespace_of(window);
-    let records = rows.values().iter().zip(rows.event_times_ms());
-    for (index, (value, event_time_ms)) in records.enumerate() {
-        let mut map_key = [0; 16];
-        map_key[..8].copy_from_slice(&(index as u64).to_be_bytes());
-        map_key[8..].copy_from_slice(&stored::ordered(*event_time_ms));
-        let place = Place { namespace: &namespace, map_key: &map_key, ..Place::default() };
-        writer.put(state, place, value);
+    for (index, (value, at_ms)) in rows.values().iter().zip(rows.event_times_ms()).enumerate() {
+        save_row(state, (index, *at_ms), value, window, writer);
     }
 }
 
-fn load_rows<'r, K: Key, T: Record>(
+/// One of them.
+pub(super) fn save_row<T: Record>(
+    state: StateName,
+    (index, event_time_ms): (usize, i64),
+    value: &T,
+    window: Window,
+    writer: &mut KeyWriter<'_, '_>,
+) {
+    let mut map_key = [0; 16];
+    map_key[..8].copy_from_slice(&(index as u64).to_be_bytes());
+    map_key[8..].copy_from_slice(&stored::ordered(event_time_ms));
+    let namespace = stored::namespace_of(window);
+    let place = Place { namespace: &namespace, map_key: &map_key, ..Place::default() };
+    writer.put(state, place, value);
+}
+
+/// What [`save_rows`] wrote.
+pub(super) fn load_rows<'r, K: Key, T: Record>(
     state: StateName,
     reader: &SnapshotReader<'r>,
     ctx: &OperatorContext<'_>,

@@ -18,13 +18,17 @@
 //! for no other time.
 //! Not here: the cheap cases (`tumbling.rs`, `sliding.rs`).
 
+use std::time::Duration;
+
 use crate::data::ahead::Ahead;
+use crate::data::either::Either;
 use crate::data::key::Key;
 use crate::data::key_group::{HashRange, KeyGroupCount};
 use crate::data::row::Row;
 use crate::data::slot::Slot;
 use crate::error::Error;
 use crate::graph::Facts;
+use crate::operator::join::{LateJoin, LateSides};
 use crate::operator::watermark::has_event_time;
 use crate::operator::window::contents::WindowContents;
 use crate::operator::window::function::WindowContext;
@@ -48,7 +52,7 @@ where
     assigner: W,
     trigger: G,
     contents: C,
-    lateness: Lateness<C::In>,
+    lateness: Lateness<C::In, C::Late>,
     clock: Clock,
     groups: KeyGroupCount,
     keys: KeyTable<K, KeyWindows<C::Kept, G::State>>,
@@ -69,7 +73,13 @@ where
     C: WindowContents<K>,
 {
     /// Windows of the rows of each key (`key_of(record)`, hashed to the row's hash).
-    pub fn new(assigner: W, trigger: G, key_of: S, contents: C, lateness: Lateness<C::In>) -> Self {
+    pub fn new(
+        assigner: W,
+        trigger: G,
+        key_of: S,
+        contents: C,
+        lateness: Lateness<C::In, C::Late>,
+    ) -> Self {
         Self {
             key_of,
             clock: Clock::new(assigner.domain()),
@@ -84,6 +94,25 @@ where
             windows: Vec::new(),
             changes: Vec::new(),
         }
+    }
+
+    /// The same windows with another trigger.
+    pub fn with_trigger<H: Trigger<C::In>>(self, trigger: H) -> GeneralWindows<K, S, W, H, C> {
+        GeneralWindows::new(self.assigner, trigger, self.key_of, self.contents, self.lateness)
+    }
+
+    /// The same windows with other contents of the same records.
+    pub fn with_contents<D>(self, change: impl FnOnce(C) -> D) -> GeneralWindows<K, S, W, G, D>
+    where
+        D: WindowContents<K, In = C::In, Late = C::Late>,
+    {
+        let contents = change(self.contents);
+        GeneralWindows::new(self.assigner, self.trigger, self.key_of, contents, self.lateness)
+    }
+
+    /// The same windows, that wait for late records.
+    pub fn allowing_lateness(self, lateness: Duration) -> Self {
+        Self { lateness: self.lateness.allow(lateness), ..self }
     }
 
     fn timers(&mut self, domain: TimeDomain) -> &mut TimerQueue {
@@ -151,6 +180,7 @@ where
                 self.trigger.on_processing_time(time_ms, &window, &mut trigger_ctx)
             }
         };
+        let mut is_emptied = result.is_purge();
         if result.is_fire()
             && let Some(kept) = &mut held.contents
         {
@@ -159,8 +189,9 @@ where
             let outer = ctx.env().enter_time(time_ms, hash64);
             self.contents.fire(key, kept, &WindowContext::new(window, *ctx), out);
             ctx.env().leave(outer);
+            is_emptied |= self.contents.is_empty(kept);
         }
-        if result.is_purge() {
+        if is_emptied {
             held.contents = None;
         }
         self.change_timers(slot, index, by.registrant());
@@ -374,6 +405,24 @@ impl<T> Cause<'_, T> {
             Cause::Timer(domain, _) => Some(domain),
         };
         move |domain| if firing == Some(domain) { Registrant::Timer } else { Registrant::Record }
+    }
+}
+
+impl<K, S, W, G, C, A, B> LateJoin for GeneralWindows<K, S, W, G, C>
+where
+    K: Key,
+    S: FnMut(&Either<A, B>) -> K + 'static,
+    W: WindowAssigner<Either<A, B>>,
+    G: Trigger<Either<A, B>>,
+    C: WindowContents<K, In = Either<A, B>, Late = LateSides<A, B>>,
+    A: 'static,
+    B: 'static,
+{
+    type Left = A;
+    type Right = B;
+
+    fn late_mut(&mut self) -> &mut LateSides<A, B> {
+        self.lateness.output_mut()
     }
 }
 

@@ -23,6 +23,7 @@
 
 pub(in crate::operator) mod agenda;
 pub mod aggregate;
+pub mod co_contents;
 pub mod contents;
 pub mod function;
 pub mod general;
@@ -33,10 +34,11 @@ pub mod stored;
 pub mod tumbling;
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::data::row::Row;
-use crate::graph::{Facts, SideOutputFacts};
+use crate::graph::{Facts, SideOutputFact, SideOutputFacts};
 use crate::operator::side_output::OutputTag;
 use crate::operator::watermark::has_event_time;
 use crate::operator::{OperatorContext, Output};
@@ -45,39 +47,70 @@ use crate::time::strategy::duration_ms;
 use crate::time::window::{TimeDomain, Tumbling, Window, WindowAssigner, show};
 
 pub use aggregate::{Aggregate, Reduce, WindowAggregate};
-pub use contents::{Aggregated, CoGroupFunction, CoGrouped, Listed, Pairs, WindowContents};
+pub use co_contents::{CoEvicted, CoGroupFunction, CoGrouped, Pairs};
+pub use contents::{Aggregated, Listed, WindowContents};
 pub use function::{EmitResult, ProcessWindowFunction, WindowContext, WindowFunction};
 pub use general::GeneralWindows;
 pub use sliding::SlidingWindows;
 pub use tumbling::TumblingWindows;
 
-/// How long windows wait for late records, and where those go that are too late.
-pub struct Lateness<T> {
-    allowed_ms: i64,
-    tag: Option<OutputTag<T>>,
+/// Where records `T` go that come too late: nowhere by default.
+pub trait LateOutput<T>: Copy + Default + Send + 'static {
+    /// Takes a record; it has been counted.
+    fn put(&self, row: Row<T>, ctx: &OperatorContext<'_>);
+
+    /// The side outputs that it writes.
+    fn facts(&self) -> Vec<SideOutputFact>;
 }
 
-impl<T> Default for Lateness<T> {
-    fn default() -> Self {
-        Self { allowed_ms: 0, tag: None }
+impl<T: 'static> LateOutput<T> for Option<OutputTag<T>> {
+    fn put(&self, row: Row<T>, ctx: &OperatorContext<'_>) {
+        if let Some(tag) = self {
+            ctx.side_output_row(*tag, row);
+        }
+    }
+
+    fn facts(&self) -> Vec<SideOutputFact> {
+        self.iter().map(OutputTag::fact).collect()
     }
 }
 
-impl<T> Clone for Lateness<T> {
+/// How long windows wait for late records, and where those go (`L`) that are too late.
+pub struct Lateness<T, L = Option<OutputTag<T>>> {
+    allowed_ms: i64,
+    output: L,
+    record: PhantomData<fn(T)>,
+}
+
+impl<T, L: Default> Default for Lateness<T, L> {
+    fn default() -> Self {
+        Self { allowed_ms: 0, output: L::default(), record: PhantomData }
+    }
+}
+
+impl<T, L: Copy> Clone for Lateness<T, L> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Lateness<T> {}
+impl<T, L: Copy> Copy for Lateness<T, L> {}
 
-impl<T> fmt::Debug for Lateness<T> {
+impl<T, L> fmt::Debug for Lateness<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ms, then to {:?}", self.allowed_ms, self.tag)
+        write!(f, "{} ms", self.allowed_ms)
     }
 }
 
 impl<T: 'static> Lateness<T> {
+    /// Records that come too late go there. Default: they are dropped, and counted.
+    pub fn to(mut self, tag: OutputTag<T>) -> Self {
+        self.output = Some(tag);
+        self
+    }
+}
+
+impl<T: 'static, L: LateOutput<T>> Lateness<T, L> {
     /// Windows stay for this long after they were complete, and fire again for every record that
     /// comes. Default 0.
     pub fn allow(mut self, lateness: Duration) -> Self {
@@ -85,10 +118,9 @@ impl<T: 'static> Lateness<T> {
         self
     }
 
-    /// Records that come too late go there. Default: they are dropped, and counted.
-    pub fn to(mut self, tag: OutputTag<T>) -> Self {
-        self.tag = Some(tag);
-        self
+    /// Where records that come too late go.
+    pub fn output_mut(&mut self) -> &mut L {
+        &mut self.output
     }
 
     /// In milliseconds.
@@ -100,9 +132,7 @@ impl<T: 'static> Lateness<T> {
     #[cold]
     pub(crate) fn put_aside(&self, row: Row<T>, ctx: &OperatorContext<'_>) {
         ctx.env().count_late();
-        if let Some(tag) = self.tag {
-            ctx.side_output_row(tag, row);
-        }
+        self.output.put(row, ctx);
     }
 
     /// What the plan must know about windows `detail` that wait like this, and whose function may
@@ -120,7 +150,7 @@ impl<T: 'static> Lateness<T> {
         let side_outputs = match side_outputs {
             SideOutputFacts::Any => SideOutputFacts::Any,
             SideOutputFacts::Only(mut tags) => {
-                tags.extend(self.tag.iter().map(OutputTag::fact));
+                tags.extend(self.output.facts());
                 SideOutputFacts::Only(tags)
             }
         };
