@@ -6,8 +6,9 @@ use crate::data::element::Control;
 use crate::data::frame::Frame;
 use crate::graph::plan::ChannelId;
 
-/// One slot of the ring between two shards.
+/// One slot of the ring between two shards: a cache line, and in one cache line.
 #[derive(Debug)]
+#[repr(align(64))]
 pub enum Descriptor {
     /// Rows; the sender used a credit.
     Frame {
@@ -51,4 +52,5 @@ impl Descriptor {
     }
 }
 
-const _: () = assert!(size_of::<Descriptor>() <= 64, "a descriptor is one cache line");
+const _: () = assert!(size_of::<Descriptor>() == 64, "a descriptor is as large as a cache line");
+const _: () = assert!(align_of::<Descriptor>() == 64, "a slot does not straddle two of them");
