@@ -4,6 +4,8 @@ mod backpressure;
 pub mod card_fraud;
 pub mod flights;
 mod joins;
+mod large_rows;
+mod partitioners;
 mod process;
 mod simulation;
 mod storage_conformance;

@@ -1,8 +1,8 @@
 //! What can be done with any stream.
 //!
 //! Names and meanings are those of Flink's `DataStream`. Operators that look at one record at a
-//! time are fused with what is before them; `key_by`, `union`, `rebalance`, `broadcast`, `global`,
-//! `partition_by`, `connect` and `shared` end the chain.
+//! time are fused with what is before them; `key_by`, `union`, `forward`, `rebalance`, `broadcast`,
+//! `global`, `partition_by`, `connect` and `shared` end the chain.
 //!
 //! Not here: what needs a key (`keyed.rs`), names and side outputs (`stream.rs`).
 
@@ -144,6 +144,16 @@ pub trait AnyStream<'j>: Sized {
         let mut edges = stream.into_edges();
         edges.extend(other.into_stream().into_edges());
         Stream::pending(job, edges, false)
+    }
+
+    /// Ends the chain: what follows runs in tasks of its own, each of which takes the records of
+    /// the task of its index. Between chains of different parallelism it is
+    /// [`AnyStream::rebalance`].
+    fn forward(self) -> Exchanged<'j, Self::Out>
+    where
+        Self::Out: Record,
+    {
+        self.into_stream().exchange(Partitioner::Forward)
     }
 
     /// Spreads records over all tasks, each in turn.
