@@ -188,7 +188,7 @@ where
         let node_count = labels.len();
         let mut labels = labels.into_iter();
         let feed = head.feed(&plan, &mut labels);
-        // A source or a view is a node, but no stage.
+        // A source is a node, but no stage.
         let head_count = (node_count - labels.len()) as u16;
         chain.label(&mut labels);
         let end = end(&plan);

@@ -6,12 +6,15 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use rkyv::Archived;
+
 use crate::api::any_stream::AnyStream;
 use crate::api::connected::{
     ConnectedStreams, KeyedBroadcastStreams, KeyedConnectedStreams, broadcast_edges,
 };
 use crate::api::draft::PendingEdge;
-use crate::api::head::Head;
+use crate::api::head::{Head, RowsHead, ViewHead};
+use crate::api::shared::SharedStream;
 use crate::api::stream::{Appended, Stream};
 use crate::api::windowed::WindowedStream;
 use crate::data::key::Key;
@@ -19,8 +22,11 @@ use crate::data::record::Record;
 use crate::graph::Partitioner;
 use crate::operator::Operator;
 use crate::operator::aggregate::{KeyedAggregate, KeyedReduce};
-use crate::operator::chain::Chain;
+use crate::operator::chain::{Chain, Stage, Then};
+use crate::operator::pass::Pass;
 use crate::operator::process::{KeyedProcess, KeyedProcessFunction};
+use crate::operator::side_output::OutputTag;
+use crate::operator::view::Viewed;
 use crate::state::aggregate::AggregateFunction;
 
 /// A stream grouped by keys `K`, which `F` makes.
@@ -120,6 +126,97 @@ where
         O: Operator<In = C::Out> + Clone + Send,
     {
         self.stream.then("operator", Some(name.into()), operator)
+    }
+}
+
+/// The keyed stream behind a closure `V` that reads records `T` in place and makes `U` of them.
+pub type KeyedBehindView<'j, T, U, K, F, V> =
+    KeyedStream<'j, ViewHead<T, U, V>, Then<Pass<U>, Stage<Viewed<U>>>, K, F>;
+
+impl<'j, T, K, F> KeyedStream<'j, RowsHead<T>, Pass<T>, K, F>
+where
+    T: Record,
+    K: Key,
+    F: Fn(&T) -> K + Clone + Send + 'static,
+{
+    /// See [`Stream::map_view`]. Records stay with their keys: `key` says what the key of a record
+    /// is from now on, and must give the one that it had.
+    ///
+    /// What stands behind, a window or a function of your own, gets what `f` took out of
+    /// `&Archived<T>`: that is how it reads the exchange in place.
+    ///
+    /// ```
+    /// use millstream::prelude::*;
+    ///
+    /// let job = Job::new("letters");
+    /// let letters = |n: u64| (n % 3, "a long text of which little is needed".repeat(4));
+    /// job.source("letters", GeneratorSource::new(9, letters))
+    ///     .key_by(|(id, _)| *id)
+    ///     .map_view(|letter| (letter.0.to_native(), letter.1.len()), |(id, _)| *id)
+    ///     .reduce(|a, b| (a.0, a.1 + b.1))
+    ///     .sink("lengths", DiscardSink::new());
+    /// job.simulate(2, &SimConfig::new(1))?.outcome?;
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    pub fn map_view<U, V, G>(
+        self,
+        f: V,
+        key: G,
+    ) -> KeyedBehindView<
+        'j,
+        T,
+        U,
+        K,
+        G,
+        impl FnMut(&Archived<T>) -> Option<U> + Clone + Send + 'static,
+    >
+    where
+        U: 'static,
+        V: FnMut(&Archived<T>) -> U + Clone + Send + 'static,
+        G: Fn(&U) -> K + Clone + Send + 'static,
+    {
+        KeyedStream::new(self.stream.map_view(f), key)
+    }
+
+    /// See [`Stream::filter_view`]. Records stay with their keys.
+    pub fn filter_view<V>(
+        self,
+        f: V,
+    ) -> KeyedBehindView<
+        'j,
+        T,
+        T,
+        K,
+        F,
+        impl FnMut(&Archived<T>) -> Option<T> + Clone + Send + 'static,
+    >
+    where
+        V: FnMut(&Archived<T>) -> bool + Clone + Send + 'static,
+    {
+        KeyedStream::new(self.stream.filter_view(f), self.key)
+    }
+}
+
+/// What can be said of the operator that was added last: see [`Stream::name`].
+impl<'j, T, U, K, F, V> KeyedBehindView<'j, T, U, K, F, V>
+where
+    T: Record,
+    U: 'static,
+    V: FnMut(&Archived<T>) -> Option<U> + Clone + Send + 'static,
+{
+    /// See [`Stream::name`].
+    pub fn name(self, name: impl Into<String>) -> Self {
+        Self { stream: self.stream.name(name), ..self }
+    }
+
+    /// See [`Stream::uid`].
+    pub fn uid(self, uid: impl Into<String>) -> Self {
+        Self { stream: self.stream.uid(uid), ..self }
+    }
+
+    /// See [`Stream::side_output`].
+    pub fn side_output<R: Record>(&self, tag: OutputTag<R>) -> SharedStream<'j, R> {
+        self.stream.side_output(tag)
     }
 }
 

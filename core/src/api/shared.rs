@@ -9,7 +9,7 @@ use crate::api::any_stream::AnyStream;
 use crate::api::draft::PendingEdge;
 use crate::api::head::RowsHead;
 use crate::api::job::Job;
-use crate::api::stream::Stream;
+use crate::api::stream::{BehindView, Stream};
 use crate::data::record::Record;
 use crate::graph::NodeId;
 use crate::operator::pass::Pass;
@@ -51,7 +51,10 @@ impl<'j, T: Record> SharedStream<'j, T> {
     }
 
     /// See [`Stream::map_view`].
-    pub fn map_view<U, F>(self, f: F) -> impl AnyStream<'j, Out = U>
+    pub fn map_view<U, F>(
+        self,
+        f: F,
+    ) -> BehindView<'j, T, U, impl FnMut(&Archived<T>) -> Option<U> + Clone + Send + 'static>
     where
         U: 'static,
         F: FnMut(&Archived<T>) -> U + Clone + Send + 'static,
@@ -60,7 +63,10 @@ impl<'j, T: Record> SharedStream<'j, T> {
     }
 
     /// See [`Stream::filter_view`].
-    pub fn filter_view<F>(self, f: F) -> impl AnyStream<'j, Out = T>
+    pub fn filter_view<F>(
+        self,
+        f: F,
+    ) -> BehindView<'j, T, T, impl FnMut(&Archived<T>) -> Option<T> + Clone + Send + 'static>
     where
         F: FnMut(&Archived<T>) -> bool + Clone + Send + 'static,
     {

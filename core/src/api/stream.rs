@@ -26,7 +26,7 @@ use crate::api::head::{Head, RowsHead, SourceHead, ViewHead};
 use crate::api::job::Job;
 use crate::api::shared::{SharedStream, StreamEnd};
 use crate::data::record::Record;
-use crate::graph::{ChainId, Facts, NodeId, NodeKind, Partitioner};
+use crate::graph::{ChainId, NodeId, NodeKind, Partitioner};
 use crate::operator::Operator;
 use crate::operator::aggregate::Rolling;
 use crate::operator::chain::{Chain, Stage, Then};
@@ -34,6 +34,7 @@ use crate::operator::pass::Pass;
 use crate::operator::side_output::OutputTag;
 use crate::operator::sink::Sink;
 use crate::operator::source::Source;
+use crate::operator::view::Viewed;
 use crate::operator::window::WindowAggregate;
 use crate::state::spec::Ttl;
 
@@ -50,6 +51,9 @@ pub struct Stream<'j, H, C> {
 
 /// The stream behind a chain `C` that begins with `H`, and operator `O`.
 pub type Appended<'j, H, C, O> = Stream<'j, H, Then<C, Stage<O>>>;
+
+/// The stream behind a closure `F` that reads records `T` in place and makes `U` of them.
+pub type BehindView<'j, T, U, F> = Appended<'j, ViewHead<T, U, F>, Pass<U>, Viewed<U>>;
 
 /// Where a stream's chain stands in the plan.
 #[derive(Debug)]
@@ -88,7 +92,13 @@ impl<'j, T: Record> Stream<'j, RowsHead<T>, Pass<T>> {
 
     /// One record in, one out, read in place from the frame it came in: `f` sees `&Archived<T>`,
     /// and no `T` is made. Worth it for large records of which little is needed.
-    pub fn map_view<U, F>(self, mut f: F) -> impl AnyStream<'j, Out = U>
+    ///
+    /// It is also how an operator or a function of your own sees `&Archived<T>`: what it needs of a
+    /// record is taken out here, and what stands behind is fused to it.
+    pub fn map_view<U, F>(
+        self,
+        mut f: F,
+    ) -> BehindView<'j, T, U, impl FnMut(&Archived<T>) -> Option<U> + Clone + Send + 'static>
     where
         U: 'static,
         F: FnMut(&Archived<T>) -> U + Clone + Send + 'static,
@@ -98,7 +108,10 @@ impl<'j, T: Record> Stream<'j, RowsHead<T>, Pass<T>> {
 
     /// Keeps the records for which `f` holds, read in place from the frame they came in: only those
     /// that are kept are made.
-    pub fn filter_view<F>(self, mut f: F) -> impl AnyStream<'j, Out = T>
+    pub fn filter_view<F>(
+        self,
+        mut f: F,
+    ) -> BehindView<'j, T, T, impl FnMut(&Archived<T>) -> Option<T> + Clone + Send + 'static>
     where
         F: FnMut(&Archived<T>) -> bool + Clone + Send + 'static,
     {
@@ -107,16 +120,15 @@ impl<'j, T: Record> Stream<'j, RowsHead<T>, Pass<T>> {
         })
     }
 
-    fn view<U, F>(mut self, verb: &'static str, f: F) -> Stream<'j, ViewHead<T, U, F>, Pass<U>>
+    fn view<U, F>(self, verb: &'static str, f: F) -> BehindView<'j, T, U, F>
     where
         U: 'static,
         F: FnMut(&Archived<T>) -> Option<U> + Clone + Send + 'static,
     {
-        let (job, is_keyed) = (self.job, self.is_keyed);
-        let id = self.begun();
-        job.draft_mut().graph.add_node(id, NodeKind::Operator, verb, None, Facts::stateless());
-        let place = Place::Chain(id);
-        Stream { job, place, head: ViewHead::new(f), chain: Pass::default(), is_keyed }
+        let Self { job, place, is_keyed, .. } = self;
+        let head = ViewHead::new(f);
+        let stream = Stream { job, place, head, chain: Pass::default(), is_keyed };
+        stream.then(verb, None, Viewed::default())
     }
 }
 

@@ -155,6 +155,38 @@ fn records_read_in_place() {
         },
         "word 1 word 11",
     );
+    check(
+        |job| {
+            let keyed = numbers(job, 6).key_by(|n| n % 2).filter_view(|n| n.to_native() > 3);
+            keyed.name("large").reduce(|a, b| a + b).sink("print", print());
+        },
+        "4 5",
+    );
+    check(
+        |job| {
+            let keyed = numbers(job, 3).key_by(|n| *n);
+            let tens = keyed.map_view(|n| n.to_native() * 10, |tens| tens / 10);
+            tens.reduce(|a, b| a + b).sink("print", print());
+        },
+        "0 10 20",
+    );
+}
+
+#[test]
+fn a_panic_in_a_view_names_its_operator_and_its_record() {
+    let job = Job::new("test");
+    let peek = |n: &rkyv::Archived<u64>| {
+        assert!(n.to_native() != 4, "it is four");
+        n.to_native()
+    };
+    let viewed = job.source("numbers", GeneratorSource::new(6, |n| n)).rebalance().map_view(peek);
+    viewed.name("peek").map(|n| n).name("next").sink("none", print());
+    for shard_count in [1, 2] {
+        let report = job.simulate(shard_count, &SimConfig::new(3)).expect("no mistakes");
+        let error = report.outcome.expect_err("it panics").to_string();
+        let expected = "operator peek panicked at source numbers, split 0, position 4: it is four";
+        assert_eq!(error, expected);
+    }
 }
 
 const ODD: OutputTag<u64> = OutputTag::new("odd");
@@ -205,14 +237,14 @@ impl<T: 'static> Operator for Note<T> {
     }
 }
 
-/// They run in one task, and one of them is behind a view, which is no stage.
+/// They run in one task, behind a view.
 #[test]
 fn fused_operators_put_rows_into_side_outputs_of_one_name() {
     const NUMBERS: OutputTag<u64> = OutputTag::new("aside");
     const WORDS: OutputTag<String> = OutputTag::new("aside");
     check(
         |job| {
-            let viewed = numbers(job, 2).map_view(|n| n.to_native() + 10).into_stream();
+            let viewed = numbers(job, 2).map_view(|n| n.to_native() + 10);
             let first = viewed.operator("first", Note(NUMBERS, |n| n * 10));
             first.side_output(NUMBERS).sink("tens", print());
             let second = first.operator("second", Note(WORDS, |n| format!("word {n}")));

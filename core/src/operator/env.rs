@@ -177,11 +177,13 @@ impl TaskEnv {
     /// A feed hands `row` to the chain: from now on it is the row being processed.
     #[inline]
     pub fn begin_row<T>(&self, row: &Row<T>) {
-        self.set(Cause {
-            hash64: row.hash64,
-            event_time_ms: row.event_time_ms,
-            origin: row.origin,
-        });
+        self.begin(row.hash64, row.event_time_ms, row.origin);
+    }
+
+    /// As [`TaskEnv::begin_row`], of a row that is read in place.
+    #[inline]
+    pub fn begin(&self, hash64: u64, event_time_ms: i64, origin: Origin) {
+        self.set(Cause { hash64, event_time_ms, origin });
     }
 
     /// From now on `row` is the row being processed, until the answer is given to

@@ -25,6 +25,7 @@ pub mod side_output;
 pub mod sink;
 pub mod source;
 pub mod stateless;
+pub mod view;
 pub mod watermark;
 pub mod window;
 

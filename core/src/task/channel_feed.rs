@@ -26,7 +26,7 @@ use crate::limits::CHANNEL_CREDIT_FRAMES;
 use crate::operator::{Chain, Output, TaskEnv};
 use crate::state::snapshot::Snapshot;
 use crate::task::align::{Aligner, Alignment};
-use crate::task::decode::{Decoder, OpenBatch};
+use crate::task::decode::{Decoded, Decoder, OpenBatch};
 use crate::task::feed::{Due, Feed};
 use crate::time::watermark::WatermarkCombiner;
 
@@ -180,16 +180,21 @@ impl<D: Decoder> ChannelFeed<D> {
                 if !env.spend() {
                     return;
                 }
-                let Some(row) = self.decoder.next(open) else { break };
-                self.row_count += 1;
-                env.begin_row(&row);
-                chain.on_row(row, env, out);
+                match self.decoder.next(open, env) {
+                    Decoded::Row(row) => {
+                        self.row_count += 1;
+                        env.begin_row(&row);
+                        chain.on_row(row, env, out);
+                    }
+                    Decoded::Nothing => self.row_count += 1,
+                    Decoded::End => break,
+                }
             }
             (now, near) = (near, far);
         }
         if let Some(open) = channel.open.take() {
             channel.batch_count -= 1;
-            returns.push((channel.plan, open.close()));
+            returns.push((channel.plan, self.decoder.close(open)));
         }
     }
 

@@ -20,31 +20,43 @@ use crate::data::either::Either;
 use crate::data::element::Batch;
 use crate::data::frame::Frame;
 use crate::data::record::{ArchiveError, Record};
-use crate::data::row::Row;
+use crate::data::row::{NO_EVENT_TIME, Row};
 use crate::exchange::channel::Returned;
 use crate::limits::FRAME_BYTES;
+use crate::operator::{OperatorContext, TaskEnv};
 
 /// How the batches of a task's inputs become rows of its chain.
 pub trait Decoder: 'static {
     /// What the chain takes.
     type Out: 'static;
     /// A batch being read.
-    type Open: OpenBatch<Self::Out> + 'static;
+    type Open: OpenBatch + 'static;
 
     /// Opens a batch of logical input `input`.
     fn open(&mut self, input: usize, batch: Batch) -> Self::Open;
 
-    /// The next row; `None` at the end of the batch.
-    fn next(&mut self, open: &mut Self::Open) -> Option<Row<Self::Out>>;
+    /// What the next row becomes.
+    fn next(&mut self, open: &mut Self::Open, env: &TaskEnv) -> Decoded<Self::Out>;
+
+    /// The emptied container of a batch that has been read.
+    fn close(&mut self, open: Self::Open) -> Returned;
+}
+
+/// What a row of a batch has become.
+#[derive(Debug)]
+pub enum Decoded<T> {
+    /// A row for the chain.
+    Row(Row<T>),
+    /// Nothing: a closure saw it and does not want it.
+    Nothing,
+    /// There is none: the batch has been read.
+    End,
 }
 
 /// A batch of which some rows have been read.
-pub trait OpenBatch<T> {
+pub trait OpenBatch {
     /// The key hashes of the rows behind the next `skip`.
     fn peek(&self, skip: usize) -> HashGroup;
-
-    /// The emptied container; called at the end of the batch.
-    fn close(self) -> Returned;
 }
 
 /// A batch of one record type.
@@ -78,17 +90,6 @@ impl<T: Record> OpenRows<T> {
         }
     }
 
-    #[inline]
-    fn peek(&self, skip: usize) -> HashGroup {
-        match self {
-            Self::Rows(rows) => HashGroup::of(rows.iter().skip(skip).map(|row| row.hash64)),
-            Self::Frame(frame, read) => {
-                let rows = frame.rows::<T>().get(read + skip..).unwrap_or_default();
-                HashGroup::of(rows.iter().map(|row| row.hash64.to_native()))
-            }
-        }
-    }
-
     fn into_returned(self) -> Returned {
         match self {
             Self::Rows(rows) => {
@@ -100,14 +101,25 @@ impl<T: Record> OpenRows<T> {
     }
 }
 
-impl<T: Record> OpenBatch<T> for OpenRows<T> {
+impl<T: Record> OpenBatch for OpenRows<T> {
     #[inline]
     fn peek(&self, skip: usize) -> HashGroup {
-        OpenRows::peek(self, skip)
+        match self {
+            Self::Rows(rows) => HashGroup::of(rows.iter().skip(skip).map(|row| row.hash64)),
+            Self::Frame(frame, read) => peek_frame::<T>(frame, read + skip),
+        }
     }
+}
 
-    fn close(self) -> Returned {
-        self.into_returned()
+fn peek_frame<T: Record>(frame: &Frame, from: usize) -> HashGroup {
+    let rows = frame.rows::<T>().get(from..).unwrap_or_default();
+    HashGroup::of(rows.iter().map(|row| row.hash64.to_native()))
+}
+
+impl<T> From<Option<Row<T>>> for Decoded<T> {
+    #[inline]
+    fn from(row: Option<Row<T>>) -> Self {
+        row.map_or(Self::End, Self::Row)
     }
 }
 
@@ -129,8 +141,12 @@ impl<T: Record> Decoder for Single<T> {
     }
 
     #[inline]
-    fn next(&mut self, open: &mut OpenRows<T>) -> Option<Row<T>> {
-        open.next()
+    fn next(&mut self, open: &mut OpenRows<T>, _env: &TaskEnv) -> Decoded<T> {
+        open.next().into()
+    }
+
+    fn close(&mut self, open: OpenRows<T>) -> Returned {
+        open.into_returned()
     }
 }
 
@@ -155,15 +171,23 @@ impl<A: Record, B: Record> Decoder for Pair<A, B> {
     }
 
     #[inline]
-    fn next(&mut self, open: &mut Self::Open) -> Option<Row<Either<A, B>>> {
-        match open {
+    fn next(&mut self, open: &mut Self::Open, _env: &TaskEnv) -> Decoded<Either<A, B>> {
+        let row = match open {
             Either::Left(open) => open.next().map(|row| row.map(Either::Left)),
             Either::Right(open) => open.next().map(|row| row.map(Either::Right)),
+        };
+        row.into()
+    }
+
+    fn close(&mut self, open: Self::Open) -> Returned {
+        match open {
+            Either::Left(open) => open.into_returned(),
+            Either::Right(open) => open.into_returned(),
         }
     }
 }
 
-impl<A: Record, B: Record> OpenBatch<Either<A, B>> for Either<OpenRows<A>, OpenRows<B>> {
+impl<A: Record, B: Record> OpenBatch for Either<OpenRows<A>, OpenRows<B>> {
     #[inline]
     fn peek(&self, skip: usize) -> HashGroup {
         match self {
@@ -171,26 +195,38 @@ impl<A: Record, B: Record> OpenBatch<Either<A, B>> for Either<OpenRows<A>, OpenR
             Self::Right(open) => open.peek(skip),
         }
     }
-
-    fn close(self) -> Returned {
-        match self {
-            Self::Left(open) => open.into_returned(),
-            Self::Right(open) => open.into_returned(),
-        }
-    }
 }
 
 /// One logical input, read in place: a closure sees `&Archived<T>` and gives a record, or nothing.
 /// Owned batches (from the own shard) are archived first.
+///
+/// The closure belongs to the first operator of the chain, and runs as that operator would: if it
+/// panics, the operator and the record are known.
 pub struct View<T, U, F> {
     f: F,
+    /// Where owned batches were archived; as many as were open at one time.
+    spare: Vec<Buffer>,
     types: PhantomData<fn(T) -> U>,
 }
 
 impl<T: Record, U, F: FnMut(&Archived<T>) -> Option<U>> View<T, U, F> {
     /// Reads with `f`.
     pub fn new(f: F) -> Self {
-        Self { f, types: PhantomData }
+        Self { f, spare: Vec::new(), types: PhantomData }
+    }
+
+    fn archive(&mut self, rows: &[Row<T>]) -> Frame {
+        let buffer = self.spare.pop().unwrap_or_else(|| Buffer::heap(FRAME_BYTES));
+        let encoded = Frame::encode(rows, buffer).or_else(|(error, buffer)| match error {
+            // One row that is larger than a frame.
+            ArchiveError::Overflow { needed_bytes } => {
+                self.spare.push(buffer);
+                Frame::encode(rows, Buffer::heap(needed_bytes))
+            }
+            error @ ArchiveError::Unserializable { .. } => Err((error, buffer)),
+        });
+        // Rows were measured, and so archived once, before they came.
+        encoded.unwrap_or_else(|(error, _)| panic!("{}: {error}", std::any::type_name::<T>()))
     }
 }
 
@@ -201,6 +237,9 @@ pub struct OpenView<T> {
     /// The vector of an owned batch, emptied; a frame from elsewhere gives back its own buffer.
     rows: Option<Vec<Row<T>>>,
 }
+
+/// The stage under which the closure of a [`View`] runs.
+const VIEW_STAGE: u16 = 0;
 
 impl<T, U, F> Decoder for View<T, U, F>
 where
@@ -217,7 +256,7 @@ where
             Batch::Rows(rows) => {
                 let mut rows =
                     *rows.downcast::<Vec<Row<T>>>().expect("an edge has one record type");
-                let frame = encode_owned(&rows);
+                let frame = self.archive(&rows);
                 rows.clear();
                 OpenView { frame, read: 0, rows: Some(rows) }
             }
@@ -225,41 +264,33 @@ where
     }
 
     #[inline]
-    fn next(&mut self, open: &mut OpenView<T>) -> Option<Row<U>> {
-        let rows = &open.frame.rows::<T>()[open.read..];
-        for row in rows {
-            open.read += 1;
-            if let Some(value) = (self.f)(&row.value) {
-                let (hash64, event_time_ms) =
-                    (row.hash64.to_native(), row.event_time_ms.to_native());
-                return Some(Row { hash64, event_time_ms, origin: row.origin.into(), value });
-            }
+    fn next(&mut self, open: &mut OpenView<T>, env: &TaskEnv) -> Decoded<U> {
+        let Some(row) = open.frame.rows::<T>().get(open.read) else { return Decoded::End };
+        open.read += 1;
+        env.begin(row.hash64.to_native(), row.event_time_ms.to_native(), row.origin.into());
+        let ctx = OperatorContext::new(env, "view", VIEW_STAGE, NO_EVENT_TIME);
+        match ctx.run(|| (self.f)(&row.value)) {
+            Some(value) => Decoded::Row(env.row(value)),
+            None => Decoded::Nothing,
         }
-        None
+    }
+
+    fn close(&mut self, open: OpenView<T>) -> Returned {
+        let buffer = open.frame.into_buffer();
+        let Some(rows) = open.rows else { return Returned::Buffer(buffer) };
+        if buffer.capacity() == FRAME_BYTES {
+            self.spare.push(buffer);
+        }
+        Returned::Rows(Box::new(rows))
     }
 }
 
-impl<T: Record, U> OpenBatch<U> for OpenView<T> {
+impl<T: Record> OpenBatch for OpenView<T> {
     #[inline]
     fn peek(&self, skip: usize) -> HashGroup {
-        let rows = self.frame.rows::<T>().get(self.read + skip..).unwrap_or_default();
-        HashGroup::of(rows.iter().map(|row| row.hash64.to_native()))
-    }
-
-    fn close(self) -> Returned {
-        match self.rows {
-            Some(rows) => Returned::Rows(Box::new(rows)),
-            None => Returned::Buffer(self.frame.into_buffer()),
-        }
+        peek_frame::<T>(&self.frame, self.read + skip)
     }
 }
 
-fn encode_owned<T: Record>(rows: &[Row<T>]) -> Frame {
-    match Frame::encode(rows, Buffer::heap(FRAME_BYTES)) {
-        Ok(frame) => frame,
-        Err((ArchiveError::Overflow { needed_bytes }, _)) => {
-            Frame::encode(rows, Buffer::heap(needed_bytes)).expect("it said what it takes")
-        }
-        Err((error, _)) => panic!("{}: {error}", std::any::type_name::<T>()),
-    }
-}
+#[cfg(test)]
+mod tests;
