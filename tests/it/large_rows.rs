@@ -48,11 +48,11 @@ fn a_line_of_10_mb_goes_to_the_dead_letters_if_somebody_reads_them() {
         let mut lines = lines.take_values();
         lines.sort();
         assert_eq!(lines, ["first", "last"], "{shard_count} shards");
-        let expected = DeadLetter {
-            place: "operator clean at source 0, /in/a.txt, byte 6".to_string(),
-            reason: "a row of more than 1048576 bytes".to_string(),
-            raw: String::new(),
-        };
+        let expected = DeadLetter::new(
+            "operator clean at source 0, /in/a.txt, byte 6",
+            "a row of more than 1048576 bytes",
+            &[],
+        );
         assert_eq!(letters.take_values(), [expected], "{shard_count} shards");
         let tasks = report.shards.iter().flat_map(|shard| &shard.tasks);
         assert_eq!(tasks.map(|task| task.status.dead_letters).sum::<u64>(), 1);
