@@ -1,4 +1,4 @@
-//! The stored key: one byte string that orders all state of a shard.
+//! The stored key: one byte string that orders the keyed state of an operator.
 //!
 //! ```text
 //! │ key group │ state id │ window bucket │ hash64  │
@@ -12,6 +12,10 @@
 //! bytes order as times do. A range of key groups, a state, and a window of a state are each one
 //! contiguous range of bytes. Within that, entries are in hash order. Only map keys are meant to
 //! order by their bytes; equality always compares everything.
+//!
+//! State ids count from 0 within an operator, and snapshots keep the entries of each operator
+//! apart. A store that holds those of several operators needs numbers that are unique in the job:
+//! it has to give them, and to keep them, with the operators' uids.
 
 /// The parts of a stored key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
