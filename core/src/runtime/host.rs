@@ -106,6 +106,28 @@ pub(super) struct Host {
     pub(super) parker: Parker,
 }
 
+/// What a shard with nothing to do does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Spin,
+    Yield,
+    Park,
+}
+
+impl Rest {
+    /// After `quiet_for` without work. It `is_held_up` while descriptors wait for room in a ring:
+    /// nobody rings the bell when there is room, so it must not sleep.
+    fn of(idle: Idle, quiet_for: Duration, is_held_up: bool) -> Self {
+        match idle {
+            Idle::Spin => Self::Spin,
+            _ if quiet_for < SPIN_FOR => Self::Spin,
+            Idle::Yield => Self::Yield,
+            _ if is_held_up || quiet_for < YIELD_FOR => Self::Yield,
+            Idle::Park | Idle::Auto => Self::Park,
+        }
+    }
+}
+
 /// Buffers of one turn, kept for the next.
 #[derive(Default)]
 struct Scratch {
@@ -200,13 +222,11 @@ impl Host {
 
     /// Nothing is there to do now.
     fn idle(&mut self, now: Duration, busy_at: Duration, next: Next) {
-        let quiet_for = now.saturating_sub(busy_at);
-        match self.idle {
-            Idle::Spin => std::hint::spin_loop(),
-            _ if quiet_for < SPIN_FOR => std::hint::spin_loop(),
-            Idle::Yield => std::thread::yield_now(),
-            _ if quiet_for < YIELD_FOR => std::thread::yield_now(),
-            Idle::Park | Idle::Auto => {
+        let is_held_up = self.peers.iter().flatten().any(|peer| !peer.overflow.is_empty());
+        match Rest::of(self.idle, now.saturating_sub(busy_at), is_held_up) {
+            Rest::Spin => std::hint::spin_loop(),
+            Rest::Yield => std::thread::yield_now(),
+            Rest::Park => {
                 let timeout = match next {
                     Next::At(due) => due.saturating_sub(now).min(PARK_MAX),
                     _ => PARK_MAX,
@@ -258,5 +278,45 @@ impl Host {
                 None => std::thread::sleep(PARK_MAX),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_sleeps_only_when_nothing_is_left_to_send() {
+        let check = |idle, quiet_for, is_held_up, expected| {
+            assert_eq!(Rest::of(idle, quiet_for, is_held_up), expected, "{idle:?}, {quiet_for:?}");
+        };
+        let long = Duration::from_secs(1);
+        check(Idle::Spin, long, false, Rest::Spin);
+        check(Idle::Park, SPIN_FOR / 2, false, Rest::Spin);
+        check(Idle::Yield, long, false, Rest::Yield);
+        check(Idle::Park, YIELD_FOR / 2, false, Rest::Yield);
+        check(Idle::Park, long, false, Rest::Park);
+        check(Idle::Park, long, true, Rest::Yield);
+        check(Idle::Auto, long, true, Rest::Yield);
+    }
+
+    #[test]
+    fn what_finds_its_ring_full_leaves_in_order_once_there_is_room() {
+        let (outbound, mut taken) = crate::runtime::spsc::ring(2);
+        let (_, inbound) = crate::runtime::spsc::ring(2);
+        let parker = Parker::with_eventfd().expect("a descriptor is left");
+        let mut peer = Peer::new(outbound, inbound, parker.waker());
+        for source in 0..5 {
+            peer.send(Descriptor::SourceWatermark { source, watermark_ms: 0 });
+        }
+        let mut seen = Vec::new();
+        for left in [3, 1, 0] {
+            peer.publish();
+            assert_eq!((peer.overflow.len(), peer.is_dirty), (left, left > 0));
+            while let Some(Descriptor::SourceWatermark { source, .. }) = taken.pop() {
+                seen.push(source);
+            }
+        }
+        assert_eq!(seen, [0, 1, 2, 3, 4]);
     }
 }

@@ -116,6 +116,36 @@ mod model {
         });
     }
 
+    /// As the host does it: it also stops waiting by itself, and silences the bell each time.
+    #[test]
+    fn a_wait_that_ends_early_and_a_silenced_bell_lose_no_value() {
+        loom::model(|| {
+            let parker = Parker::with_model();
+            let waker = parker.waker();
+            let (mut producer, mut consumer) = spsc::ring(2);
+            let sender = thread::spawn(move || {
+                for number in 0..2_u32 {
+                    producer.push(number).expect("there is room");
+                    waker.wake();
+                }
+            });
+            let mut is_early = true;
+            for number in 0..2 {
+                while consumer.is_empty() {
+                    let wait = || {
+                        if !std::mem::take(&mut is_early) {
+                            wait(&parker);
+                        }
+                    };
+                    parker.park(|| consumer.is_empty(), wait);
+                    parker.drain();
+                }
+                assert_eq!(consumer.pop(), Some(number));
+            }
+            sender.join().expect("the sender does not panic");
+        });
+    }
+
     /// At most three preemptions: without a bound three threads take minutes.
     #[test]
     fn one_of_two_producers_is_enough_to_wake() {

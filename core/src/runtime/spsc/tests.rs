@@ -201,6 +201,35 @@ mod model {
         check(1, 3, false);
     }
 
+    /// The slot is the ring's between the two: the producer finds it full, the consumer empty.
+    #[test]
+    fn a_single_slot_takes_the_next_value_once_the_staged_one_was_published_and_taken() {
+        loom::model(|| {
+            let (mut producer, mut consumer) = ring::<Box<u32>>(1);
+            let sender = thread::spawn(move || {
+                producer.stage(Box::new(0)).expect("there is room");
+                let mut next = producer.stage(Box::new(1)).expect_err("staged is not free");
+                producer.publish();
+                while let Err(value) = producer.stage(next) {
+                    next = value;
+                    thread::yield_now();
+                }
+                producer.publish();
+            });
+            for number in 0..2 {
+                let value = loop {
+                    match consumer.pop() {
+                        Some(value) => break value,
+                        None => thread::yield_now(),
+                    }
+                };
+                assert_eq!(*value, number);
+            }
+            sender.join().expect("the sender does not panic");
+            assert!(consumer.pop().is_none());
+        });
+    }
+
     #[test]
     fn whoever_goes_last_drops_what_is_left() {
         loom::model(|| {
