@@ -5,6 +5,10 @@
 //! paced:     record n is due at t0 + (n - n0) / rate, whether anybody is ready for it or not
 //! ```
 //!
+//! All tasks have one t0, 200 ms after the host's start, when the tasks are there; n0 is 0, or the
+//! smallest number that a restore goes on with. So a record is due at the same instant whatever the
+//! number of tasks, and whichever of them begins first.
+//!
 //! Unpaced, a record is made when it is asked for. Paced, the loop is *open*: a reader that was
 //! held up hands on everything that has become due meanwhile, and each record says when it was due.
 //!
@@ -79,7 +83,8 @@ impl<G: Generate> GeneratorSource<G> {
         Self { count, rate_per_s: None, batch_count: u32::MAX, generator }
     }
 
-    /// Makes records due at `rate_per_s`, over all splits together, from the first turn on.
+    /// Makes records due at `rate_per_s`, over all splits together, from 200 ms after the host's
+    /// start on.
     pub fn paced(self, rate_per_s: f64) -> Self {
         Self { rate_per_s: Some(rate_per_s), ..self }
     }
@@ -131,7 +136,7 @@ impl<G: Generate> Source for GeneratorSource<G> {
             turn: 0,
             count: self.count,
             batch_count: self.batch_count,
-            pace: self.rate_per_s.map(|rate| Pace { ns_per_record: 1e9 / rate, start: None }),
+            pace: self.rate_per_s.map(|rate| Pace { ns_per_record: 1e9 / rate, first: 0 }),
             generator: self.generator.clone(),
         })
     }
@@ -160,19 +165,21 @@ impl Split {
     }
 }
 
+/// When the first record is due, ns since the host's start. The clock takes 20 ms to start, the
+/// threads and tasks some more; a task that comes later finds records overdue, as they are.
+const PHASE_START_NS: u64 = 200_000_000;
+
 /// When records are due.
 #[derive(Debug)]
 struct Pace {
     ns_per_record: f64,
-    /// The instant (ns) at which this reader began, and the record that was due then.
-    start: Option<(u64, u64)>,
+    /// The record that is due at [`PHASE_START_NS`].
+    first: u64,
 }
 
 impl Pace {
-    fn due_ns(&mut self, n: u64, now_ns: u64) -> u64 {
-        let (start_ns, first) = *self.start.get_or_insert((now_ns, n));
-        // A split restored beside others may begin behind the first record seen here.
-        start_ns + (n.saturating_sub(first) as f64 * self.ns_per_record) as u64
+    fn due_ns(&self, n: u64) -> u64 {
+        PHASE_START_NS + ((n - self.first) as f64 * self.ns_per_record) as u64
     }
 }
 
@@ -217,9 +224,9 @@ impl<G: Generate> GeneratorReader<G> {
             out.on_split(SplitEvent::Finished(split.index));
             return Step::Nothing;
         }
-        let due_ns = match &mut self.pace {
+        let due_ns = match &self.pace {
             Some(pace) => {
-                let due_ns = pace.due_ns(split.next, ctx.now_ns());
+                let due_ns = pace.due_ns(split.next);
                 if ctx.now_ns() < due_ns {
                     return Step::DueAt(due_ns);
                 }
@@ -327,6 +334,11 @@ impl<G: Generate> SourceReader for GeneratorReader<G> {
         let known = reader.operator_state::<Split>("split/")?;
         if known.is_empty() {
             return Ok(());
+        }
+        if let (Some(pace), Some(first)) =
+            (&mut self.pace, known.iter().map(|(_, split)| split.next).min())
+        {
+            pace.first = first;
         }
         let mine = |split: &Split| split.index % task.parallelism == task.task_index;
         self.splits = known.into_iter().map(|(_, split)| split).filter(mine).collect();

@@ -51,20 +51,66 @@ fn splits_together_give_every_number_once() {
 #[test]
 fn a_paced_record_waits_until_it_is_due_and_none_is_skipped() {
     let env = task_env(0, 1);
-    env.now_ns.set(5_000_000_000);
+    env.now_ns.set(190_000_000);
     env.processing_time_ms.set(77);
     let source = GeneratorSource::of(3, Due).paced(100.0);
     let mut reader = source.open(&context(&env, "due")).unwrap();
     let mut rows = Rows::default();
 
     let status = reader.poll(&context(&env, "due"), &mut rows);
+    assert_eq!(status, SourceStatus::Waiting(Some(87)), "the phase begins 10 ms later");
+    env.now_ns.set(200_000_000);
+    let status = reader.poll(&context(&env, "due"), &mut rows);
     assert_eq!(status, SourceStatus::Waiting(Some(87)), "record 1 is due 10 ms later");
-    env.now_ns.set(5_009_999_999);
+    env.now_ns.set(209_999_999);
     assert_eq!(reader.poll(&context(&env, "due"), &mut rows), SourceStatus::Ready, "spin");
     // Held up for two intervals: both records come at once, each with the time it was due.
-    env.now_ns.set(5_030_000_000);
+    env.now_ns.set(230_000_000);
     assert_eq!(reader.poll(&context(&env, "due"), &mut rows), SourceStatus::Ended);
-    assert_eq!(values(&rows), [5_000_000_000, 5_010_000_000, 5_020_000_000]);
+    assert_eq!(values(&rows), [200_000_000, 210_000_000, 220_000_000]);
+}
+
+/// Number and due time of every record that `parallelism` tasks give, which begin one after the
+/// other, going on from `snapshot`.
+fn due_times(parallelism: u32, snapshot: Option<&Snapshot>) -> Vec<(u64, u64)> {
+    let source = GeneratorSource::of(12, Due).paced(100.0);
+    let mut due = Vec::new();
+    for task_index in 0..parallelism {
+        let env = task_env(task_index, parallelism);
+        let mut reader = source.open(&context(&env, "due")).unwrap();
+        if let Some(snapshot) = snapshot {
+            let reader_of = SnapshotReader::new(snapshot, "due");
+            reader.restore(&reader_of, &context(&env, "due")).unwrap();
+        }
+        env.now_ns.set(1_000_000_000 + u64::from(task_index) * 7_000_000);
+        let mut rows = Rows::default();
+        assert_eq!(reader.poll(&context(&env, "due"), &mut rows), SourceStatus::Ended);
+        due.extend(rows.rows.iter().map(|(_, n, _, due_ns)| (*n, *due_ns)));
+    }
+    due.sort_unstable();
+    due
+}
+
+#[test]
+fn a_record_is_due_at_the_same_time_whatever_the_number_of_tasks() {
+    let expected: Vec<_> = (0..12).map(|n| (n, 200_000_000 + n * 10_000_000)).collect();
+    for parallelism in [1, 2, 5] {
+        assert_eq!(due_times(parallelism, None), expected);
+    }
+}
+
+#[test]
+fn a_restored_phase_begins_with_the_first_record_that_is_left() {
+    let mut snapshot = Snapshot::default();
+    for (task_index, next) in [(0, 6), (1, 5)] {
+        let split = Split { next, ..Split::new(task_index, 2) };
+        SnapshotWriter::new(&mut snapshot, "due")
+            .operator_state(&format!("split/{:010}", split.index), &split);
+    }
+    let expected: Vec<_> = (5..12).map(|n| (n, 200_000_000 + (n - 5) * 10_000_000)).collect();
+    for parallelism in [1, 2] {
+        assert_eq!(due_times(parallelism, Some(&snapshot)), expected);
+    }
 }
 
 /// Gives the due time as the value.
