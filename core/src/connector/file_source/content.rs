@@ -7,7 +7,7 @@
 
 use std::io::{ErrorKind, Read};
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use zstd::stream::raw::{Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 
 use super::read_ahead::ReadAhead;
@@ -35,13 +35,54 @@ impl Compression {
     }
 }
 
+/// What a file that is read as plain text begins with, if it is compressed; the program that
+/// compresses so, and whether its files are decompressed as they are read.
+const MAGIC: [(&[u8], &str, Option<&str>); 5] = [
+    (b"\x1f\x8b\x08", "gzip", Some(".gz")),
+    (b"\x28\xb5\x2f\xfd", "zstd", Some(".zst")),
+    (b"BZh91A", "bzip2", None),
+    (b"\xfd7zXZ\0", "xz", None),
+    (b"PK\x03\x04", "zip", None),
+];
+
+/// Bytes of a file that show whether it is compressed.
+pub(super) const MAGIC_BYTES: usize = 6;
+
+/// What to do about a file that begins with `bytes` and is not called compressed; none if it is not
+/// compressed.
+pub(super) fn unnamed_compression(bytes: &[u8]) -> Option<String> {
+    let (_, program, ending) = MAGIC.iter().find(|(magic, ..)| bytes.starts_with(magic))?;
+    Some(match ending {
+        Some(ending) => format!(
+            "the file is compressed with {program}, and its name does not say so; let it end with \
+             {ending}"
+        ),
+        None => format!(
+            "the file is compressed with {program}, which is not supported; decompress it first, \
+             or use gzip or zstd"
+        ),
+    })
+}
+
 /// The content of an open file.
 pub(super) enum Content {
     Plain(ReadAhead),
     /// One member after another, as `gzip` itself reads them.
-    Gzip(Box<MultiGzDecoder<ReadAhead>>),
+    Gzip(Members),
     /// One frame after another.
     Zstd(Box<Frames>),
+}
+
+/// The members of a gzip file.
+pub(super) enum Members {
+    /// Before the first.
+    Before(ReadAhead),
+    Within(Box<GzDecoder<ReadAhead>>),
+    /// Behind one. What fills up the file with zeros, as tapes and block devices have it, is passed
+    /// over.
+    Behind(ReadAhead),
+    /// For the moment in which one state becomes another.
+    Moving,
 }
 
 /// The frames of a zstd file.
@@ -50,6 +91,8 @@ pub(super) struct Frames {
     decoder: ZstdDecoder<'static>,
     /// A frame has begun and has not ended.
     is_within: bool,
+    /// There has been a frame: a file without any is no zstd file.
+    has_begun: bool,
 }
 
 /// What a step gave.
@@ -80,10 +123,10 @@ impl Content {
     pub(super) fn new(compression: Compression, reads: ReadAhead) -> std::io::Result<Self> {
         Ok(match compression {
             Compression::None => Self::Plain(reads),
-            Compression::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(reads))),
+            Compression::Gzip => Self::Gzip(Members::Before(reads)),
             Compression::Zstd => {
                 let decoder = ZstdDecoder::new()?;
-                Self::Zstd(Box::new(Frames { reads, decoder, is_within: false }))
+                Self::Zstd(Box::new(Frames { reads, decoder, is_within: false, has_begun: false }))
             }
         })
     }
@@ -92,7 +135,7 @@ impl Content {
     pub(super) fn reads(&self) -> &ReadAhead {
         match self {
             Self::Plain(reads) => reads,
-            Self::Gzip(decoder) => decoder.get_ref(),
+            Self::Gzip(members) => members.reads(),
             Self::Zstd(frames) => &frames.reads,
         }
     }
@@ -101,7 +144,7 @@ impl Content {
     pub(super) fn reads_mut(&mut self) -> &mut ReadAhead {
         match self {
             Self::Plain(reads) => reads,
-            Self::Gzip(decoder) => decoder.get_mut(),
+            Self::Gzip(members) => members.reads_mut(),
             Self::Zstd(frames) => &mut frames.reads,
         }
     }
@@ -118,7 +161,7 @@ impl Content {
     pub(super) fn step(&mut self, out: &mut Vec<u8>) -> Result<Step, Damage> {
         match self {
             Self::Plain(reads) => Ok(copy(reads, out)),
-            Self::Gzip(decoder) => gunzip(decoder, out),
+            Self::Gzip(members) => members.step(out),
             Self::Zstd(frames) => frames.step(out),
         }
     }
@@ -136,21 +179,70 @@ fn copy(reads: &mut ReadAhead, out: &mut Vec<u8>) -> Step {
     }
 }
 
-fn gunzip(decoder: &mut MultiGzDecoder<ReadAhead>, out: &mut Vec<u8>) -> Result<Step, Damage> {
-    let len_before = out.len();
-    out.resize(len_before + STEP_BYTES, 0);
-    let result = decoder.read(&mut out[len_before..]);
-    out.truncate(len_before + *result.as_ref().unwrap_or(&0));
-    match result {
-        Ok(0) => Ok(Step::End),
-        Ok(_) => Ok(Step::Some),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Step::Wait),
-        Err(error) => {
-            let offset = decoder.get_ref().offset();
-            Err(match error.kind() {
-                ErrorKind::UnexpectedEof => truncated(offset),
-                _ => damaged(offset, &error),
-            })
+impl Members {
+    fn reads(&self) -> &ReadAhead {
+        match self {
+            Self::Before(reads) | Self::Behind(reads) => reads,
+            Self::Within(decoder) => decoder.get_ref(),
+            Self::Moving => unreachable!("a state has followed"),
+        }
+    }
+
+    fn reads_mut(&mut self) -> &mut ReadAhead {
+        match self {
+            Self::Before(reads) | Self::Behind(reads) => reads,
+            Self::Within(decoder) => decoder.get_mut(),
+            Self::Moving => unreachable!("a state has followed"),
+        }
+    }
+
+    fn step(&mut self, out: &mut Vec<u8>) -> Result<Step, Damage> {
+        match std::mem::replace(self, Self::Moving) {
+            Self::Before(reads) => Ok(self.begin(reads)),
+            Self::Behind(mut reads) => {
+                let zeros = reads.available().iter().take_while(|byte| **byte == 0).count();
+                reads.advance(zeros);
+                if reads.is_at_end() {
+                    *self = Self::Behind(reads);
+                    return Ok(Step::End);
+                }
+                if reads.available().is_empty() {
+                    *self = Self::Behind(reads);
+                    return Ok(Step::Wait);
+                }
+                Ok(self.begin(reads))
+            }
+            Self::Within(decoder) => self.decompress(decoder, out),
+            Self::Moving => unreachable!("a state has followed"),
+        }
+    }
+
+    fn begin(&mut self, reads: ReadAhead) -> Step {
+        // It reads what is there of the member's header; what is wrong is said by the first read.
+        *self = Self::Within(Box::new(GzDecoder::new(reads)));
+        Step::Some
+    }
+
+    fn decompress(
+        &mut self,
+        mut decoder: Box<GzDecoder<ReadAhead>>,
+        out: &mut Vec<u8>,
+    ) -> Result<Step, Damage> {
+        let len_before = out.len();
+        out.resize(len_before + STEP_BYTES, 0);
+        let result = decoder.read(&mut out[len_before..]);
+        out.truncate(len_before + *result.as_ref().unwrap_or(&0));
+        if let Ok(0) = result {
+            *self = Self::Behind(decoder.into_inner());
+            return Ok(Step::Some);
+        }
+        let offset = decoder.get_ref().offset();
+        *self = Self::Within(decoder);
+        match result {
+            Ok(_) => Ok(Step::Some),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Step::Wait),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(truncated(offset)),
+            Err(error) => Err(damaged(offset, &error)),
         }
     }
 }
@@ -175,6 +267,7 @@ impl Frames {
         if read > 0 || written > 0 {
             // The decoder asks for nothing more exactly when a frame is complete.
             self.is_within = hint != 0;
+            self.has_begun = true;
             if hint == 0 {
                 let restart = self.decoder.reinit();
                 restart.map_err(|error| damaged(self.reads.offset(), &error))?;
@@ -183,8 +276,8 @@ impl Frames {
         }
         match (self.reads.is_at_end(), self.is_within) {
             (false, _) => Ok(Step::Wait),
-            (true, true) => Err(truncated(self.reads.offset())),
-            (true, false) => Ok(Step::End),
+            (true, false) if self.has_begun => Ok(Step::End),
+            (true, _) => Err(truncated(self.reads.offset())),
         }
     }
 }
@@ -195,7 +288,15 @@ fn truncated(offset: u64) -> Damage {
     Damage { offset, reason: reason.to_string() }
 }
 
+/// How the zstd library says that a window is larger than it will have memory for.
+const WINDOW_TOO_LARGE: &str = "requires too much memory";
+
 fn damaged(offset: u64, error: &std::io::Error) -> Damage {
+    if error.to_string().contains(WINDOW_TOO_LARGE) {
+        let reason = "the file was compressed with a window of more than 128 MiB; compress it again \
+                      with --long=27 or less";
+        return Damage { offset, reason: reason.to_string() };
+    }
     let reason = format!(
         "the compressed content is damaged ({error}); check that the name's ending says how it is \
          compressed, and get the file again"

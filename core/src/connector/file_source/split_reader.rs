@@ -20,7 +20,7 @@ use std::io;
 
 use millstream_storage::io::OpId;
 
-use super::content::{Compression, Content, Damage, Step};
+use super::content::{Compression, Content, Damage, MAGIC_BYTES, Step, unnamed_compression};
 use super::read_ahead::{ReadAhead, Size, Wish};
 use super::split::{FinishedSplit, Position, Progress, SplitState};
 use crate::connector::byte_window::{BYTE_ORDER_MARK, ByteWindow};
@@ -271,11 +271,15 @@ impl<D: Decode> SplitReader<D> {
         }
     }
 
-    /// Passes over a byte order mark.
+    /// Passes over a byte order mark, and refuses what is no text.
     fn start(&mut self) -> Next<D::Record> {
         let rest = self.window.rest();
-        if rest.len() < BYTE_ORDER_MARK.len() && !self.is_complete {
+        if rest.len() < MAGIC_BYTES && !self.is_complete {
             return self.fill();
+        }
+        if let Some(reason) = unnamed_compression(rest) {
+            let fault = Fault::of_record(reason);
+            return Next::Broken { place: self.path().to_string(), fault };
         }
         if rest.starts_with(b"\xff\xfe") || rest.starts_with(b"\xfe\xff") {
             let fault = Fault::of_record("the file is UTF-16; save it as UTF-8");

@@ -203,6 +203,59 @@ fn damaged_compression_is_an_error() {
 }
 
 #[test]
+fn a_compressed_file_that_is_not_called_so_says_what_to_do() {
+    let check_name = |bytes: Vec<u8>, reason: &str| {
+        let disk = MemoryDisk::new(1).with("a.csv", bytes);
+        check_error(
+            &payments("a.csv"),
+            disk,
+            &format!("a.csv: the file is compressed with {reason}"),
+        );
+    };
+    let end = |ending| format!(", and its name does not say so; let it end with {ending}");
+    check_name(gzip(PAYMENTS.as_bytes()), &format!("gzip{}", end(".gz")));
+    check_name(zstd(PAYMENTS.as_bytes()), &format!("zstd{}", end(".zst")));
+    let other = "which is not supported; decompress it first, or use gzip or zstd";
+    check_name(b"BZh91AY".to_vec(), &format!("bzip2, {other}"));
+}
+
+#[test]
+fn zeros_behind_a_gzip_file_are_passed_over() {
+    for zero_count in [1, 700] {
+        let bytes = [gzip(b"a\n"), gzip(b"b\n"), vec![0; zero_count]].concat();
+        let mut source = FileSource::lines("a.gz");
+        source.piece_bytes = 13;
+        let disk = || MemoryDisk::new(1).with("a.gz", bytes.clone());
+        assert_eq!(read_all(&source, 1, 7, disk), ["a", "b"]);
+    }
+}
+
+#[test]
+fn an_empty_file_is_no_compressed_file() {
+    for name in ["a.gz", "a.zst"] {
+        let reason = "compressed byte 0: the compressed file ends before its content does; it was \
+                      not copied or written completely: get it again";
+        check_error(
+            &FileSource::lines(name),
+            MemoryDisk::new(1).with(name, ""),
+            &format!("{name}, {reason}"),
+        );
+    }
+}
+
+#[test]
+fn a_window_that_is_too_large_says_what_to_do() {
+    // A frame header: no single segment, a window of 2^(10 + 21) bytes, then an empty block.
+    let bytes = b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00".to_vec();
+    check_error(
+        &FileSource::lines("a.zst"),
+        MemoryDisk::new(1).with("a.zst", bytes),
+        "a.zst, compressed byte 0: the file was compressed with a window of more than 128 MiB; \
+         compress it again with --long=27 or less",
+    );
+}
+
+#[test]
 fn a_malformed_row_stops_the_job_with_its_place() {
     let tail = ADVICE;
     check_error(
