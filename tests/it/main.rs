@@ -2,6 +2,7 @@
 
 mod backpressure;
 pub mod card_fraud;
+mod connectors;
 pub mod flights;
 mod joins;
 mod large_rows;

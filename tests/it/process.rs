@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// Longer than anything here takes, on any machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-struct Job {
+pub(crate) struct Job {
     child: Child,
     log: BufReader<ChildStderr>,
 }
@@ -29,13 +29,18 @@ fn run(kind: &str, args: &[&str], output: &Path) -> Output {
 
 impl Job {
     fn start(kind: &str, args: &[&str], output: &Path) -> Self {
-        let mut child = command(kind, args, output).spawn().expect("the job is there");
+        Self::of(command(kind, args, output))
+    }
+
+    /// The job that `command` starts, with its log piped.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the job is there");
         let log = BufReader::new(child.stderr.take().expect("piped"));
         Self { child, log }
     }
 
     /// Reads the log up to a line that contains `text`, and gives that line.
-    fn await_line(&mut self, text: &str) -> String {
+    pub(crate) fn await_line(&mut self, text: &str) -> String {
         let mut seen = String::new();
         let mut line = String::new();
         while self.log.read_line(&mut line).expect("the log is text") > 0 {
@@ -48,14 +53,14 @@ impl Job {
         panic!("the job ended without saying {text:?}, but:\n{seen}");
     }
 
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args([signal, &pid]).status().expect("kill is there");
         assert!(status.success());
     }
 
     /// The exit code, once it has ended.
-    fn await_end(mut self) -> Option<i32> {
+    pub(crate) fn await_end(mut self) -> Option<i32> {
         let until = Instant::now() + PATIENCE;
         // The log must be read on, or the job could wait for us.
         let drain = std::thread::spawn(move || {
