@@ -11,9 +11,10 @@
 //!
 //! Only the first task reads: a connection cannot be divided. Nothing received is kept, so records
 //! that were read before a failure are not read again: at most once. Positions go on counting over
-//! connections that are made again. A record that a failing
-//! connection cut off is dropped, with a warning in the log. Bytes behind the last line end of a
-//! connection that the peer closes are a record.
+//! connections that are made again. A record that a failing connection cut off is dropped, with a
+//! warning in the log. Bytes behind the last line end of a connection that the peer closes are a
+//! record. When the job drains, connections are closed and the whole records that have arrived are
+//! read: the peer believes that we have them.
 
 mod connection;
 
@@ -157,6 +158,7 @@ impl<F: Format> Source for SocketSource<F> {
             position: 0,
             is_idle: false,
             turn: 0,
+            is_draining: false,
         })
     }
 }
@@ -176,6 +178,8 @@ pub struct SocketReader<F: Format> {
     is_idle: bool,
     /// Which connection is read next.
     turn: usize,
+    /// What has arrived is read, and nothing more is let in.
+    is_draining: bool,
 }
 
 /// Where connections come from.
@@ -230,16 +234,16 @@ impl<F: Format> SocketReader<F> {
         let connection = self.connections.remove(index);
         let dropped_bytes = connection.window.rest().len();
         match (connection.phase, self.source.mode) {
-            (Phase::Failed { action, source }, Mode::Connect) => {
+            (Phase::Failed { action, source }, Mode::Connect) if !self.is_draining => {
                 self.position = connection.window.position() + dropped_bytes as u64;
                 warn_of_failure(ctx, &action, &source, dropped_bytes);
                 self.try_again(action, &source, ctx);
             }
-            (Phase::Failed { action, source }, Mode::Listen) => {
+            (Phase::Failed { action, source }, _) => {
                 warn_of_failure(ctx, &action, &source, dropped_bytes);
                 out.on_split(SplitEvent::Finished(connection.split));
             }
-            (Phase::Open | Phase::Closed, _) => {
+            (Phase::Open | Phase::Closed | Phase::Left, _) => {
                 out.on_split(SplitEvent::Finished(connection.split));
             }
         }
@@ -341,9 +345,24 @@ impl<F: Format> SourceReader for SocketReader<F> {
         }
     }
 
+    fn drain(&mut self, ctx: &OperatorContext<'_>) -> bool {
+        self.is_draining = true;
+        if let Link::Connecting(socket) | Link::Listening(socket) = self.link {
+            ctx.socket(SocketOp::Close { socket });
+        }
+        self.link = Link::Over;
+        self.connections.iter_mut().for_each(|connection| connection.leave(ctx));
+        !self.connections.is_empty()
+    }
+
     fn on_socket_done(&mut self, done: SocketDone, ctx: &OperatorContext<'_>) {
         match done {
             SocketDone::Listening { .. } | SocketDone::Sent { .. } => {}
+            SocketDone::Connected { socket } | SocketDone::Accepted { socket, .. }
+                if self.is_draining =>
+            {
+                ctx.socket(SocketOp::Close { socket });
+            }
             SocketDone::Connected { socket } => {
                 self.link = Link::Over;
                 self.add(socket, self.source.address.text.clone());
@@ -364,14 +383,18 @@ impl<F: Format> SourceReader for SocketReader<F> {
                 }
             }
             SocketDone::Closed { socket } => {
-                if let Some(connection) = self.connection(socket) {
+                if let Some(connection) = self.connection(socket)
+                    && matches!(connection.phase, Phase::Open)
+                {
                     connection.phase = Phase::Closed;
                     connection.is_starved = false;
                 }
             }
             SocketDone::Failed { socket, action, source } => {
                 if let Some(connection) = self.connection(socket) {
-                    connection.phase = Phase::Failed { action, source };
+                    if !matches!(connection.phase, Phase::Left) {
+                        connection.phase = Phase::Failed { action, source };
+                    }
                 } else if self.link == Link::Connecting(socket) {
                     self.try_again(action, &source, ctx);
                 } else if self.link == Link::Listening(socket) {

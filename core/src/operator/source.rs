@@ -69,6 +69,12 @@ pub trait SourceReader: 'static {
         ctx.fail(Error::bug(ctx.name(), format!("unexpected answer {done:?}")));
     }
 
+    /// The source ends as if its input had. Answers whether the reader still holds records that its
+    /// input would not give again: then it takes nothing more in, and is polled until it has ended.
+    fn drain(&mut self, _ctx: &OperatorContext<'_>) -> bool {
+        false
+    }
+
     /// Writes the position of every split, and the splits not yet begun.
     fn snapshot(&self, _writer: &mut SnapshotWriter<'_>) {}
 

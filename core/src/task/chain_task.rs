@@ -332,7 +332,7 @@ where
     }
 
     fn drain(&mut self) {
-        self.feed.drain();
+        self.feed.drain(&self.env);
     }
 
     fn trigger(&mut self, checkpoint: CheckpointId) {

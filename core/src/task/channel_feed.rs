@@ -318,7 +318,7 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
         panic!("an answer for a source, and this task has none: {done:?}");
     }
 
-    fn drain(&mut self) {}
+    fn drain(&mut self, _env: &TaskEnv) {}
 
     fn trigger(&mut self, _checkpoint: CheckpointId) {}
 

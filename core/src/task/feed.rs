@@ -75,8 +75,8 @@ pub trait Feed: 'static {
     /// News for the source.
     fn on_socket_done(&mut self, done: SocketDone, env: &TaskEnv);
 
-    /// A source ends now.
-    fn drain(&mut self);
+    /// A source ends as soon as it has handed on what it holds.
+    fn drain(&mut self, env: &TaskEnv);
 
     /// A source sends a barrier next.
     fn trigger(&mut self, checkpoint: CheckpointId);

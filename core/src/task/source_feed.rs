@@ -177,8 +177,11 @@ impl<S: Source> Feed for SourceFeed<S> {
         ctx.run(|| reader.on_socket_done(done, &ctx));
     }
 
-    fn drain(&mut self) {
-        self.has_ended = true;
+    fn drain(&mut self, env: &TaskEnv) {
+        self.is_woken = true;
+        let ctx = Self::context(&self.name, env);
+        let holds_more = self.reader.as_mut().is_some_and(|reader| ctx.run(|| reader.drain(&ctx)));
+        self.has_ended |= !holds_more;
     }
 
     fn trigger(&mut self, checkpoint: CheckpointId) {

@@ -12,9 +12,11 @@ use crate::exchange::outputs::Outputs;
 use crate::graph::plan::{InputPlan, OutputPlan, Partitioner};
 use crate::limits::FRAME_BYTES;
 use crate::operator::pass::Pass;
+use crate::operator::source::{Source, SourceOutput, SourceReader, SourceStatus};
 use crate::operator::{Chain, Operator, OperatorContext, Output, Progress, Stage};
 use crate::task::channel_feed::ChannelFeed;
 use crate::task::decode::Single;
+use crate::task::source_feed::SourceFeed;
 
 const FIRST_OUTPUT: u32 = 100;
 
@@ -36,26 +38,14 @@ impl Driven {
         partitioner: Partitioner,
         output_count: u32,
     ) -> Self {
-        let channel = |number| ChannelPlan { channel: ChannelId(number), peer_shard: 0 };
-        let outputs = (0..output_count).map(|output| channel(FIRST_OUTPUT + output));
-        let plan = TaskPlan {
-            chain_index: 1,
-            name: "driven".to_string(),
-            task_index: 0,
-            parallelism: 1,
-            key_group_count: KeyGroupCount::new(16).expect("in range"),
-            source_index: None,
-            inputs: vec![InputPlan { channels: (0..input_count).map(channel).collect() }],
-            outputs: vec![OutputPlan {
-                operator: "driven".to_string(),
-                side: None,
-                partitioner,
-                channels: outputs.collect(),
-            }],
-        };
+        let plan = plan(input_count, partitioner, output_count);
         let feed = ChannelFeed::new(&plan, Single::<u64>::default());
         let end = Outputs::<u64>::new(&plan.outputs, 0, plan.key_group_count);
-        let mut task = Box::new(ChainTask::new(plan, feed, chain, end, |_, _| Vec::new()));
+        Self::of(ChainTask::new(plan, feed, chain, end, |_, _| Vec::new()))
+    }
+
+    fn of(task: impl Task + 'static) -> Self {
+        let mut task = Box::new(task);
         task.open().expect("it opens");
         let slab = Slab::new(FRAME_BYTES, 1);
         let outbox = Outbox { local: Vec::new(), remote: Vec::new(), slab };
@@ -118,6 +108,26 @@ impl Driven {
 
     fn time(&mut self, processing_time_ms: i64) {
         self.task.env().processing_time_ms.set(processing_time_ms);
+    }
+}
+
+fn plan(input_count: u32, partitioner: Partitioner, output_count: u32) -> TaskPlan {
+    let channel = |number| ChannelPlan { channel: ChannelId(number), peer_shard: 0 };
+    let outputs = (0..output_count).map(|output| channel(FIRST_OUTPUT + output));
+    TaskPlan {
+        chain_index: 1,
+        name: "driven".to_string(),
+        task_index: 0,
+        parallelism: 1,
+        key_group_count: KeyGroupCount::new(16).expect("in range"),
+        source_index: None,
+        inputs: vec![InputPlan { channels: (0..input_count).map(channel).collect() }],
+        outputs: vec![OutputPlan {
+            operator: "driven".to_string(),
+            side: None,
+            partitioner,
+            channels: outputs.collect(),
+        }],
     }
 }
 
@@ -320,4 +330,58 @@ fn control_elements_that_wait_make_each_other_superfluous() {
     assert!(task.task.status().queued_elements <= 4 * 3);
     task.settle();
     assert_eq!(task.said(0), "r0 w999 r1 w1999 r2 w2999 r3 w3999");
+}
+
+/// Holds numbers, and ends by draining alone.
+#[derive(Clone)]
+struct Holding(Vec<u64>);
+
+impl Source for Holding {
+    type Out = u64;
+    type Reader = Self;
+
+    fn describe(&self) -> String {
+        "held".to_string()
+    }
+
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    fn open(&self, _: &OperatorContext<'_>) -> Result<Self, Error> {
+        Ok(Self(Vec::new()))
+    }
+}
+
+impl SourceReader for Holding {
+    type Out = u64;
+
+    fn poll(&mut self, _: &OperatorContext<'_>, out: &mut impl SourceOutput<u64>) -> SourceStatus {
+        match self.0.pop() {
+            Some(number) => {
+                out.emit(0, number, 0, number);
+                if self.0.is_empty() { SourceStatus::Ended } else { SourceStatus::Ready }
+            }
+            None => SourceStatus::Waiting(None),
+        }
+    }
+
+    fn drain(&mut self, _: &OperatorContext<'_>) -> bool {
+        self.0 = vec![3, 2, 1];
+        true
+    }
+}
+
+#[test]
+fn a_source_that_drains_hands_on_what_it_holds() {
+    let plan = plan(0, Partitioner::Forward, 1);
+    let feed = SourceFeed::new(Holding(Vec::new()), "held", "held", 0);
+    let end = Outputs::<u64>::new(&plan.outputs, 0, plan.key_group_count);
+    let task = ChainTask::new(plan, feed, Pass::default(), end, |_, _| Vec::new());
+    let mut driven = Driven::of(task);
+    driven.settle();
+    driven.task.drain();
+    driven.settle();
+    assert_eq!(driven.said(0), "r1 r2 r3 wmax end");
+    assert_eq!(driven.turn(), Activity::Finished);
 }

@@ -59,6 +59,8 @@ pub(super) enum Phase {
     Open,
     /// The peer has closed: what has arrived is all, and it is whole.
     Closed,
+    /// This side has closed: what has arrived is all, and its last record may be cut off.
+    Left,
     /// What has arrived is all, and it may be cut off.
     Failed {
         action: String,
@@ -178,6 +180,14 @@ impl<D: Decode> Connection<D> {
             self.stage = Stage::Start;
             ctx.name_split(self.split, format!("socket {}", self.peer), "byte");
             out.on_split(SplitEvent::Active(self.split));
+        }
+    }
+
+    /// Lets nothing more come in.
+    pub(super) fn leave(&mut self, ctx: &OperatorContext<'_>) {
+        if matches!(self.phase, Phase::Open) {
+            self.phase = Phase::Left;
+            ctx.socket(SocketOp::Close { socket: self.socket });
         }
     }
 

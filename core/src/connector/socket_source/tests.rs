@@ -329,3 +329,27 @@ proptest! {
         prop_assert_eq!(task.values(), expected);
     }
 }
+
+#[test]
+fn draining_reads_the_whole_records_that_have_arrived_and_lets_nothing_more_in() {
+    let mut task = Task::new(&lines());
+    let socket = task.connect();
+    task.happen(SocketDone::Received { socket, bytes: b"one\ntwo\nthr".to_vec() });
+    assert!(task.reader.drain(&context(&task.env, "calls")));
+    assert_eq!(task.asked(), [SocketOp::Close { socket }]);
+    task.happen(SocketDone::Closed { socket });
+    assert_eq!(task.poll(), SourceStatus::Ended);
+    assert_eq!(task.values(), ["one", "two"]);
+    assert_eq!(task.rows.splits, [SplitEvent::Active(0), SplitEvent::Finished(0)]);
+}
+
+#[test]
+fn draining_before_there_is_a_connection_ends_at_once() {
+    let mut task = Task::new(&lines());
+    task.poll();
+    let [SocketOp::Connect { socket, .. }] = task.asked()[..] else { panic!("it connects") };
+    assert!(!task.reader.drain(&context(&task.env, "calls")));
+    assert_eq!(task.asked(), [SocketOp::Close { socket }]);
+    task.happen(SocketDone::Connected { socket });
+    assert_eq!(task.poll(), SourceStatus::Ended);
+}
