@@ -35,7 +35,8 @@ pub use crate::state::spec::{StateSpec, Ttl};
 pub use crate::state::value::{AggregatingState, ReducingState, ValueState};
 pub use crate::time::evictor::{Evictor, KeepCount, KeepRecent};
 pub use crate::time::strategy::{
-    BoundedOutOfOrderness, Monotonic, Punctuated, WatermarkGenerator, WatermarkStrategy,
+    BoundedOutOfOrderness, IngestionTime, Monotonic, Punctuated, WatermarkGenerator,
+    WatermarkStrategy,
 };
 pub use crate::time::trigger::{
     ContinuousEventTime, Count, EventTime, Never, ProcessingTime, Purging, Trigger, TriggerContext,

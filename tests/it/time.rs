@@ -300,3 +300,61 @@ fn alignment_keeps_the_splits_of_all_shards_together() {
         assert_eq!(records, 600 * u64::from(shard_count(seed)), "seed {seed}");
     }
 }
+
+/// Windows over a main stream that meets rules: the rules' stream is silent for ever, and the main
+/// one falls silent for a while.
+#[test]
+fn a_stream_that_holds_nothing_back_neither_stops_event_time_nor_moves_it() {
+    for seed in 0..16 {
+        let job = Job::new("rules");
+        let results = Collected::new();
+        let rules = Scripted::new(|task| [(0, Step::Row(u64::from(task), 0)), (2_000, Step::Idle)]);
+        let rows = Scripted::new(|task| {
+            let row = move |at: i64| (at, Step::Row(u64::from(task), at));
+            (0..50).map(row).chain([(60, Step::Idle)]).chain((500..550).map(row))
+        });
+        let rules = job.source("rules", rules).hold_nothing_back();
+        let rows = job.source("rows", rows).watermark_from_source(Monotonic::new());
+        rows.connect(rules)
+            .flat_map(Some, |_| None)
+            .key_by(|r| r.0)
+            .window(Tumbling::new(ms(10)))
+            .process(count)
+            .process("stamp", Stamp)
+            .sink("results", results.sink());
+        let report = simulate(&job, seed);
+        assert_eq!(late_count(&report), 0, "seed {seed}");
+        let results: Vec<(Counted, i64)> = results.values();
+        assert_eq!(results.len() as u32, 10 * shard_count(seed), "seed {seed}");
+        for ((_, start_ms, _), at_ms) in
+            results.into_iter().filter(|((_, start, _), _)| *start < 530)
+        {
+            assert!(at_ms < 1_000, "seed {seed}: the window at {start_ms} ms fired at {at_ms} ms");
+        }
+    }
+}
+
+/// Event time is the clock: windows close though nothing comes any more, and nothing is late.
+#[test]
+fn records_that_happen_when_they_are_read_are_never_late() {
+    for seed in 0..16 {
+        let job = Job::new("ingestion");
+        let results = Collected::new();
+        // Event times of the source that nobody asks for.
+        let rows = Scripted::new(|task| {
+            let rows = (0..50).map(move |at| (at, Step::Row(u64::from(task), 5_000 - at)));
+            rows.chain([(2_000, Step::Idle)])
+        });
+        let rows = job.source("rows", rows).ingestion_time();
+        let windows = rows.key_by(|r| r.0).window(Tumbling::new(ms(10)));
+        windows.process(count).process("stamp", Stamp).sink("results", results.sink());
+        let report = simulate(&job, seed);
+        assert_eq!(late_count(&report), 0, "seed {seed}");
+        let results: Vec<(Counted, i64)> = results.values();
+        let total: u64 = results.iter().map(|((_, _, count), _)| *count).sum();
+        assert_eq!(total, 50 * u64::from(shard_count(seed)), "seed {seed}");
+        for ((_, start_ms, _), at_ms) in results {
+            assert!(start_ms < 150 && at_ms < 500, "seed {seed}: {start_ms} ms at {at_ms} ms");
+        }
+    }
+}

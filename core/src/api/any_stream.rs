@@ -22,8 +22,8 @@ use crate::operator::pass::Pass;
 use crate::operator::process::{Process, ProcessFunction};
 use crate::operator::sink::Sink;
 use crate::operator::stateless::{Filter, FlatMap, Inspect, KeyBy, Map, PartitionBy};
-use crate::operator::watermark::AssignWatermarks;
-use crate::time::strategy::IntoWatermarkStrategy;
+use crate::operator::watermark::{AssignWatermarks, HoldNothingBack};
+use crate::time::strategy::{EventTimeOf, FromSource, IngestionTime, IntoWatermarkStrategy};
 
 /// The stream behind stream `S` and operator `O`.
 pub type Behind<'j, S, O> =
@@ -90,13 +90,34 @@ pub trait AnyStream<'j>: Sized {
         S: IntoWatermarkStrategy<Self::Out>,
         F: FnMut(&Self::Out) -> i64 + Clone + Send + 'static,
     {
+        assign(self.into_stream(), strategy, event_time_ms)
+    }
+
+    /// The same with the event times that the source knows of its records.
+    fn watermark_from_source<S>(
+        self,
+        strategy: S,
+    ) -> Behind<'j, Self, AssignWatermarks<Self::Out, S::Generator, FromSource>>
+    where
+        S: IntoWatermarkStrategy<Self::Out>,
+    {
+        assign(self.into_stream(), strategy, FromSource)
+    }
+
+    /// Records happen when they are read. Belongs directly behind the source, as
+    /// [`AnyStream::watermark`] does.
+    fn ingestion_time(
+        self,
+    ) -> Behind<'j, Self, AssignWatermarks<Self::Out, IngestionTime, IngestionTime>> {
+        assign(self.into_stream(), IngestionTime::new(), IngestionTime::new())
+    }
+
+    /// Records without a time of their own (rules, settings) that nobody's event time waits for.
+    /// Belongs directly behind the source, as [`AnyStream::watermark`] does.
+    fn hold_nothing_back(self) -> Behind<'j, Self, HoldNothingBack<Self::Out>> {
         let stream = self.into_stream();
         let name = stream.source_name().map(|source| format!("{source}-watermark"));
-        stream.then(
-            "watermark",
-            name,
-            AssignWatermarks::new(strategy.into_strategy(), event_time_ms),
-        )
+        stream.then("hold_nothing_back", name, HoldNothingBack::default())
     }
 
     /// A function of your own, with side outputs.
@@ -235,4 +256,20 @@ pub trait AnyStream<'j>: Sized {
     fn discard(self) -> StreamEnd<'j> {
         self.into_stream().end("discard", None, DiscardSink::new())
     }
+}
+
+/// Appends the operator that makes event time by `strategy` and `event_time_of`.
+fn assign<H, C, S, F>(
+    stream: Stream<'_, H, C>,
+    strategy: S,
+    event_time_of: F,
+) -> Appended<'_, H, C, AssignWatermarks<C::Out, S::Generator, F>>
+where
+    H: Head,
+    C: Chain<In = H::Out> + Clone + Send,
+    S: IntoWatermarkStrategy<C::Out>,
+    F: EventTimeOf<C::Out> + Clone + Send,
+{
+    let name = stream.source_name().map(|source| format!("{source}-watermark"));
+    stream.then("watermark", name, AssignWatermarks::new(strategy.into_strategy(), event_time_of))
 }

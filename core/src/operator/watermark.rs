@@ -8,6 +8,7 @@
 //! of the closure or of the input and stops the job with an error that names the record, unless the
 //! strategy skips such records.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use crate::data::row::{NO_EVENT_TIME, Row};
@@ -17,7 +18,7 @@ use crate::limits::{EVENT_TIME_MS_MAX, EVENT_TIME_MS_MIN};
 use crate::operator::{Operator, OperatorContext, Output, Progress, SplitEvent};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::time::splits::SplitWatermarks;
-use crate::time::strategy::{WatermarkGenerator, WatermarkStrategy};
+use crate::time::strategy::{EventTimeOf, WatermarkGenerator, WatermarkStrategy};
 
 /// Assigns event times by a closure, and makes watermarks by a strategy.
 #[derive(Debug)]
@@ -43,9 +44,9 @@ impl<T, G: Clone, F: Clone> Clone for AssignWatermarks<T, G, F> {
 impl<T, G, F> AssignWatermarks<T, G, F>
 where
     G: WatermarkGenerator<T>,
-    F: FnMut(&T) -> i64,
+    F: EventTimeOf<T>,
 {
-    /// `event_time_of(record)` is when it happened, ms since 1970.
+    /// `event_time_of` says when a record happened, ms since 1970.
     pub fn new(strategy: WatermarkStrategy<G>, event_time_of: F) -> Self {
         let splits = SplitWatermarks::new(strategy);
         Self { splits, event_time_of, task_index: 0, record: PhantomData }
@@ -61,8 +62,9 @@ where
         ctx.fail(Error::Input {
             place: format!("operator {}, record {:?}", ctx.name(), row.origin),
             reason: format!(
-                "event time {event_time_ms} is not within the years 1 to 9999; the closure must \
-                 give milliseconds since 1970 (`skip_invalid_times` drops such records)"
+                "{}; the closure, or the source, must give milliseconds since 1970 \
+                 (`skip_invalid_times` drops such records)",
+                Unusable(event_time_ms)
             ),
         });
     }
@@ -85,7 +87,7 @@ impl<T, G, F> Operator for AssignWatermarks<T, G, F>
 where
     T: 'static,
     G: WatermarkGenerator<T>,
-    F: FnMut(&T) -> i64 + 'static,
+    F: EventTimeOf<T>,
 {
     type In = T;
     type Out = T;
@@ -103,12 +105,12 @@ where
 
     #[inline]
     fn on_row(&mut self, mut row: Row<T>, ctx: &OperatorContext<'_>, out: &mut impl Output<T>) {
-        let event_time_ms = (self.event_time_of)(&row.value);
+        let now_ms = ctx.processing_time_ms();
+        let event_time_ms = self.event_time_of.event_time_ms(&row.value, row.event_time_ms, now_ms);
         if !is_event_time(event_time_ms) {
             self.on_invalid_time(event_time_ms, &row, ctx);
             return;
         }
-        let now_ms = ctx.processing_time_ms();
         let split = ctx.env().split_of(row.origin);
         self.splits.on_record(split, &row.value, event_time_ms, now_ms);
         row.event_time_ms = event_time_ms;
@@ -130,7 +132,7 @@ where
     }
 
     fn on_time(&mut self, ctx: &OperatorContext<'_>, _out: &mut impl Output<T>) -> Progress {
-        self.splits.expire(ctx.processing_time_ms());
+        self.splits.expire::<T>(ctx.processing_time_ms());
         Progress::Done
     }
 
@@ -182,14 +184,65 @@ pub fn has_event_time<T>(row: &Row<T>, ctx: &OperatorContext<'_>) -> bool {
 
 #[cold]
 fn fail_without_time<T>(row: &Row<T>, ctx: &OperatorContext<'_>) {
-    let found = match row.event_time_ms {
-        NO_EVENT_TIME => "has no event time".to_string(),
-        ms => format!("has event time {ms}, which is not within the years 1 to 9999"),
-    };
+    let found = Unusable(row.event_time_ms);
     ctx.fail(Error::Input {
         place: format!("operator {}, record {:?}", ctx.name(), row.origin),
         reason: format!("{found}; assign event times before it, in milliseconds since 1970"),
     });
+}
+
+/// What is wrong with an event time (ms).
+struct Unusable(i64);
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            NO_EVENT_TIME => f.write_str("has no event time"),
+            ms => write!(f, "has event time {ms}, which is not within the years 1 to 9999"),
+        }
+    }
+}
+
+/// A stream that has no time of its own and holds nobody back: rules, settings, a dimension table.
+#[derive(Debug)]
+pub struct HoldNothingBack<T>(PhantomData<fn(T)>);
+
+impl<T> Default for HoldNothingBack<T> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> Clone for HoldNothingBack<T> {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl<T: 'static> Operator for HoldNothingBack<T> {
+    type In = T;
+    type Out = T;
+
+    const ENTERS_ROWS: bool = false;
+
+    fn facts(&self) -> Facts {
+        Facts { makes_watermarks: true, ..Facts::stateless() }
+    }
+
+    #[inline]
+    fn on_row(&mut self, row: Row<T>, _ctx: &OperatorContext<'_>, out: &mut impl Output<T>) {
+        out.emit(row);
+    }
+
+    /// The task is idle from its first turn on, whatever it delivers.
+    fn on_batch_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<T>,
+    ) -> Option<i64> {
+        ctx.env().is_idle.set(true);
+        None
+    }
 }
 
 /// Whether a number can be an event time; see [`crate::limits`].

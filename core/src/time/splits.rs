@@ -37,7 +37,8 @@ pub struct SplitWatermarks<G> {
     last: (u32, usize),
     /// Indices of splits that delivered something since the last end of a batch.
     touched: Vec<usize>,
-    /// No split falls idle by timeout before this processing time (ms).
+    /// No split falls idle by timeout, and no generator waits for a time, before this processing
+    /// time (ms).
     next_deadline_ms: i64,
     /// Watermarks (ms) of splits from before a restore that have not been announced yet.
     restored: BTreeMap<u32, i64>,
@@ -113,6 +114,7 @@ impl<G: Clone> SplitWatermarks<G> {
         let index = self.index(split, now_ms);
         self.hear(index, now_ms);
         self.combiner.on_active(index);
+        self.next_deadline_ms = self.next_deadline_ms.min(now_ms);
     }
 
     /// `split` has delivered all there is for now. For a split never heard of: the task has nothing
@@ -158,7 +160,7 @@ impl<G: Clone> SplitWatermarks<G> {
             self.settle_touched(self.touched[i], now_ms);
         }
         self.touched.clear();
-        self.expire(now_ms);
+        self.expire::<T>(now_ms);
         let combined_ms = self.combiner.combined_ms();
         if combined_ms <= self.sent_ms {
             return None;
@@ -202,7 +204,7 @@ impl<G: Clone> SplitWatermarks<G> {
         self.splits.len() > 1 && self.combiner.is_idle()
     }
 
-    /// Processing time (ms) at which a split may fall idle.
+    /// Processing time (ms) at which a split may fall idle or have another watermark.
     pub fn next_deadline_ms(&self) -> Option<i64> {
         (self.next_deadline_ms != NO_DEADLINE).then_some(self.next_deadline_ms)
     }
@@ -253,6 +255,8 @@ impl<G: Clone> SplitWatermarks<G> {
         }
         self.index_of.insert(split, index);
         self.hear(index, now_ms);
+        // Its generator may know something before the first record.
+        self.next_deadline_ms = self.next_deadline_ms.min(now_ms);
         index
     }
 
@@ -280,28 +284,45 @@ impl<G: Clone> SplitWatermarks<G> {
         G: WatermarkGenerator<T>,
     {
         self.hear(index, now_ms);
-        let split = &mut self.splits[index];
-        split.is_touched = false;
-        let watermark_ms = split.generator.watermark_ms().max(split.floor_ms);
+        self.splits[index].is_touched = false;
         self.combiner.on_active(index);
+        self.ask(index, now_ms);
+    }
+
+    /// Asks the generator of the split at `index` for its watermark.
+    fn ask<T>(&mut self, index: usize, now_ms: i64)
+    where
+        G: WatermarkGenerator<T>,
+    {
+        let split = &mut self.splits[index];
+        split.generator.on_time(now_ms);
+        let watermark_ms = split.generator.watermark_ms().max(split.floor_ms);
         if watermark_ms != NO_EVENT_TIME {
             self.combiner.on_watermark(index, watermark_ms.min(MAX_WATERMARK - 1));
         }
+        if let Some(due_ms) = split.generator.next_time_ms() {
+            self.next_deadline_ms = self.next_deadline_ms.min(due_ms.max(now_ms + 1));
+        }
     }
 
-    /// Splits that have been silent for the timeout fall idle; the end of the batch says what
-    /// follows from it.
-    pub fn expire(&mut self, now_ms: i64) {
-        let Some(idleness_ms) = self.strategy.idleness_ms else { return };
+    /// Splits whose generators wait for processing time have another watermark, and those that have
+    /// been silent for the timeout fall idle; the end of the batch says what follows from it.
+    pub fn expire<T>(&mut self, now_ms: i64)
+    where
+        G: WatermarkGenerator<T>,
+    {
         if now_ms < self.next_deadline_ms {
             return;
         }
         self.next_deadline_ms = NO_DEADLINE;
-        for index in self.index_of.values().copied() {
-            let split = &self.splits[index];
-            if !self.combiner.is_active(index) {
-                continue;
+        let active: Vec<usize> =
+            self.index_of.values().copied().filter(|i| self.combiner.is_active(*i)).collect();
+        for index in active {
+            if !self.splits[index].is_touched {
+                self.ask(index, now_ms);
             }
+            let Some(idleness_ms) = self.strategy.idleness_ms else { continue };
+            let split = &self.splits[index];
             let heard_ms = if split.is_paused { now_ms } else { split.heard_ms };
             let deadline_ms = heard_ms + idleness_ms;
             if deadline_ms <= now_ms {

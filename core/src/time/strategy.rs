@@ -8,6 +8,7 @@
 //! | [`BoundedOutOfOrderness`] | the largest event time so far, less the bound, less 1 ms |
 //! | [`Monotonic`] | the largest event time so far, less 1 ms |
 //! | [`Punctuated`] | what a closure reads from certain records |
+//! | [`IngestionTime`] | processing time, less 1 ms |
 //! | your own | anything that never takes a promise back |
 //!
 //! The 1 ms is there because a record with the same event time may still follow.
@@ -33,6 +34,88 @@ pub trait WatermarkGenerator<T>: Clone + Send + 'static {
     /// [`NO_EVENT_TIME`] while nothing can be said. Asked at the end of every batch. A smaller
     /// answer than before is ignored.
     fn watermark_ms(&self) -> i64;
+
+    /// It is processing time `now_ms` (ms since 1970). Called before each
+    /// [`WatermarkGenerator::watermark_ms`], and at the times that
+    /// [`WatermarkGenerator::next_time_ms`] asks for unless the split is idle.
+    fn on_time(&mut self, _now_ms: i64) {}
+
+    /// The processing time (ms) at which the watermark may rise although no record comes.
+    fn next_time_ms(&self) -> Option<i64> {
+        None
+    }
+}
+
+/// How an operator learns when a record happened: a closure that reads it from the record, or one
+/// of the clocks below.
+pub trait EventTimeOf<T>: 'static {
+    /// The event time of `record` (ms); `source_ms` is what the source says of it
+    /// ([`NO_EVENT_TIME`] if nothing), `now_ms` is processing time.
+    fn event_time_ms(&mut self, record: &T, source_ms: i64, now_ms: i64) -> i64;
+}
+
+impl<T, F: FnMut(&T) -> i64 + 'static> EventTimeOf<T> for F {
+    #[inline]
+    fn event_time_ms(&mut self, record: &T, _source_ms: i64, _now_ms: i64) -> i64 {
+        self(record)
+    }
+}
+
+/// A record happened when its source says that it did.
+#[derive(Debug, Clone, Copy)]
+pub struct FromSource;
+
+impl<T> EventTimeOf<T> for FromSource {
+    #[inline]
+    fn event_time_ms(&mut self, _record: &T, source_ms: i64, _now_ms: i64) -> i64 {
+        source_ms
+    }
+}
+
+/// A record happens when it is read: its event time is the processing time of that turn, nothing is
+/// ever late, and event time goes on with the clock.
+#[derive(Debug, Clone)]
+pub struct IngestionTime {
+    now_ms: i64,
+}
+
+/// How often the clock is looked at while no record comes, ms.
+const INGESTION_PERIOD_MS: i64 = 200;
+
+impl IngestionTime {
+    /// The strategy.
+    pub fn new() -> Self {
+        Self { now_ms: NO_EVENT_TIME }
+    }
+}
+
+impl Default for IngestionTime {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> EventTimeOf<T> for IngestionTime {
+    #[inline]
+    fn event_time_ms(&mut self, _record: &T, _source_ms: i64, now_ms: i64) -> i64 {
+        now_ms
+    }
+}
+
+impl<T> WatermarkGenerator<T> for IngestionTime {
+    fn on_record(&mut self, _record: &T, _event_time_ms: i64) {}
+
+    fn watermark_ms(&self) -> i64 {
+        self.now_ms.saturating_sub(1)
+    }
+
+    fn on_time(&mut self, now_ms: i64) {
+        self.now_ms = self.now_ms.max(now_ms);
+    }
+
+    fn next_time_ms(&self) -> Option<i64> {
+        Some(self.now_ms.saturating_add(INGESTION_PERIOD_MS))
+    }
 }
 
 /// Records come at most this much later than one with a larger event time.
@@ -247,6 +330,7 @@ macro_rules! built_in {
 built_in!(BoundedOutOfOrderness);
 built_in!(Monotonic);
 built_in!(Punctuated<F>);
+built_in!(IngestionTime);
 
 /// Whole milliseconds of a duration that is added to or taken from event times: no more than those
 /// from year 1 to 1970, so that no sum overflows.
@@ -276,6 +360,15 @@ mod tests {
     #[test]
     fn monotonic_expects_more_of_the_same_time() {
         check(Monotonic::new(), &[1, 2, 2], 1);
+    }
+
+    #[test]
+    fn ingestion_follows_the_clock_and_not_the_records() {
+        let mut ingestion = IngestionTime::new();
+        WatermarkGenerator::<i64>::on_time(&mut ingestion, 1_000);
+        check(ingestion.clone(), &[5_000], 999);
+        assert_eq!(WatermarkGenerator::<i64>::next_time_ms(&ingestion), Some(1_200));
+        assert_eq!(EventTimeOf::<i64>::event_time_ms(&mut ingestion, &7, 3, 1_000), 1_000);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::time::strategy::Monotonic;
+use crate::time::strategy::{IngestionTime, Monotonic};
 
 type Splits = SplitWatermarks<Monotonic>;
 
@@ -131,4 +131,21 @@ fn a_paused_split_is_not_idle() {
 fn one_wrong_clock_does_not_make_all_others_late() {
     let mut splits = splits(|s| s.with_ahead_limit(Duration::from_millis(100)));
     check(&mut splits, ".1000 1r1000 1r999999 .1000 1r1100 .1000", "- 999 1099");
+}
+
+#[test]
+fn a_generator_that_waits_for_processing_time_is_asked_without_a_record() {
+    let mut splits = SplitWatermarks::new(WatermarkStrategy::new(IngestionTime::new()));
+    splits.on_active(1, 0);
+    assert_eq!(splits.on_batch_end::<()>(100), Some(99));
+    assert_eq!(splits.next_deadline_ms(), Some(300));
+    splits.expire::<()>(200);
+    assert_eq!(splits.on_batch_end::<()>(200), None, "not before its time");
+    splits.expire::<()>(300);
+    assert_eq!(splits.on_batch_end::<()>(300), Some(299));
+    splits.on_idle::<()>(1, 300);
+    splits.expire::<()>(900);
+    assert_eq!(splits.on_batch_end::<()>(900), None, "an idle split does not go on");
+    splits.on_active(1, 950);
+    assert_eq!(splits.on_batch_end::<()>(950), Some(949));
 }
