@@ -36,8 +36,9 @@ pub struct Config {
     /// `spin`: looks again at once; an answer within a microsecond, a core that is always busy.
     /// `yield`: lets other threads of its core run in between. `park`: sleeps until it is woken, up
     /// to a millisecond; waking takes some 30 µs, an idle core costs nothing. `auto`: `spin` if
-    /// every shard has a core to itself, `yield` if housekeeping threads share it, `park` if there
-    /// are more shards than cores.
+    /// every shard has a core to itself; if housekeeping threads share it, as `yield` while there
+    /// is traffic, and as `park` after two milliseconds without; `park` if there are more shards
+    /// than cores.
     pub idle: Idle,
 
     /// Whether a shard stays on one core. Default `auto`.

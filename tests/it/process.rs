@@ -53,6 +53,12 @@ impl Job {
         panic!("the job ended without saying {text:?}, but:\n{seen}");
     }
 
+    /// Where it serves HTTP.
+    fn await_address(&mut self) -> String {
+        let line = self.await_line("http server listens");
+        line.split("address=").nth(1).expect("it says where").trim().to_string()
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args([signal, &pid]).status().expect("kill is there");
@@ -261,8 +267,7 @@ fn http_shows_health_metrics_and_shards() {
     let directory = tempfile::tempdir().expect("a place for files");
     let args = ["--shards", "2", "--listen", "127.0.0.1:0"];
     let mut job = Job::start("endless", &args, directory.path());
-    let line = job.await_line("http server listens");
-    let address = line.split("address=").nth(1).expect("it says where").trim().to_string();
+    let address = job.await_address();
     assert!(http_get(&address, "/healthz").starts_with("HTTP/1.1 200"));
     let metrics = http_get(&address, "/metrics");
     assert!(metrics.contains("millstream_task_records_in_total{shard=\"1\""), "{metrics}");
@@ -278,6 +283,67 @@ fn http_shows_health_metrics_and_shards() {
 /// Whether a job has left anything in its output.
 fn is_untouched(directory: &Path) -> bool {
     std::fs::read_dir(directory).expect("it is there").next().is_none()
+}
+
+/// The sum over all shards of a metric of the task whose name begins with `task`, if there is one.
+fn metric(address: &str, name: &str, task: &str) -> Option<u64> {
+    let metrics = http_get(address, "/metrics");
+    let of_task = |line: &&str| line.starts_with(name) && line.contains(&format!("task=\"{task}"));
+    let value = |line: &str| line.rsplit(' ').next().expect("a value").parse::<u64>();
+    let values = metrics.lines().filter(of_task).map(|line| value(line).expect("a number"));
+    values.reduce(|a, b| a + b)
+}
+
+/// Waits until the metric is more than `min`. Answers its value.
+fn await_metric(address: &str, name: &str, task: &str, min: u64) -> u64 {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = metric(address, name, task).filter(|value| min < *value) {
+            return value;
+        }
+        assert!(Instant::now() < until, "{name} of {task} does not come to {min}");
+        std::thread::yield_now();
+    }
+}
+
+const RECORDS_IN: &str = "millstream_task_records_in_total";
+
+#[test]
+fn a_reader_of_standard_output_that_lags_holds_up_nobody_else() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let args = ["--shards", "1", "--listen", "127.0.0.1:0"];
+    let mut job = Job::start("prints", &args, directory.path());
+    let address = job.await_address();
+    // Nobody reads: once the pipe is full, the task that prints waits, and the other goes on.
+    let is_stuck = "millstream_task_backpressured_ms_total";
+    await_metric(&address, is_stuck, "printed", 50);
+    let printed = metric(&address, RECORDS_IN, "printed").expect("it has begun");
+    let others = metric(&address, RECORDS_IN, "others").expect("it has begun");
+    await_metric(&address, RECORDS_IN, "others", others + 100_000);
+    assert_eq!(metric(&address, RECORDS_IN, "printed"), Some(printed), "it has to wait");
+    job.signal("-INT");
+    let mut stdout = job.child.stdout.take().expect("piped");
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).map(|_| text).expect("it is text")
+    });
+    assert_eq!(job.await_end(), Some(0));
+    let text = reader.join().expect("reading does not fail");
+    let numbers = text.lines().map(|line| line.parse::<u64>().expect("whole lines"));
+    assert!(numbers.eq(0..printed), "everything under way was written");
+}
+
+#[test]
+fn a_reader_of_standard_output_that_leaves_ends_the_job() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let mut job = Job::start("prints", &["--shards", "2"], directory.path());
+    let mut lines = BufReader::new(job.child.stdout.take().expect("piped")).lines();
+    assert!(lines.next().is_some_and(|line| line.is_ok()));
+    drop(lines);
+    let line = job.await_line("error: ");
+    assert!(line.contains("operator stdout: could not write to standard output: "), "{line}");
+    assert!(line.contains("whoever read it has gone"), "{line}");
+    assert_eq!(job.await_end(), Some(1));
 }
 
 #[test]

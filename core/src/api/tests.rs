@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use millstream_storage::io::FileDone;
+
 use crate::api::windowed::AggregatingWindows;
 use crate::api::{AnyStream, Job, SharedStream, SimulateArgs};
 use crate::connector::{GeneratorSource, StdoutSink};
@@ -34,8 +36,10 @@ impl<T: std::fmt::Display + Clone + 'static> Operator for Print<T> {
     type Out = Nothing;
 
     fn on_row(&mut self, row: Row<T>, ctx: &OperatorContext<'_>, _: &mut impl Output<Nothing>) {
-        let line = format!("{}:{}", ctx.env().task.task_index, row.value);
-        ctx.print_line(line.as_bytes());
+        ctx.print(format!("{}:{}\n", ctx.env().task.task_index, row.value).into_bytes());
+    }
+
+    fn on_file_done(&mut self, _: FileDone, _: &OperatorContext<'_>, _: &mut impl Output<Nothing>) {
     }
 }
 

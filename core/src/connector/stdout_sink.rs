@@ -1,46 +1,69 @@
 //! Writes records to standard output, a line or more each.
 //!
 //! Records of one batch are written together when it ends, so that a terminal shows them at once
-//! and a pipe is not filled byte by byte. Lines of several tasks do not mix within a line.
+//! and a pipe is not filled byte by byte. Lines of several tasks do not mix within a line. While
+//! whoever reads them lags, the sink takes no rows; when he has gone, the job ends.
 
+use std::io;
+
+use millstream_storage::io::{FileAnswer, FileDone};
 use serde::Serialize;
 
 use crate::connector::format::{CsvEncoder, Encode, JsonLinesEncoder, TextEncoder};
 use crate::data::row::Row;
+use crate::error::Error;
 use crate::graph::Facts;
 use crate::operator::{Nothing, Operator, OperatorContext, Output, Progress};
+
+/// Requests under way beyond which the sink takes no more rows: one is being written, one waits.
+const PRINT_COUNT_MAX: u32 = 2;
 
 /// A sink to standard output, in the format of its encoder.
 #[derive(Debug, Clone)]
 pub struct StdoutSink<E> {
     encoder: E,
+    /// Requests that have not been answered.
+    print_count: u32,
+    /// Memory of the last that was.
+    spare: Vec<u8>,
 }
 
 impl<T: std::fmt::Display + 'static> StdoutSink<TextEncoder<T>> {
     /// Every record as its `Display` says.
     pub fn text() -> Self {
-        Self { encoder: TextEncoder::default() }
+        Self::new(TextEncoder::default())
     }
 }
 
 impl<T: Serialize + 'static> StdoutSink<JsonLinesEncoder<T>> {
     /// Every record as a line of JSON.
     pub fn json_lines() -> Self {
-        Self { encoder: JsonLinesEncoder::default() }
+        Self::new(JsonLinesEncoder::default())
     }
 }
 
 impl<T: Serialize + 'static> StdoutSink<CsvEncoder<T>> {
     /// Every record as a line of CSV; each task begins with a header.
     pub fn csv() -> Self {
-        Self { encoder: CsvEncoder::default() }
+        Self::new(CsvEncoder::default())
+    }
+}
+
+impl<E> StdoutSink<E> {
+    fn new(encoder: E) -> Self {
+        Self { encoder, print_count: 0, spare: Vec::new() }
     }
 }
 
 impl<E: Encode> StdoutSink<E> {
     fn flush(&mut self, ctx: &OperatorContext<'_>) {
-        let lines = self.encoder.take(Vec::new());
-        ctx.print(&lines);
+        let lines = self.encoder.take(std::mem::take(&mut self.spare));
+        if lines.is_empty() {
+            self.spare = lines;
+        } else {
+            self.print_count += 1;
+            ctx.print(lines);
+        }
     }
 }
 
@@ -76,24 +99,80 @@ impl<E: Encode> Operator for StdoutSink<E> {
 
     fn on_end(&mut self, ctx: &OperatorContext<'_>, _out: &mut impl Output<Nothing>) -> Progress {
         self.flush(ctx);
-        Progress::Done
+        if self.print_count == 0 { Progress::Done } else { Progress::Pending }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.print_count < PRINT_COUNT_MAX
+    }
+
+    fn on_file_done(
+        &mut self,
+        done: FileDone,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<Nothing>,
+    ) {
+        self.print_count -= 1;
+        match done.result {
+            Ok(FileAnswer::Written { bytes }) => self.spare = bytes,
+            Ok(other) => ctx.fail(Error::bug(ctx.name(), format!("unexpected answer {other:?}"))),
+            Err(fault) => ctx.fail(super::file_error(ctx, fault, advice)),
+        }
+    }
+}
+
+/// What to do if standard output cannot be written.
+fn advice(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::BrokenPipe => {
+            "whoever read it has gone: use a reader that stays to the end, or write to files"
+        }
+        _ => "make room where it leads to, or lead it elsewhere, then start the job again",
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use millstream_storage::io::FileFault;
+
     use super::*;
     use crate::connector::testing::{NoOutput, context, task_env};
 
     fn check<E: Encode<Record = (u32, &'static str)>>(mut sink: StdoutSink<E>, expected: &str) {
         let env = task_env(0, 1);
         let ctx = context(&env, "out");
+        let mut text = Vec::new();
         sink.on_row((1, "a").into(), &ctx, &mut NoOutput(&env));
-        assert_eq!(env.requests.borrow().stdout, b"", "lines wait for the end of the batch");
+        assert!(env.requests.borrow().prints.is_empty(), "lines wait for the end of the batch");
         sink.on_batch_end(&ctx, &mut NoOutput(&env));
+        assert!(sink.is_ready());
         sink.on_row((2, "b").into(), &ctx, &mut NoOutput(&env));
+        assert_eq!(sink.on_end(&ctx, &mut NoOutput(&env)), Progress::Pending);
+        assert!(!sink.is_ready(), "two requests are under way");
+        for (op, bytes) in env.requests.take().prints {
+            text.extend_from_slice(&bytes);
+            let done = FileDone { op, result: Ok(FileAnswer::Written { bytes }) };
+            sink.on_file_done(done, &ctx, &mut NoOutput(&env));
+        }
+        assert!(sink.is_ready());
         assert_eq!(sink.on_end(&ctx, &mut NoOutput(&env)), Progress::Done);
-        assert_eq!(String::from_utf8_lossy(&env.requests.borrow().stdout), expected);
+        assert_eq!(String::from_utf8_lossy(&text), expected);
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_stops_the_job() {
+        let env = task_env(0, 1);
+        let ctx = context(&env, "out");
+        let mut sink = StdoutSink::text();
+        sink.on_row(7.into(), &ctx, &mut NoOutput(&env));
+        sink.on_batch_end(&ctx, &mut NoOutput(&env));
+        let (op, _) = env.requests.take().prints.remove(0);
+        let source = std::io::ErrorKind::BrokenPipe.into();
+        let fault = FileFault { action: "write to standard output".to_string(), source };
+        sink.on_file_done(FileDone { op, result: Err(fault) }, &ctx, &mut NoOutput(&env));
+        let error = env.take_failure().expect("it cannot go on").chain();
+        let expected = "operator out: could not write to standard output: broken pipe; whoever";
+        assert!(error.starts_with(expected), "{error}");
     }
 
     #[test]

@@ -111,8 +111,8 @@ pub struct Requests {
     pub files: Vec<FileOp>,
     /// For the network.
     pub sockets: Vec<SocketOp>,
-    /// For standard output, in order; whole lines.
-    pub stdout: Vec<u8>,
+    /// For standard output, in order: whole lines, and the number of their answer.
+    pub prints: Vec<(OpId, Vec<u8>)>,
     /// What people call the splits that a source has begun to read.
     pub split_names: Vec<SplitName>,
 }
@@ -433,17 +433,14 @@ impl<'a> OperatorContext<'a> {
         self.env.requests.borrow_mut().sockets.push(op);
     }
 
-    /// Writes one line to standard output, in order with all others of this task.
-    pub fn print_line(&self, line: &[u8]) {
-        let stdout = &mut self.env.requests.borrow_mut().stdout;
-        stdout.extend_from_slice(line);
-        stdout.push(b'\n');
-    }
-
-    /// Writes whole lines to standard output, in order with all others of this task.
-    pub fn print(&self, lines: &[u8]) {
-        debug_assert!(lines.is_empty() || lines.ends_with(b"\n"), "lines are whole");
-        self.env.requests.borrow_mut().stdout.extend_from_slice(lines);
+    /// Writes whole lines to standard output, in order with all others of this task. Answered as a
+    /// write to a file is, by [`crate::operator::Operator::on_file_done`]: whoever reads standard
+    /// output may be slow, and an operator that prints much should not be ready meanwhile.
+    pub fn print(&self, lines: Vec<u8>) -> OpId {
+        debug_assert!(lines.ends_with(b"\n"), "lines are whole");
+        let op = self.next_op();
+        self.env.requests.borrow_mut().prints.push((op, lines));
+        op
     }
 
     /// An id that no other operator of the job uses; answers to operations on it find their way

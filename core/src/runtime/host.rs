@@ -12,7 +12,6 @@
 //! elements are few, so it stays short.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Write as _;
 use std::time::Duration;
 
 use millstream_net::io::SocketDone;
@@ -26,6 +25,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::control::Order;
 use crate::runtime::control::node::HostReport;
 use crate::runtime::parking::{Parker, Waker};
+use crate::runtime::printer::PrinterHandle;
 use crate::runtime::spsc::{Consumer, Producer};
 use crate::runtime::storage_service::StorageHandle;
 use crate::runtime::uring::Ring;
@@ -40,6 +40,10 @@ const SPIN_FOR: Duration = Duration::from_micros(50);
 
 /// How long a shard lets others run before it sleeps.
 const YIELD_FOR: Duration = Duration::from_micros(200);
+
+/// As [`YIELD_FOR`], for shards that need not make room for each other: so long that live traffic
+/// does not wait for a wake-up, so short that an idle job costs little.
+const YIELD_LONG_FOR: Duration = Duration::from_millis(2);
 
 /// Longest sleep: what a lost wake-up could cost at worst.
 const PARK_MAX: Duration = Duration::from_millis(1);
@@ -102,6 +106,7 @@ pub(super) struct Host {
     pub(super) orders: Consumer<Order>,
     pub(super) reports: UnboundedSender<(u32, HostReport)>,
     pub(super) storage: StorageHandle,
+    pub(super) printer: PrinterHandle,
     pub(super) sockets: Ring,
     pub(super) parker: Parker,
 }
@@ -118,12 +123,19 @@ impl Rest {
     /// After `quiet_for` without work. It `is_held_up` while descriptors wait for room in a ring:
     /// nobody rings the bell when there is room, so it must not sleep.
     fn of(idle: Idle, quiet_for: Duration, is_held_up: bool) -> Self {
-        match idle {
-            Idle::Spin => Self::Spin,
-            _ if quiet_for < SPIN_FOR => Self::Spin,
-            Idle::Yield => Self::Yield,
-            _ if is_held_up || quiet_for < YIELD_FOR => Self::Yield,
-            Idle::Park | Idle::Auto => Self::Park,
+        let yields_until = match idle {
+            Idle::Spin => return Self::Spin,
+            Idle::Yield => Duration::MAX,
+            Idle::Park => YIELD_FOR,
+            // With a core to itself, but for housekeeping threads.
+            Idle::Auto => YIELD_LONG_FOR,
+        };
+        if quiet_for < SPIN_FOR {
+            Self::Spin
+        } else if is_held_up || quiet_for < yields_until {
+            Self::Yield
+        } else {
+            Self::Park
         }
     }
 }
@@ -197,6 +209,7 @@ impl Host {
             events.extend(received.map(|descriptor| Event::Peer { from, descriptor }));
         }
         self.storage.poll(now, files);
+        self.printer.poll(files);
         events.extend(files.drain(..).map(Event::File));
         self.sockets.poll(sockets);
         events.extend(sockets.drain(..).map(Event::Socket));
@@ -212,7 +225,7 @@ impl Host {
                 }
                 Effect::File(op) => self.storage.submit(op),
                 Effect::Socket(op) => self.sockets.submit(op),
-                Effect::Stdout(bytes) => self.print(&bytes),
+                Effect::Print { op, lines } => self.printer.submit(op, lines),
                 Effect::Report(report) => self.report(HostReport::Shard(report)),
             }
         }
@@ -237,22 +250,15 @@ impl Host {
     }
 
     fn park(&mut self, timeout: Duration) {
-        let Self { peers, orders, storage, sockets, parker, .. } = self;
+        let Self { peers, orders, storage, printer, sockets, parker, .. } = self;
         let is_idle = || {
             orders.is_empty()
                 && storage.is_idle()
+                && printer.is_idle()
                 && peers.iter_mut().flatten().all(|peer| peer.inbound.is_empty())
         };
         parker.park(is_idle, || sockets.park(timeout, parker.eventfd()));
         parker.drain();
-    }
-
-    fn print(&self, bytes: &[u8]) {
-        let mut stdout = std::io::stdout().lock();
-        if let Err(source) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            let action = "write to standard output".to_string();
-            self.report(HostReport::Died(Error::System { action, source }));
-        }
     }
 
     fn on_panic(&self, message: String) {
@@ -298,6 +304,8 @@ mod tests {
         check(Idle::Park, long, false, Rest::Park);
         check(Idle::Park, long, true, Rest::Yield);
         check(Idle::Auto, long, true, Rest::Yield);
+        check(Idle::Auto, YIELD_LONG_FOR / 2, false, Rest::Yield);
+        check(Idle::Auto, long, false, Rest::Park);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod host;
 pub mod node;
 mod op_ring;
 pub mod parking;
+mod printer;
 pub mod spsc;
 pub mod storage_service;
 mod sync;

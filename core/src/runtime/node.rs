@@ -17,6 +17,7 @@ use crate::runtime::control::{Control, HostLink, Order, Watch};
 use crate::runtime::cpu::{self, Core, Placement, Room};
 use crate::runtime::host::{Host, Peer};
 use crate::runtime::parking::{Parker, Waker};
+use crate::runtime::printer::{self, PrinterHandle};
 use crate::runtime::spsc::{self, Consumer};
 use crate::runtime::storage_service::{StorageDriver, StorageHandle, StorageService};
 use crate::runtime::thread_end::await_end;
@@ -78,19 +79,31 @@ pub fn run_watched(
         wakers.clone(),
     )
     .map_err(|source| system("start the storage service", source))?;
+    let printers = printer::start(wakers.clone(), std::io::stdout())
+        .map_err(|source| system("start the thread of standard output", source))?;
     let (reports, received) = unbounded_channel();
     let (clock, start_ms) = (Clock::start(), wall_ms());
     let mut links = Vec::new();
     let mut seats = Vec::new();
-    let parts = parkers.into_iter().zip(storages).zip(rings(&wakers)).zip(&placement.shards);
-    for (index, (((parker, storage), peers), core)) in (0_u32..).zip(parts) {
+    let handles = parkers.into_iter().zip(storages).zip(printers);
+    let parts = handles.zip(rings(&wakers)).zip(&placement.shards);
+    for (index, ((((parker, storage), printer), peers), core)) in (0_u32..).zip(parts) {
         let (orders_in, orders) = spsc::ring(ORDER_SLOTS);
         links.push(HostLink { orders: orders_in, waker: parker.waker() });
-        let reports = reports.clone();
-        let core = *core;
-        let seat =
-            Seat { index, core, idle, clock, start_ms, parker, storage, peers, orders, reports };
-        seats.push(seat);
+        let (reports, core) = (reports.clone(), *core);
+        seats.push(Seat {
+            index,
+            core,
+            idle,
+            clock,
+            start_ms,
+            parker,
+            storage,
+            printer,
+            peers,
+            orders,
+            reports,
+        });
     }
     drop(reports);
     let give_up = || links.iter_mut().for_each(|link| link.tell(Order::Exit));
@@ -156,7 +169,7 @@ fn place(shard_count: usize, config: &Config) -> Placement {
 fn idle(setting: Idle, room: Room) -> Idle {
     match (setting, room) {
         (Idle::Auto, Room::Dedicated) => Idle::Spin,
-        (Idle::Auto, Room::Shared) => Idle::Yield,
+        (Idle::Auto, Room::Shared) => Idle::Auto,
         (Idle::Auto, Room::Crowded) => Idle::Park,
         (set, _) => set,
     }
@@ -171,6 +184,7 @@ struct Seat {
     start_ms: i64,
     parker: Parker,
     storage: StorageHandle,
+    printer: PrinterHandle,
     peers: Vec<Option<Peer>>,
     orders: Consumer<Order>,
     reports: UnboundedSender<(u32, HostReport)>,
@@ -211,6 +225,7 @@ impl Seat {
             orders: self.orders,
             reports: self.reports,
             storage: self.storage,
+            printer: self.printer,
             sockets,
             parker: self.parker,
         })

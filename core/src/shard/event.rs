@@ -3,7 +3,7 @@
 //! Two closed sets: whatever can ever wake the program is one `match`.
 
 use millstream_net::io::{SocketDone, SocketOp};
-use millstream_storage::io::{FileDone, FileOp};
+use millstream_storage::io::{FileDone, FileOp, OpId};
 
 use crate::data::element::CheckpointId;
 use crate::data::row::Origin;
@@ -16,7 +16,7 @@ use crate::state::snapshot::Snapshot;
 /// Something that happened.
 #[derive(Debug)]
 pub enum Event {
-    /// The disk answered.
+    /// The disk answered, or standard output did.
     File(FileDone),
     /// Something happened on a socket.
     Socket(SocketDone),
@@ -49,8 +49,13 @@ pub enum Effect {
     File(FileOp),
     /// Of the network.
     Socket(SocketOp),
-    /// Of the terminal: whole lines.
-    Stdout(Vec<u8>),
+    /// Of standard output: to be written. Answered by [`Event::File`], as a write to a file is.
+    Print {
+        /// Answered under this number.
+        op: OpId,
+        /// Whole lines.
+        lines: Vec<u8>,
+    },
     /// Of another shard.
     Send {
         /// Which shard.

@@ -374,9 +374,7 @@ impl Shard {
         let mut requests = task.env().requests.borrow_mut();
         effects.extend(requests.files.drain(..).map(Effect::File));
         effects.extend(requests.sockets.drain(..).map(Effect::Socket));
-        if !requests.stdout.is_empty() {
-            effects.push(Effect::Stdout(std::mem::take(&mut requests.stdout)));
-        }
+        effects.extend(requests.prints.drain(..).map(|(op, lines)| Effect::Print { op, lines }));
         let source = plan.source_index.unwrap_or_default();
         let named = requests.split_names.drain(..);
         effects.extend(named.map(|split| Effect::report(Report::SplitNamed { source, split })));

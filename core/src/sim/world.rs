@@ -14,12 +14,12 @@
 //! Not simulated: sockets (a job that uses them fails with an error that says so), and the
 //! production drivers in `runtime/`, which have conformance tests of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_net::io::{SocketDone, SocketOp};
-use millstream_storage::io::OpId;
+use millstream_storage::io::{FileAnswer, FileDone, OpId};
 
 use crate::data::element::CheckpointId;
 use crate::data::row::Origin;
@@ -34,6 +34,9 @@ use crate::sim::network::{Network, NetworkFaults};
 use crate::sim::rng::Rng;
 use crate::sim::trace::Trace;
 use crate::state::snapshot::Snapshot;
+
+/// Standard output takes at most this long to write a batch of lines.
+const PRINT_MAX: Duration = Duration::from_millis(1);
 
 /// What is simulated, and how badly it behaves.
 #[derive(Debug, Clone)]
@@ -135,6 +138,7 @@ struct World<'a> {
     disk_owners: BTreeMap<OpId, u32>,
     trace: Trace,
     stdout: Vec<u8>,
+    print_rng: Rng,
     failure: Option<Error>,
     finished_count: usize,
     turn_count: u64,
@@ -151,6 +155,8 @@ struct SimShard {
     /// Not before this time: the last turn lasts until then.
     free_at: Duration,
     inbox: Vec<Event>,
+    /// Answers of standard output, and when they come.
+    printed: VecDeque<(Duration, FileDone)>,
 }
 
 impl<'a> World<'a> {
@@ -160,7 +166,8 @@ impl<'a> World<'a> {
             let mut rng = rng.fork(1_000 + u64::from(index));
             let slowness = if rng.chance(1, 4) { 1 + rng.below(8) } else { 1 };
             let shard = program.shard(index, config.start_ms);
-            SimShard { shard, rng, slowness, free_at: Duration::ZERO, inbox: Vec::new() }
+            let (free_at, inbox, printed) = (Duration::ZERO, Vec::new(), VecDeque::new());
+            SimShard { shard, rng, slowness, free_at, inbox, printed }
         };
         let shards = (0..program.shard_count()).map(shard).collect();
         let interval = config.checkpoint_interval;
@@ -179,6 +186,7 @@ impl<'a> World<'a> {
             disk_owners: BTreeMap::new(),
             trace: Trace::new(config.keep_trace),
             stdout: Vec::new(),
+            print_rng: Rng::new(config.seed).fork(3),
             failure: None,
             finished_count: 0,
             turn_count: 0,
@@ -233,8 +241,13 @@ impl<'a> World<'a> {
                 Next::Wait | Next::Over => None,
             };
             let inbox = (!sim.inbox.is_empty()).then_some(self.now);
-            let earliest =
-                arrival.into_iter().chain(own).chain(inbox).chain(self.answer_due(index));
+            let printed = sim.printed.front().map(|(due, _)| *due);
+            let earliest = arrival
+                .into_iter()
+                .chain(printed)
+                .chain(own)
+                .chain(inbox)
+                .chain(self.answer_due(index));
             let Some(earliest) = earliest.min() else { continue };
             let at = earliest.max(sim.free_at);
             match next {
@@ -286,6 +299,10 @@ impl<'a> World<'a> {
             let owner = self.disk_owners.remove(&done.op).expect("the disk answers what was asked");
             self.shards[owner as usize].inbox.push(Event::File(done));
         }
+        let sim = &mut self.shards[index];
+        while let Some((_, done)) = sim.printed.pop_front_if(|(due, _)| *due <= self.now) {
+            sim.inbox.push(Event::File(done));
+        }
         let mut received = Vec::new();
         self.network.receive(self.now, index as u32, &mut received);
         let inbox = &mut self.shards[index].inbox;
@@ -326,10 +343,20 @@ impl<'a> World<'a> {
                 self.disk.submit(self.now, op);
             }
             Effect::Socket(op) => self.refuse_socket(shard, &op),
-            Effect::Stdout(bytes) => self.stdout.extend_from_slice(&bytes),
+            Effect::Print { op, lines } => self.print(shard, op, lines),
             Effect::Send { to, descriptor } => self.network.send(self.now, shard, to, descriptor),
             Effect::Report(report) => self.on_report(*report),
         }
+    }
+
+    /// Somebody reads standard output, now faster, now slower.
+    fn print(&mut self, shard: u32, op: OpId, bytes: Vec<u8>) {
+        self.stdout.extend_from_slice(&bytes);
+        let sim = &mut self.shards[shard as usize];
+        let due = self.now + self.print_rng.duration(&(Duration::ZERO..PRINT_MAX));
+        let due = sim.printed.back().map_or(due, |(before, _)| due.max(*before));
+        let done = FileDone { op, result: Ok(FileAnswer::Written { bytes }) };
+        sim.printed.push_back((due, done));
     }
 
     fn refuse_socket(&mut self, shard: u32, op: &SocketOp) {

@@ -20,6 +20,12 @@ fn main() -> ExitCode {
     match args.kind.as_str() {
         "bounded" => numbers(&job, 10_000),
         "endless" => numbers(&job, u64::MAX),
+        "prints" => {
+            job.source("printed", GeneratorSource::new(u64::MAX, |n| n))
+                .sink("stdout", StdoutSink::text());
+            job.source("others", GeneratorSource::new(u64::MAX, |n| n))
+                .sink("none", DiscardSink::new());
+        }
         "panics" => {
             job.source("numbers", GeneratorSource::new(10_000, |n| n))
                 .key_by(|n| n % 10)
