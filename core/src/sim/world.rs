@@ -28,6 +28,7 @@ use crate::shard::event::{Command, Effect, Event, Report};
 use crate::shard::metrics::ShardStatus;
 use crate::shard::panic::catch;
 use crate::shard::program::Program;
+use crate::shard::split_names::SplitNames;
 use crate::shard::{Next, Shard};
 use crate::sim::disk::{Disk, DiskFaults};
 use crate::sim::network::{Network, NetworkFaults};
@@ -144,7 +145,7 @@ struct World<'a> {
     turn_count: u64,
     next_checkpoint: Option<(Duration, CheckpointId)>,
     has_drained: bool,
-    split_names: BTreeMap<(u32, u32), String>,
+    split_names: SplitNames,
     snapshots: BTreeMap<CheckpointId, BTreeMap<u16, (u32, Snapshot)>>,
 }
 
@@ -192,7 +193,7 @@ impl<'a> World<'a> {
             turn_count: 0,
             next_checkpoint: interval.map(|interval| (interval, CheckpointId(1))),
             has_drained: false,
-            split_names: BTreeMap::new(),
+            split_names: SplitNames::default(),
             snapshots: BTreeMap::new(),
         }
     }
@@ -379,7 +380,7 @@ impl<'a> World<'a> {
                 self.failure.get_or_insert(error.at(place));
             }
             Report::SplitNamed { source, split } => {
-                self.split_names.insert((source, split.split), split.to_string());
+                self.split_names.insert(source, &split);
             }
             Report::Snapshot { checkpoint, chain_index, snapshot } => {
                 let chains = self.snapshots.entry(checkpoint).or_default();
@@ -393,7 +394,7 @@ impl<'a> World<'a> {
 
     /// The record at `origin`, as people call it.
     fn describe(&self, origin: Origin) -> String {
-        let name = |source, split| self.split_names.get(&(source, split)).cloned();
+        let name = |source, split| self.split_names.get(source, split).map(ToString::to_string);
         origin.describe(&self.program.source_names, name)
     }
 
@@ -402,7 +403,7 @@ impl<'a> World<'a> {
             panic!("seed {}: the engine panicked: {message}", self.config.seed);
         };
         for (source, split) in last.named.drain(..) {
-            self.split_names.insert((source, split.split), split.to_string());
+            self.split_names.insert(source, &split);
         }
         let record = self.describe(last.origin);
         self.failure.get_or_insert(last.into_error(message, record));

@@ -6,13 +6,12 @@
 //!    └──────failure──────┴────────────────────────────► Over(Err)
 //! ```
 
-use std::collections::BTreeMap;
-
 use crate::data::row::Origin;
 use crate::error::Error;
 use crate::shard::event::{Command, Report};
 use crate::shard::metrics::ShardStatus;
 use crate::shard::panic::LastWords;
+use crate::shard::split_names::SplitNames;
 
 /// Something a shard's host tells the control thread.
 #[derive(Debug)]
@@ -48,7 +47,7 @@ pub struct Node {
     source_names: Vec<String>,
     shards: Vec<Option<ShardStatus>>,
     finished: Vec<bool>,
-    split_names: BTreeMap<(u32, u32), String>,
+    split_names: SplitNames,
     is_draining: bool,
     outcome: Option<Result<(), Error>>,
 }
@@ -61,7 +60,7 @@ impl Node {
             source_names,
             shards: vec![None; shard_count],
             finished: vec![false; shard_count],
-            split_names: BTreeMap::new(),
+            split_names: SplitNames::default(),
             is_draining: false,
             outcome: None,
         }
@@ -74,7 +73,7 @@ impl Node {
             HostReport::Died(error) => self.fail(error),
             HostReport::Panicked { mut last, message } => {
                 for (source, split) in last.named.drain(..) {
-                    self.split_names.insert((source, split.split), split.to_string());
+                    self.split_names.insert(source, &split);
                 }
                 let record = self.describe(last.origin);
                 self.fail(last.into_error(message, record))
@@ -135,7 +134,7 @@ impl Node {
                 }
             }
             Report::SplitNamed { source, split } => {
-                self.split_names.insert((source, split.split), split.to_string());
+                self.split_names.insert(source, &split);
             }
             // Nothing triggers checkpoints yet on a real node.
             Report::Snapshot { .. } => {}
@@ -146,7 +145,7 @@ impl Node {
 
     /// The record at `origin`, as people call it.
     fn describe(&self, origin: Origin) -> String {
-        let name = |source, split| self.split_names.get(&(source, split)).cloned();
+        let name = |source, split| self.split_names.get(source, split).map(ToString::to_string);
         origin.describe(&self.source_names, name)
     }
 
