@@ -5,6 +5,7 @@
 //! be the model's, whatever the seed. `MILLSTREAM_SIM_SEEDS` says how many (1,000 by default).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use millstream::prelude::*;
@@ -58,6 +59,65 @@ fn simulate(job: &Job, seed: u64) -> SimReport {
     let late: u64 = tasks.map(|task| task.status.late_records).sum();
     assert_eq!(late, 0, "seed {seed}: records are late");
     report
+}
+
+/// Numbers to files of some 4 KB each, in directory `out`.
+fn numbers_to_files(count: u64) -> Job {
+    let job = Job::new("numbers-to-files");
+    let files = FileSink::json_lines("out").roll_bytes(4 << 10);
+    job.source("numbers", GeneratorSource::new(count, |n| n)).sink("files", files);
+    job
+}
+
+/// The numbers in the files of directory `out` that have their final names, and the other names.
+fn written(report: &SimReport) -> (Vec<u64>, Vec<String>) {
+    let (mut numbers, mut unfinished) = (Vec::new(), Vec::new());
+    for (path, bytes) in report.disk.files() {
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            let text = std::str::from_utf8(bytes).expect("text is written");
+            assert!(text.ends_with('\n'), "{} is not whole", path.display());
+            numbers.extend(text.lines().map(|line| line.parse::<u64>().expect("a number a line")));
+        } else {
+            unfinished.push(path.display().to_string());
+        }
+    }
+    numbers.sort_unstable();
+    (numbers, unfinished)
+}
+
+#[test]
+fn a_full_disk_ends_a_job_with_an_error_and_without_half_a_file() {
+    for seed in 0..100 {
+        let mut config = SimConfig::new(seed);
+        config.disk.capacity_bytes = Some(30_000);
+        let report = numbers_to_files(20_000).simulate(shard_count(seed), &config);
+        let report = report.expect("the job has no mistakes");
+        let error = report.outcome.as_ref().expect_err("the disk is too small").chain();
+        assert!(error.contains("No space left on device"), "seed {seed}: {error}");
+        assert!(error.contains("make room there or write elsewhere"), "seed {seed}: {error}");
+        let (numbers, _) = written(&report);
+        assert!(numbers.is_sorted_by(|a, b| a < b), "seed {seed}: a number is there twice");
+    }
+}
+
+#[test]
+fn a_run_removes_what_an_earlier_one_left_and_keeps_what_is_complete() {
+    for seed in 0..100 {
+        let mut config = SimConfig::new(seed);
+        for (name, text) in [
+            ("part-00000-000004.jsonl", "1000000\n"),
+            ("part-00000-000005.jsonl.inprogress", "1000"),
+            ("part-00007-000000.jsonl.inprogress", "1000"),
+        ] {
+            config.files.insert(Path::new("out").join(name), text.into());
+        }
+        let report = numbers_to_files(5_000).simulate(shard_count(seed), &config);
+        let report = report.expect("the job has no mistakes");
+        assert!(report.outcome.is_ok(), "seed {seed}: {:?}", report.outcome);
+        let (numbers, unfinished) = written(&report);
+        assert_eq!(unfinished, Vec::<String>::new(), "seed {seed}");
+        assert!(numbers.into_iter().eq((0..5_000).chain([1_000_000])), "seed {seed}");
+    }
 }
 
 /// Sum and count of a window, by sensor and window's start.
