@@ -189,7 +189,7 @@ fn a_panic_in_a_view_names_its_operator_and_its_record() {
         let report = job.simulate(shard_count, &SimConfig::new(3)).expect("no mistakes");
         let error = report.outcome.expect_err("it panics").to_string();
         let expected = "operator peek panicked at source numbers, split 0, position 4: it is four";
-        assert_eq!(error, expected);
+        assert!(error.starts_with(expected), "{error}");
     }
 }
 
