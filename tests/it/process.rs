@@ -23,7 +23,7 @@ fn command(kind: &str, args: &[&str], output: &Path) -> Command {
 }
 
 /// Runs a job to its end.
-fn run(kind: &str, args: &[&str], output: &Path) -> Output {
+pub(crate) fn run(kind: &str, args: &[&str], output: &Path) -> Output {
     command(kind, args, output).output().expect("the job is there")
 }
 

@@ -99,6 +99,8 @@ mod tests {
             dead_letters: 0,
             watermark_ms,
             queued_elements: 0,
+            output_bytes: 0,
+            waiting_batches_max: 0,
             is_finished: watermark_ms == i64::MAX,
         };
         let name = String::new();

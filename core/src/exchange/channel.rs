@@ -75,6 +75,25 @@ enum Queued<T> {
     Control(Control),
 }
 
+/// What an output keeps in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Bytes, as frames, of the rows that have not left and of those that receivers hold.
+    pub bytes: u64,
+    /// Most batches that have waited for a credit in one channel after a turn.
+    pub waiting_batches_max: u64,
+}
+
+impl Load {
+    /// Of two outputs together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes + other.bytes,
+            waiting_batches_max: self.waiting_batches_max.max(other.waiting_batches_max),
+        }
+    }
+}
+
 /// The sending end of one channel.
 pub struct Channel<T> {
     plan: ChannelPlan,
@@ -84,7 +103,10 @@ pub struct Channel<T> {
     open_parts_bytes: usize,
     queue: VecDeque<Queued<T>>,
     sealed_batch_count: usize,
+    sealed_batch_count_max: usize,
     credits: u32,
+    /// Bytes of the batches that the receiver holds, in the order in which they left and come back.
+    in_flight_bytes: VecDeque<usize>,
     /// Emptied vectors for reuse.
     spare: Vec<Vec<Row<T>>>,
 }
@@ -110,7 +132,9 @@ impl<T: Record> Channel<T> {
             open_parts_bytes: 0,
             queue: VecDeque::new(),
             sealed_batch_count: 0,
+            sealed_batch_count_max: 0,
             credits: CHANNEL_CREDIT_FRAMES,
+            in_flight_bytes: VecDeque::with_capacity(CHANNEL_CREDIT_FRAMES as usize),
             spare: Vec::new(),
         }
     }
@@ -221,6 +245,7 @@ impl<T: Record> Channel<T> {
                 Queued::Batch { rows, bytes } => {
                     self.credits -= 1;
                     self.sealed_batch_count -= 1;
+                    self.in_flight_bytes.push_back(bytes);
                     if self.is_local {
                         let batch = Batch::of_rows(rows);
                         outbox.local.push((self.plan.channel, Element::Batch(batch)));
@@ -230,6 +255,7 @@ impl<T: Record> Channel<T> {
                 }
             }
         }
+        self.sealed_batch_count_max = self.sealed_batch_count_max.max(self.sealed_batch_count);
     }
 
     /// Whether everything pushed has left.
@@ -246,6 +272,23 @@ impl<T: Record> Channel<T> {
         self.open.len() + sealed.sum::<usize>()
     }
 
+    /// What it keeps in memory.
+    pub fn load(&self) -> Load {
+        let sealed = self.queue.iter().map(|queued| match queued {
+            Queued::Batch { bytes, .. } => *bytes,
+            Queued::Control(_) => 0,
+        });
+        let open = match self.open.len() {
+            0 => 0,
+            row_count => frame_bytes::<T>(self.open_parts_bytes, row_count),
+        };
+        let in_flight: usize = self.in_flight_bytes.iter().sum();
+        Load {
+            bytes: (open + sealed.sum::<usize>() + in_flight) as u64,
+            waiting_batches_max: self.sealed_batch_count_max as u64,
+        }
+    }
+
     /// Batches that the receiver still holds.
     pub fn in_flight_count(&self) -> u32 {
         CHANNEL_CREDIT_FRAMES - self.credits
@@ -258,6 +301,7 @@ impl<T: Record> Channel<T> {
     pub fn on_returned(&mut self, returned: Returned, slab: &mut Slab) {
         self.credits += 1;
         assert!(self.credits <= CHANNEL_CREDIT_FRAMES, "more credits than frames");
+        self.in_flight_bytes.pop_front();
         match returned {
             Returned::Rows(rows) => {
                 let rows = rows.downcast::<Vec<Row<T>>>().expect("a channel has one record type");

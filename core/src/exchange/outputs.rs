@@ -7,7 +7,7 @@ use crate::data::element::Control;
 use crate::data::key_group::KeyGroupCount;
 use crate::data::record::{ArchiveError, Record};
 use crate::data::row::Row;
-use crate::exchange::channel::{Channel, Outbox, Returned};
+use crate::exchange::channel::{Channel, Load, Outbox, Returned};
 use crate::exchange::partitioner::TaskPartitioner;
 use crate::graph::plan::{ChannelId, OutputPlan};
 use crate::operator::TaskEnv;
@@ -125,6 +125,11 @@ impl<T: Record> Outputs<T> {
     /// Whether everything has left.
     pub fn is_empty(&self) -> bool {
         self.channels().all(Channel::is_empty)
+    }
+
+    /// What its channels keep in memory.
+    pub fn load(&self) -> Load {
+        self.channels().map(Channel::load).fold(Load::default(), Load::and)
     }
 
     /// Rows taken so far.

@@ -75,6 +75,8 @@ impl Task for Scripted {
             dead_letters: 0,
             watermark_ms: 0,
             queued_elements: 0,
+            output_bytes: 0,
+            waiting_batches_max: 0,
             is_finished: self.log.activity.get() == Activity::Finished,
         }
     }

@@ -18,7 +18,7 @@ use millstream_storage::io::FileDone;
 use crate::data::element::{CheckpointId, Control, Element};
 use crate::data::row::{MAX_WATERMARK, NO_EVENT_TIME};
 use crate::error::Error;
-use crate::exchange::channel::{Outbox, Returned};
+use crate::exchange::channel::{Load, Outbox, Returned};
 use crate::graph::plan::{ChannelId, TaskPlan};
 use crate::operator::env::TaskPlace;
 use crate::operator::{Chain, Progress, TaskEnv};
@@ -357,6 +357,8 @@ where
 
     fn status(&self) -> TaskStatus {
         let side_rows: u64 = self.sides.iter().map(|side| side.row_count()).sum();
+        let sides = self.sides.iter().map(|side| side.load());
+        let load = sides.fold(self.end.load(), Load::and);
         TaskStatus {
             records_in: self.feed.row_count(),
             records_out: self.end.row_count() + side_rows,
@@ -364,6 +366,8 @@ where
             dead_letters: self.env.dead_letters.get(),
             watermark_ms: self.watermark_ms.max(self.feed.watermark_ms()),
             queued_elements: self.feed.queued_count(),
+            output_bytes: load.bytes,
+            waiting_batches_max: load.waiting_batches_max,
             is_finished: self.phase == Phase::Finished,
         }
     }

@@ -3,7 +3,7 @@
 use crate::data::element::Control;
 use crate::data::record::Record;
 use crate::data::row::Row;
-use crate::exchange::channel::{Outbox, Returned};
+use crate::exchange::channel::{Load, Outbox, Returned};
 use crate::exchange::outputs::Outputs;
 use crate::graph::plan::{ChannelId, SidePlan, TaskPlan};
 use crate::operator::side_output::OutputTag;
@@ -33,6 +33,8 @@ pub trait End<T>: 'static {
     fn is_empty(&self) -> bool;
     /// Rows taken so far.
     fn row_count(&self) -> u64;
+    /// What it keeps in memory.
+    fn load(&self) -> Load;
 }
 
 impl<T: Record> End<T> for Outputs<T> {
@@ -64,6 +66,9 @@ impl<T: Record> End<T> for Outputs<T> {
     fn row_count(&self) -> u64 {
         Self::row_count(self)
     }
+    fn load(&self) -> Load {
+        Self::load(self)
+    }
 }
 
 /// The end of a chain that ends in a sink.
@@ -92,6 +97,9 @@ impl End<Nothing> for NoOutput {
     }
     fn row_count(&self) -> u64 {
         0
+    }
+    fn load(&self) -> Load {
+        Load::default()
     }
 }
 
@@ -142,6 +150,8 @@ pub trait SideEnd {
     fn is_empty(&self) -> bool;
     /// See [`End::row_count`].
     fn row_count(&self) -> u64;
+    /// See [`End::load`].
+    fn load(&self) -> Load;
 }
 
 /// The side output of one operator under one tag.
@@ -218,5 +228,8 @@ impl<T: Record> SideEnd for TaggedEnd<T> {
     }
     fn row_count(&self) -> u64 {
         self.outputs.row_count()
+    }
+    fn load(&self) -> Load {
+        self.outputs.load()
     }
 }

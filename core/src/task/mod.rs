@@ -124,6 +124,12 @@ pub struct TaskStatus {
     pub watermark_ms: i64,
     /// Elements that arrived and were not taken yet.
     pub queued_elements: u64,
+    /// Bytes, as frames, of rows given that have not left or that receivers have not read. *Is
+    /// memory in flight bounded?*
+    pub output_bytes: u64,
+    /// Most batches that have waited for a credit in one channel after a turn. *Does its code give
+    /// many rows for one?*
+    pub waiting_batches_max: u64,
     /// Whether it has ended.
     pub is_finished: bool,
 }

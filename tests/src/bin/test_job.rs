@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use millstream::prelude::*;
 
+#[path = "test_job/flows.rs"]
+mod flows;
+
 #[derive(clap::Parser)]
 struct TestArgs {
     /// Which one; see `main`.
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
             job.source("others", GeneratorSource::new(u64::MAX, |n| n))
                 .sink("none", DiscardSink::new());
         }
+        "flows" => flows::write(&job),
         "panics" => {
             job.source("numbers", GeneratorSource::new(10_000, |n| n))
                 .key_by(|n| n % 10)

@@ -123,6 +123,7 @@ proptest! {
         held.drain(..).for_each(|returned| channel.on_returned(returned, &mut outbox.slab));
         prop_assert_eq!(seen, sent);
         prop_assert_eq!(outbox.slab.outstanding(), 0);
+        prop_assert_eq!(channel.load().bytes, 0);
     }
 
     /// Rows of any size, up to the limit, arrive whole, however they share frames.
@@ -239,6 +240,10 @@ fn without_a_credit_rows_wait_and_the_channel_becomes_full() {
     }
     assert!(channel.is_full());
     assert_eq!(outbox.remote.len(), CHANNEL_CREDIT_FRAMES as usize);
+    let in_flight_bytes = CHANNEL_CREDIT_FRAMES as usize * frame_bytes::<u64>(0, 1);
+    let waiting_bytes = frame_bytes::<u64>(0, BATCH_ROWS_MAX);
+    let bytes = (in_flight_bytes + waiting_bytes) as u64;
+    assert_eq!(channel.load(), Load { bytes, waiting_batches_max: 1 });
 }
 
 #[test]

@@ -21,7 +21,7 @@ struct ShardMetric {
     value: fn(&ShardStatus) -> u64,
 }
 
-const TASK_METRICS: [TaskMetric; 7] = [
+const TASK_METRICS: [TaskMetric; 9] = [
     TaskMetric {
         name: "millstream_task_records_in_total",
         kind: "counter",
@@ -57,6 +57,18 @@ const TASK_METRICS: [TaskMetric; 7] = [
         kind: "gauge",
         help: "Elements that have arrived and were not taken",
         value: |task| Some(task.status.queued_elements as i64),
+    },
+    TaskMetric {
+        name: "millstream_task_output_bytes",
+        kind: "gauge",
+        help: "Bytes, as frames, of rows given that have not left or were not read",
+        value: |task| Some(task.status.output_bytes as i64),
+    },
+    TaskMetric {
+        name: "millstream_task_waiting_batches_max",
+        kind: "gauge",
+        help: "Most batches that have waited for a credit in one channel",
+        value: |task| Some(task.status.waiting_batches_max as i64),
     },
     TaskMetric {
         name: "millstream_task_backpressured_ms_total",
@@ -178,6 +190,8 @@ mod tests {
             dead_letters: 0,
             watermark_ms: NO_EVENT_TIME,
             queued_elements: 0,
+            output_bytes: 0,
+            waiting_batches_max: 0,
             is_finished: false,
         };
         let task = TaskReport {
