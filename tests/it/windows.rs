@@ -294,6 +294,18 @@ fn count_windows_need_no_time() {
 }
 
 #[test]
+fn a_global_window_that_its_evictor_has_emptied_is_gone() {
+    let contents = Listed::new(KeepCount::of(0).after(), gathered);
+    let windows = GeneralWindows::new(Global, Count::of(2), key_of, contents, Lateness::default());
+    assert_eq!(count_windows(windows.clone()), [[1, 2], [3, 4], [5, 6]]);
+    let mut drive = Drive::new(windows);
+    for id in 1..=2 {
+        drive.row(Row { hash64: 1_u32.hash64(), ..Row::from((1, id)) });
+    }
+    assert_eq!(drive.snapshot().keyed_entry_count(), 0);
+}
+
+#[test]
 fn a_tumbling_window_fires_when_the_watermark_reaches_its_last_millisecond() {
     let by = SlicedBy::new(Tumbling::new(Duration::from_millis(10)));
     let lateness = Lateness::default();

@@ -12,6 +12,8 @@ use crate::api::head::{Head, RowsHead};
 use crate::api::keyed::KeyedStream;
 use crate::api::shared::{SharedStream, StreamEnd};
 use crate::api::stream::{Appended, Stream};
+use crate::api::triggered::TriggeredStream;
+use crate::api::windowed::WindowedStream;
 use crate::connector::DiscardSink;
 use crate::data::key::Key;
 use crate::data::record::Record;
@@ -24,6 +26,8 @@ use crate::operator::sink::Sink;
 use crate::operator::stateless::{Filter, FlatMap, Inspect, KeyBy, Map, PartitionBy};
 use crate::operator::watermark::{AssignWatermarks, HoldNothingBack};
 use crate::time::strategy::{EventTimeOf, FromSource, IngestionTime, IntoWatermarkStrategy};
+use crate::time::trigger::{Count, Purging};
+use crate::time::window::Global;
 
 /// The stream behind stream `S` and operator `O`.
 pub type Behind<'j, S, O> =
@@ -31,6 +35,24 @@ pub type Behind<'j, S, O> =
 
 /// The stream behind an exchange of records `T`.
 pub type Exchanged<'j, T> = Stream<'j, RowsHead<T>, Pass<T>>;
+
+/// A stream of records `T` that all have one key.
+type KeyedAlike<'j, T> = KeyedStream<'j, RowsHead<T>, Pass<T>, (), fn(&T)>;
+
+/// A stream of records `T` cut into windows `W` in one task.
+pub type AllWindowed<'j, T, W> = WindowedStream<'j, RowsHead<T>, Pass<T>, (), fn(&T), W>;
+
+/// A stream of records `T` cut into windows of a number of records in one task.
+pub type AllCounted<'j, T> =
+    TriggeredStream<'j, RowsHead<T>, Pass<T>, (), fn(&T), Global, Purging<Count>>;
+
+fn keyed_alike<'j, S>(stream: S) -> KeyedAlike<'j, S::Out>
+where
+    S: AnyStream<'j, Out: Record>,
+{
+    let key: fn(&S::Out) = |_| ();
+    stream.key_by(key).parallelism(1)
+}
 
 /// What every stream can do.
 pub trait AnyStream<'j>: Sized {
@@ -154,6 +176,23 @@ pub trait AnyStream<'j>: Sized {
         KeyedStream::new(Stream::pending(sealed.job, vec![edge], true), key)
     }
 
+    /// Cuts all records, whatever their key, into windows. One task does it: it is
+    /// [`AnyStream::key_by`] with one key for all, at parallelism 1.
+    fn window_all<W>(self, windows: W) -> AllWindowed<'j, Self::Out, W>
+    where
+        Self::Out: Record,
+    {
+        keyed_alike(self).window(windows)
+    }
+
+    /// Windows of every `count` records, whatever their key; as [`AnyStream::window_all`].
+    fn count_window_all(self, count: u64) -> AllCounted<'j, Self::Out>
+    where
+        Self::Out: Record,
+    {
+        keyed_alike(self).count_window(count)
+    }
+
     /// The records of both streams, in no particular order.
     fn union<S>(self, other: S) -> Exchanged<'j, Self::Out>
     where
@@ -183,6 +222,15 @@ pub trait AnyStream<'j>: Sized {
         Self::Out: Record,
     {
         self.into_stream().exchange(Partitioner::Rebalance)
+    }
+
+    /// Spreads records over all tasks; what Flink does at random is done in turn here, so that a
+    /// run can be repeated.
+    fn shuffle(self) -> Exchanged<'j, Self::Out>
+    where
+        Self::Out: Record,
+    {
+        self.rebalance()
     }
 
     /// Gives every record to all tasks.

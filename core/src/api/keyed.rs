@@ -1,10 +1,17 @@
 //! Streams whose records are grouped by key.
 //!
 //! A [`KeyedStream`] is a stream whose rows carry the hash of their key and are on the shard that
-//! owns it, together with the closure that makes the key. What it does keeps state per key.
+//! owns it, together with the closure that makes the key. What it does keeps state per key; and it
+//! is a stream like any other: see [`AnyStream`].
+//!
+//! ```text
+//! key_by ──hash──► shared: a chain that hands on ──forward──► window
+//!                                                └─forward──► process     no second exchange
+//! ```
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::AddAssign;
 
 use rkyv::Archived;
 
@@ -16,10 +23,10 @@ use crate::api::draft::PendingEdge;
 use crate::api::head::{Head, RowsHead, ViewHead};
 use crate::api::shared::SharedStream;
 use crate::api::stream::{Appended, Stream};
+use crate::api::triggered::{EvictingStream, TriggeredStream};
 use crate::api::windowed::WindowedStream;
 use crate::data::key::Key;
 use crate::data::record::Record;
-use crate::graph::Partitioner;
 use crate::operator::Operator;
 use crate::operator::aggregate::{KeyedAggregate, KeyedReduce};
 use crate::operator::chain::{Chain, Stage, Then};
@@ -27,7 +34,10 @@ use crate::operator::pass::Pass;
 use crate::operator::process::{KeyedProcess, KeyedProcessFunction};
 use crate::operator::side_output::OutputTag;
 use crate::operator::view::Viewed;
-use crate::state::aggregate::AggregateFunction;
+use crate::state::aggregate::{AggregateFunction, Better, Sum, larger_by, smaller_by};
+use crate::time::evictor::KeepCount;
+use crate::time::trigger::{Count, Purging};
+use crate::time::window::Global;
 
 /// A stream grouped by keys `K`, which `F` makes.
 #[must_use = "a stream does nothing until it ends in a sink"]
@@ -36,6 +46,12 @@ pub struct KeyedStream<'j, H, C, K, F> {
     pub(crate) key: F,
     types: PhantomData<fn() -> K>,
 }
+
+/// The stream behind a rolling reduction by `R`.
+type Reduced<'j, H, C, K, F, R> = Appended<'j, H, C, KeyedReduce<K, <C as Chain>::Out, F, R>>;
+
+/// The stream behind a rolling aggregation by `A`.
+type AggregatedBy<'j, H, C, K, F, A> = Appended<'j, H, C, KeyedAggregate<K, A, F>>;
 
 impl<'j, H, C, K, F> KeyedStream<'j, H, C, K, F>
 where
@@ -57,7 +73,7 @@ where
     /// records so far.
     ///
     /// Keys are kept for ever, unless [`Stream::ttl`] is called behind it.
-    pub fn reduce<R>(self, reduce: R) -> Appended<'j, H, C, KeyedReduce<K, C::Out, F, R>>
+    pub fn reduce<R>(self, reduce: R) -> Reduced<'j, H, C, K, F, R>
     where
         C::Out: Record,
         R: Fn(C::Out, C::Out) -> C::Out + Clone + Send + 'static,
@@ -67,11 +83,65 @@ where
 
     /// Keeps an accumulator per key; every record gives the result so far. Keys are kept for ever,
     /// as by [`KeyedStream::reduce`].
-    pub fn aggregate<A>(self, function: A) -> Appended<'j, H, C, KeyedAggregate<K, A, F>>
+    pub fn aggregate<A>(self, function: A) -> AggregatedBy<'j, H, C, K, F, A>
     where
         A: AggregateFunction<In = C::Out>,
     {
         self.stream.then("aggregate", None, KeyedAggregate::new(self.key, function))
+    }
+
+    /// The sum so far of what `value` takes from the records of a key.
+    pub fn sum<V, G>(self, value: G) -> AggregatedBy<'j, H, C, K, F, Sum<C::Out, V, G>>
+    where
+        V: Record + Default + AddAssign,
+        G: Fn(&C::Out) -> V + Clone + Send + 'static,
+    {
+        self.aggregate(Sum::of(value))
+    }
+
+    /// The record so far of a key that has the least `value`; of several, the first.
+    pub fn min_by<V, G>(self, value: G) -> Reduced<'j, H, C, K, F, impl Better<C::Out>>
+    where
+        C::Out: Record,
+        V: PartialOrd,
+        G: Fn(&C::Out) -> V + Clone + Send + 'static,
+    {
+        self.reduce(smaller_by(value))
+    }
+
+    /// The record so far of a key that has the greatest `value`; of several, the first.
+    pub fn max_by<V, G>(self, value: G) -> Reduced<'j, H, C, K, F, impl Better<C::Out>>
+    where
+        C::Out: Record,
+        V: PartialOrd,
+        G: Fn(&C::Out) -> V + Clone + Send + 'static,
+    {
+        self.reduce(larger_by(value))
+    }
+
+    /// The least record of a key so far.
+    pub fn min(self) -> Reduced<'j, H, C, K, F, impl Better<C::Out>>
+    where
+        C::Out: Record + PartialOrd,
+    {
+        self.reduce(|a, b| if b < a { b } else { a })
+    }
+
+    /// The greatest record of a key so far.
+    pub fn max(self) -> Reduced<'j, H, C, K, F, impl Better<C::Out>>
+    where
+        C::Out: Record + PartialOrd,
+    {
+        self.reduce(|a, b| if a < b { b } else { a })
+    }
+
+    /// Lets any number of consumers read the stream by key. Ends the chain: consumers run in tasks
+    /// of their own, on the same shards.
+    pub fn shared(self) -> SharedKeyedStream<'j, C::Out, K, F>
+    where
+        C::Out: Record,
+    {
+        SharedKeyedStream { shared: self.stream.seal(), key: self.key, types: PhantomData }
     }
 
     /// A function of your own, with state and timers per key.
@@ -118,6 +188,28 @@ where
     /// Cuts the records of each key into windows.
     pub fn window<W>(self, windows: W) -> WindowedStream<'j, H, C, K, F, W> {
         WindowedStream::new(self, windows)
+    }
+
+    /// Windows of every `count` records of a key.
+    ///
+    /// What is left of fewer is kept for ever; a [`ProcessingTimeout`] around the trigger of a
+    /// [`Global`] window ends that.
+    ///
+    /// [`ProcessingTimeout`]: crate::time::trigger::ProcessingTimeout
+    pub fn count_window(
+        self,
+        count: u64,
+    ) -> TriggeredStream<'j, H, C, K, F, Global, Purging<Count>> {
+        TriggeredStream::new(self, Global, Purging::of(Count::of(count)))
+    }
+
+    /// Windows of the last `size` records of a key, one at every `slide`-th record.
+    pub fn count_window_sliding(
+        self,
+        size: usize,
+        slide: u64,
+    ) -> EvictingStream<'j, H, C, K, F, Global, Count, KeepCount> {
+        TriggeredStream::new(self, Global, Count::of(slide)).evictor(KeepCount::of(size))
     }
 
     /// An operator of your own that keeps state per key. Every task runs a clone of it.
@@ -220,15 +312,68 @@ where
     }
 }
 
+/// A keyed stream is a stream: what looks at one record at a time runs where the key is.
+impl<'j, H, C, K, F> AnyStream<'j> for KeyedStream<'j, H, C, K, F>
+where
+    H: Head,
+    C: Chain<In = H::Out> + Clone + Send,
+{
+    type Out = C::Out;
+    type Head = H;
+    type Chain = C;
+
+    fn into_stream(self) -> Stream<'j, H, C> {
+        self.stream
+    }
+}
+
+/// A keyed stream with any number of consumers, each of which finds the records on the shard that
+/// owns their key: one exchange for all.
+///
+/// ```
+/// # use millstream::prelude::*;
+/// # let job = Job::new("job");
+/// # let words = job.source("words", VecSource::from_vec(vec!["a".to_string()]));
+/// let by_length = words.key_by(|word| word.len()).shared();
+/// by_length.stream().count_window(3).reduce(|a, _| a).name("every third").discard();
+/// by_length.stream().max_by(|word| word.clone()).name("last").discard();
+/// # let plan = job.plan(2, 128).expect("no mistakes");
+/// # assert_eq!(plan.graph.edges.len(), 3);
+/// ```
+#[must_use = "a stream does nothing until it ends in a sink"]
+pub struct SharedKeyedStream<'j, T, K, F> {
+    shared: SharedStream<'j, T>,
+    key: F,
+    types: PhantomData<fn() -> K>,
+}
+
+impl<'j, T, K, F> SharedKeyedStream<'j, T, K, F>
+where
+    T: Record,
+    K: Key,
+    F: Fn(&T) -> K + Clone + Send + 'static,
+{
+    /// The stream for one more consumer.
+    pub fn stream(&self) -> KeyedStream<'j, RowsHead<T>, Pass<T>, K, F> {
+        let stream = Stream::pending(self.shared.job, vec![self.shared.edge], true);
+        KeyedStream::new(stream, self.key.clone())
+    }
+}
+
+impl<T, K, F> fmt::Debug for SharedKeyedStream<'_, T, K, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedKeyedStream").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
 /// What a chain reads that continues a keyed stream.
 fn edges_of<H, C>(stream: Stream<'_, H, C>) -> Vec<PendingEdge>
 where
     H: Head,
     C: Chain<In = H::Out, Out: Record> + Clone + Send,
 {
-    // Where rows are on their key's shard already, hashing them again keeps them there.
-    let edges = stream.into_edges().into_iter();
-    edges.map(|edge| PendingEdge { partitioner: Partitioner::Hash, ..edge }).collect()
+    // Rows of a shared keyed stream are on their key's shard already.
+    stream.into_edges()
 }
 
 impl<H, C, K, F> fmt::Debug for KeyedStream<'_, H, C, K, F> {

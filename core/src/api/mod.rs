@@ -22,7 +22,7 @@ pub mod windowed;
 pub use any_stream::AnyStream;
 pub use connected::ConnectedStreams;
 pub use job::Job;
-pub use keyed::KeyedStream;
+pub use keyed::{KeyedStream, SharedKeyedStream};
 pub use main::{JobArgs, JobCommand, RunArgs, fail};
 pub use plan::JobPlan;
 pub use shared::{SharedStream, StreamEnd};

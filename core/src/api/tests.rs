@@ -10,6 +10,7 @@ use crate::connector::{GeneratorSource, StdoutSink};
 use crate::data::row::Row;
 use crate::error::Error;
 use crate::graph::{ExplainFormat, Facts};
+use crate::operator::co::CoMap;
 use crate::operator::join::{JoinContext, ProcessJoinFunction, TimeBound};
 use crate::operator::process::{
     BroadcastContext, FiredTimer, KeyedBroadcastProcessFunction, KeyedCoProcessFunction,
@@ -24,7 +25,9 @@ use crate::state::spec::StateSpec;
 use crate::state::value::ValueState;
 use crate::time::evictor::KeepCount;
 use crate::time::strategy::Monotonic;
-use crate::time::trigger::{Count, Purging};
+use crate::time::trigger::{
+    ContinuousProcessingTime, Count, EventTime, ProcessingTimeout, Purging,
+};
 use crate::time::window::{Cumulative, Global, Session, Sliding, Tumbling, Window};
 
 /// Prints `task:record` for every record.
@@ -477,6 +480,175 @@ fn rolling_aggregations() {
         },
         "9 12",
     );
+}
+
+#[test]
+fn a_keyed_stream_is_a_stream() {
+    check(
+        |job| {
+            let keyed = || numbers_named(job, "numbers", 6).key_by(|n| n % 2);
+            keyed().map(|n| n * 10).sink("print", print());
+        },
+        "0 10 20 30 40 50",
+    );
+    check(
+        |job| {
+            let even = numbers(job, 6).filter(|n| n % 2 == 0).key_by(|n| *n);
+            even.union(numbers_named(job, "more", 2)).sink("print", print());
+        },
+        "0 0 1 2 4",
+    );
+}
+
+#[test]
+fn a_shared_keyed_stream_needs_one_exchange() {
+    let job = Job::new("test");
+    let shared = numbers(&job, 300).key_by(|n| n % 10).shared();
+    shared.stream().operator("all", Key(10)).sink("print all", print());
+    shared.stream().operator("narrow", Key(10)).parallelism(2).sink("print narrow", print());
+    let both = CoMap::new(|n: u64| n, |n: u64| n);
+    shared.stream().connect(shared.stream()).operator("both", both).discard();
+    let plan = job.plan(3, 128).expect("no mistakes");
+    let partitioners: Vec<String> =
+        plan.graph.edges.iter().map(|edge| edge.partitioner.to_string()).collect();
+    assert_eq!(partitioners, ["forward", "hash", "forward", "hash", "forward", "forward"]);
+    let mut pairs = output(&job, 3);
+    assert_eq!(pairs.len(), 600);
+    pairs.dedup();
+    assert!(pairs.len() <= 20, "every key is seen by one task of each operator: {pairs:?}");
+}
+
+#[test]
+fn cheap_verbs() {
+    // Records of a key come in any order; the last result is the whole.
+    check(
+        |job| {
+            let sums = numbers(job, 6).key_by(|n| n % 2).sum(|n| n * 10 + 1);
+            sums.filter(|sum| sum % 10 == 3).sink("print", print());
+        },
+        "63 93",
+    );
+    check(
+        |job| {
+            let keyed = numbers(job, 6).shuffle().key_by(|_| ()).shared();
+            let best = keyed.stream().max().filter(|n| *n == 5);
+            let least = keyed.stream().min().filter(|n| *n == 0);
+            let farthest = keyed.stream().max_by(|n| n.abs_diff(2)).filter(|n| *n == 5).map(|_| 15);
+            let nearest = keyed.stream().min_by(|n| n.abs_diff(2)).filter(|n| *n == 2);
+            let all = best.union(least).union(farthest).union(nearest);
+            all.key_by(|n| *n).sum(|_| 1).filter(|count| *count == 1).sink("print", print());
+        },
+        "1 1 1 1",
+    );
+    check(
+        |job| {
+            let windows = timed(job, "numbers", 20).window_all(Tumbling::new(TEN_MS));
+            windows.sum(|n| *n).sink("print", print());
+        },
+        "45 145",
+    );
+}
+
+const TEN_MS: Duration = Duration::from_millis(10);
+
+#[test]
+fn windows_of_a_number_of_records() {
+    check(
+        |job| {
+            let keyed = timed(job, "numbers", 10).key_by(|n| n % 2);
+            keyed.count_window(2).reduce(|_, _| 2).sink("print", print());
+        },
+        "2 2 2 2",
+    );
+    check(
+        |job| {
+            let ones = timed(job, "numbers", 7).map(|_| 1_u64).key_by(|_| 0_u64);
+            ones.count_window_sliding(3, 2).reduce(|a, b| a + b).sink("print", print());
+        },
+        "2 3 3",
+    );
+    check(
+        |job| {
+            let ones = timed(job, "numbers", 11).map(|_| 1_u64);
+            ones.count_window_all(5).reduce(|a, b| a + b).sink("print", print());
+        },
+        "5 5",
+    );
+}
+
+#[test]
+fn lateness_may_be_said_before_and_after_the_trigger() {
+    let late = OutputTag::new("late");
+    check(
+        |job| {
+            let keyed = one_late(job, "numbers").key_by(one_key);
+            let windows = keyed.window(Tumbling::new(TEN_MS)).trigger(EventTime);
+            let sums = windows.allowed_lateness(TEN_MS).late_output(late).reduce(|a, b| a + b);
+            sums.side_output(late).sink("late", print());
+            sums.sink("print", print());
+        },
+        "0 4999",
+    );
+    check(
+        |job| {
+            let keyed = one_late(job, "numbers").key_by(one_key);
+            let windows = keyed.window(Tumbling::new(TEN_MS)).evictor(KeepCount::of(1));
+            let windows = windows.trigger(EventTime).allowed_lateness(Duration::from_mins(1));
+            windows.reduce(|a, b| a + b).sink("print", print());
+        },
+        "0 4999",
+    );
+}
+
+#[test]
+fn mistakes_of_triggers_and_evictors_are_found_together() {
+    let job = Job::new("test");
+    let keyed = || numbers(&job, 1).key_by(one_key);
+    keyed().window(Global).process(|_: &u64, _: &Window, _: &[u64]| 0).discard();
+    keyed().count_window(0).reduce(|a, _| a).discard();
+    keyed().count_window_sliding(0, 1).reduce(|a, _| a).discard();
+    let every = ContinuousProcessingTime::of(Duration::ZERO);
+    keyed().window(Global).trigger(every).reduce(|a, _| a).discard();
+    let timeout = ProcessingTimeout::of(Count::of(1), Duration::ZERO);
+    keyed().window(Global).trigger(timeout).reduce(|a, _| a).discard();
+    let Err(Error::Plan { problems }) = job.plan(1, 8) else { panic!("there are mistakes") };
+    let of_windows: Vec<&str> =
+        problems.iter().filter_map(|problem| problem.split_once(": ")).map(|p| p.1).collect();
+    assert_eq!(
+        of_windows[of_windows.len() - 5..],
+        [
+            "its window has no end: say when it fires with .trigger(..)",
+            "its trigger cannot fire at every 0th record: use 1 or more",
+            "its evictor keeps no record: let it keep 1 or more",
+            "the interval of its trigger must be at least 1 ms",
+            "the timeout of its trigger must be at least 1 ms",
+        ]
+    );
+}
+
+#[test]
+fn global_windows_are_kept_for_ever_unless_they_time_out() {
+    let warnings = |write: &dyn Fn(&Job)| {
+        let job = Job::new("test");
+        write(&job);
+        job.plan(1, 8).expect("no mistakes").warnings
+    };
+    let kept = warnings(&|job| {
+        numbers(job, 1).key_by(one_key).count_window(3).reduce(|a, _| a).name("w").discard();
+    });
+    assert_eq!(
+        kept,
+        ["window \"w\" keeps state \"windows\" for ever, so it grows with every new key: use \
+          windows that end, or a trigger that empties them some time after the last record, such as \
+          ProcessingTimeout"]
+    );
+    let timing_out = warnings(&|job| {
+        let windows = numbers(job, 1).key_by(one_key).window(Global);
+        let count = Purging::of(Count::of(3));
+        let windows = windows.trigger(ProcessingTimeout::of(count, Duration::from_secs(5)));
+        windows.reduce(|a, _| a).name("w").discard();
+    });
+    assert!(timing_out.is_empty(), "{timing_out:?}");
 }
 
 /// Number `n` at `n` ms, by its remainder.

@@ -1,9 +1,10 @@
 //! Windows with a trigger or an evictor of their own.
 //!
-//! Everything here runs on [`GeneralWindows`]. A window with an evictor keeps its records, so it
-//! has `process` only.
+//! Everything here runs on [`GeneralWindows`]. A window with an evictor keeps its records, and
+//! aggregates them when it fires.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::api::head::Head;
 use crate::api::keyed::KeyedStream;
@@ -14,8 +15,8 @@ use crate::data::record::Record;
 use crate::operator::chain::Chain;
 use crate::operator::side_output::OutputTag;
 use crate::operator::window::{
-    Aggregate, Aggregated, EmitResult, GeneralWindows, Lateness, Listed, ProcessWindowFunction,
-    Reduce, WindowContents, WindowFunction,
+    Aggregate, Aggregated, EmitResult, Folded, GeneralWindows, Lateness, Listed,
+    ProcessWindowFunction, Reduce, WindowContents, WindowFunction,
 };
 use crate::state::aggregate::AggregateFunction;
 use crate::time::evictor::{Evictor, KeepAll};
@@ -52,6 +53,14 @@ type AggregatedBy<'j, H, C, K, S, W, G, A, F> =
 /// The stream behind windows whose records function `P` sees, as far as evictor `E` leaves them.
 type Processed<'j, H, C, K, S, W, G, E, P> =
     Windowed<'j, H, C, K, S, W, G, Listed<<C as Chain>::Out, E, P>>;
+
+/// The stream behind windows with evictor `E` whose records are reduced by `R` when they fire.
+type EvictedReduced<'j, H, C, K, S, W, G, E, R, F> =
+    Processed<'j, H, C, K, S, W, G, E, Folded<Reduce<<C as Chain>::Out, R>, F>>;
+
+/// The stream behind windows with evictor `E` whose records are aggregated by `A` when they fire.
+type EvictedAggregated<'j, H, C, K, S, W, G, E, A, F> =
+    Processed<'j, H, C, K, S, W, G, E, Folded<Aggregate<A>, F>>;
 
 impl<'j, H, C, K, S, W> WindowedStream<'j, H, C, K, S, W>
 where
@@ -100,6 +109,20 @@ where
     W: WindowAssigner<C::Out>,
     G: Trigger<C::Out>,
 {
+    pub(crate) fn new(keyed: KeyedStream<'j, H, C, K, S>, windows: W, trigger: G) -> Self {
+        Self { keyed, windows, trigger, lateness: Lateness::default() }
+    }
+
+    /// See [`WindowedStream::allowed_lateness`].
+    pub fn allowed_lateness(self, lateness: Duration) -> Self {
+        Self { lateness: self.lateness.allow(lateness), ..self }
+    }
+
+    /// See [`WindowedStream::late_output`].
+    pub fn late_output(self, tag: OutputTag<C::Out>) -> Self {
+        Self { lateness: self.lateness.to(tag), ..self }
+    }
+
     /// See [`WindowedStream::evictor`].
     pub fn evictor<E>(self, evictor: E) -> EvictingStream<'j, H, C, K, S, W, G, E>
     where
@@ -179,6 +202,71 @@ where
     G: Trigger<C::Out>,
     E: Evictor<C::Out>,
 {
+    /// See [`WindowedStream::allowed_lateness`].
+    pub fn allowed_lateness(self, lateness: Duration) -> Self {
+        Self { stream: self.stream.allowed_lateness(lateness), ..self }
+    }
+
+    /// See [`WindowedStream::late_output`].
+    pub fn late_output(self, tag: OutputTag<C::Out>) -> Self {
+        Self { stream: self.stream.late_output(tag), ..self }
+    }
+
+    /// See [`WindowedStream::trigger`].
+    pub fn trigger<T>(self, trigger: T) -> EvictingStream<'j, H, C, K, S, W, T, E>
+    where
+        T: Trigger<C::Out>,
+    {
+        let TriggeredStream { keyed, windows, lateness, .. } = self.stream;
+        let stream = TriggeredStream { keyed, windows, trigger, lateness };
+        EvictingStream { stream, evictor: self.evictor }
+    }
+
+    /// See [`WindowedStream::reduce`].
+    pub fn reduce<R>(self, reduce: R) -> EvictedReduced<'j, H, C, K, S, W, G, E, R, EmitResult>
+    where
+        R: Fn(C::Out, C::Out) -> C::Out + Clone + Send + 'static,
+    {
+        self.reduce_with(reduce, EmitResult)
+    }
+
+    /// See [`WindowedStream::reduce_with`].
+    pub fn reduce_with<R, F>(
+        self,
+        reduce: R,
+        function: F,
+    ) -> EvictedReduced<'j, H, C, K, S, W, G, E, R, F>
+    where
+        R: Fn(C::Out, C::Out) -> C::Out + Clone + Send + 'static,
+        F: WindowFunction<K, C::Out>,
+    {
+        self.process(Folded::new(Reduce::new(reduce), function))
+    }
+
+    /// See [`WindowedStream::aggregate`].
+    pub fn aggregate<A>(
+        self,
+        aggregate: A,
+    ) -> EvictedAggregated<'j, H, C, K, S, W, G, E, A, EmitResult>
+    where
+        A: AggregateFunction<In = C::Out>,
+    {
+        self.aggregate_with(aggregate, EmitResult)
+    }
+
+    /// See [`WindowedStream::aggregate_with`].
+    pub fn aggregate_with<A, F>(
+        self,
+        aggregate: A,
+        function: F,
+    ) -> EvictedAggregated<'j, H, C, K, S, W, G, E, A, F>
+    where
+        A: AggregateFunction<In = C::Out>,
+        F: WindowFunction<K, A::Out>,
+    {
+        self.process(Folded::new(Aggregate(aggregate), function))
+    }
+
     /// See [`WindowedStream::process`].
     pub fn process<P>(self, function: P) -> Processed<'j, H, C, K, S, W, G, E, P>
     where

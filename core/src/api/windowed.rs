@@ -7,6 +7,7 @@
 //! | [`Session`] | [`GeneralWindows`] |
 
 use std::fmt;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use crate::api::head::Head;
@@ -21,7 +22,7 @@ use crate::operator::window::{
     Aggregate, Aggregated, EmitResult, GeneralWindows, Lateness, Reduce, SlicedBy, SlidingWindows,
     TumblingWindows, WindowAggregate, WindowFunction,
 };
-use crate::state::aggregate::AggregateFunction;
+use crate::state::aggregate::{AggregateFunction, Sum};
 use crate::time::trigger::AtEnd;
 use crate::time::window::{Cumulative, DynamicSession, Session, Sliding, Tumbling, WindowAssigner};
 
@@ -114,6 +115,10 @@ type Aggregating<W, K, S, A, F> = <W as AggregatingWindows<K, S, A, F>>::Operato
 type Reduced<'j, H, C, K, S, W, R, F> =
     Appended<'j, H, C, Aggregating<W, K, S, Reduce<<C as Chain>::Out, R>, F>>;
 
+/// The stream behind windows `W` that sum what `G` takes from their records.
+type Summed<'j, H, C, K, S, W, V, G> =
+    AggregatedBy<'j, H, C, K, S, W, Sum<<C as Chain>::Out, V, G>, EmitResult>;
+
 /// The stream behind windows `W` that aggregate by `A` and make results by `F`.
 type AggregatedBy<'j, H, C, K, S, W, A, F> =
     Appended<'j, H, C, Aggregating<W, K, S, Aggregate<A>, F>>;
@@ -187,6 +192,16 @@ where
         W: AggregatingWindows<K, S, Aggregate<A>, F>,
     {
         self.then(Aggregate(aggregate), function)
+    }
+
+    /// The sum of what `value` takes from the records of a window.
+    pub fn sum<V, G>(self, value: G) -> Summed<'j, H, C, K, S, W, V, G>
+    where
+        V: Record + Default + AddAssign,
+        G: Fn(&C::Out) -> V + Clone + Send + 'static,
+        W: AggregatingWindows<K, S, Aggregate<Sum<C::Out, V, G>>, EmitResult>,
+    {
+        self.aggregate(Sum::of(value))
     }
 
     fn then<A, F>(self, aggregate: A, function: F) -> Appended<'j, H, C, Aggregating<W, K, S, A, F>>

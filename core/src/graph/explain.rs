@@ -215,7 +215,9 @@ fn physical_text(logical: &LogicalGraph, physical: &PhysicalGraph) -> String {
 fn edge_text(asked: &Edge, edge: &PhysicalEdge) -> String {
     let tag = edge.side.map_or(String::new(), |side| format!(" \"{}\"", side.tag));
     let why = match (asked.partitioner, edge.partitioner) {
-        (Partitioner::Forward, Partitioner::Rebalance) => " (not forward: unequal parallelism)",
+        (Partitioner::Forward, Partitioner::Rebalance | Partitioner::Hash) => {
+            " (not forward: unequal parallelism)"
+        }
         _ => "",
     };
     let channels = counted(edge.channel_count, "channel");

@@ -64,7 +64,8 @@ pub struct PhysicalEdge {
     pub input_index: u8,
     /// Which side output of `from`; `None` is the main output.
     pub side: Option<SidePlan>,
-    /// As asked for, but [`Partitioner::Rebalance`] where a forward edge meets another parallelism.
+    /// As asked for; but where a forward edge meets another parallelism, [`Partitioner::Hash`] if
+    /// the reader expects its rows by key, [`Partitioner::Rebalance`] otherwise.
     pub partitioner: Partitioner,
     /// Number of its first channel.
     pub first_channel: ChannelId,
@@ -89,7 +90,9 @@ impl PhysicalGraph {
             let from = logical.node(edge.from).chain;
             let (senders, receivers) = (tasks_of(&chains, from), tasks_of(&chains, edge.to));
             let partitioner = match edge.partitioner {
-                Partitioner::Forward if senders != receivers => Partitioner::Rebalance,
+                Partitioner::Forward if senders == receivers => Partitioner::Forward,
+                Partitioner::Forward if is_keyed(logical, edge.to) => Partitioner::Hash,
+                Partitioner::Forward => Partitioner::Rebalance,
                 as_asked => as_asked,
             };
             let channel_count = channel_count(partitioner, senders, receivers);
@@ -212,6 +215,11 @@ fn physical_chain(logical: &LogicalGraph, id: ChainId, shard_count: u32) -> Phys
         parallelism: wish.clamp(1, shard_count),
         source_index,
     }
+}
+
+/// Whether a chain's rows must be on the shard that owns their key.
+fn is_keyed(logical: &LogicalGraph, id: ChainId) -> bool {
+    logical.chain(id).nodes.first().is_some_and(|first| logical.node(*first).has_keyed_input)
 }
 
 fn side_plan(logical: &LogicalGraph, from: NodeId, tag: &'static str) -> SidePlan {

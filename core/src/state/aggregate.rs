@@ -1,5 +1,8 @@
 //! [`AggregateFunction`]: many values in, one accumulator kept, one result out.
 
+use std::marker::PhantomData;
+use std::ops::AddAssign;
+
 use crate::data::record::Record;
 
 /// An aggregation that keeps one accumulator however many values it takes.
@@ -55,4 +58,70 @@ pub trait AggregateFunction: Clone + Send + 'static {
 
     /// The result of the values taken so far.
     fn result(&self, accumulator: &Self::Accumulator) -> Self::Out;
+}
+
+/// Sums what a closure takes from the values.
+pub struct Sum<T, V, F> {
+    value_of: F,
+    types: PhantomData<fn(T) -> V>,
+}
+
+impl<T, V, F: Fn(&T) -> V> Sum<T, V, F> {
+    /// Sums `value_of(value)`.
+    pub fn of(value_of: F) -> Self {
+        Self { value_of, types: PhantomData }
+    }
+}
+
+impl<T, V, F: Clone> Clone for Sum<T, V, F> {
+    fn clone(&self) -> Self {
+        Self { value_of: self.value_of.clone(), types: PhantomData }
+    }
+}
+
+impl<T, V, F> AggregateFunction for Sum<T, V, F>
+where
+    T: 'static,
+    V: Record + Default + AddAssign,
+    F: Fn(&T) -> V + Clone + Send + 'static,
+{
+    type In = T;
+    type Accumulator = V;
+    type Out = V;
+
+    fn create(&self) -> V {
+        V::default()
+    }
+
+    #[inline]
+    fn add(&self, accumulator: &mut V, value: T) {
+        *accumulator += (self.value_of)(&value);
+    }
+
+    fn merge(&self, accumulator: &mut V, other: V) {
+        *accumulator += other;
+    }
+
+    fn result(&self, accumulator: &V) -> V {
+        accumulator.clone()
+    }
+}
+
+/// Picks one of two records.
+pub trait Better<T>: Fn(T, T) -> T + Clone + Send + 'static {}
+
+impl<T, F: Fn(T, T) -> T + Clone + Send + 'static> Better<T> for F {}
+
+/// Of two records the one with the smaller value; of equals, the first.
+pub fn smaller_by<T, V: PartialOrd>(
+    value_of: impl Fn(&T) -> V + Clone + Send + 'static,
+) -> impl Better<T> {
+    move |a, b| if value_of(&b) < value_of(&a) { b } else { a }
+}
+
+/// Of two records the one with the larger value; of equals, the first.
+pub fn larger_by<T, V: PartialOrd>(
+    value_of: impl Fn(&T) -> V + Clone + Send + 'static,
+) -> impl Better<T> {
+    move |a, b| if value_of(&a) < value_of(&b) { b } else { a }
 }

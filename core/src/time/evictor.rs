@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::data::row::NO_EVENT_TIME;
 use crate::time::strategy::duration_ms;
 use crate::time::window::{Window, show};
 
@@ -19,6 +20,11 @@ pub trait Evictor<T>: Clone + Send + 'static {
 
     /// For `explain`: `the last 100 records`.
     fn describe(&self) -> String;
+
+    /// Mistakes in how it is set up: one sentence each, saying what to do.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The records of a window in the order of their arrival, each with its event time.
@@ -134,9 +140,14 @@ impl<T> Evictor<T> for KeepCount {
     fn describe(&self) -> String {
         format!("all but the last {} records", self.count)
     }
+
+    fn problems(&self) -> Vec<String> {
+        let problem = "its evictor keeps no record: let it keep 1 or more".to_string();
+        (self.count == 0).then_some(problem).into_iter().collect()
+    }
 }
 
-/// Keeps the records whose event times are near the latest in the window.
+/// Keeps the records whose event times are near the latest in the window, and those without one.
 #[derive(Debug, Clone, Copy)]
 pub struct KeepRecent {
     size_ms: i64,
@@ -157,7 +168,10 @@ impl KeepRecent {
 
     fn evict<T>(self, rows: &mut Rows<T>) {
         if let Some(latest_ms) = rows.event_times_ms().iter().copied().max() {
-            rows.retain(|_, event_time_ms| latest_ms.saturating_sub(self.size_ms) < event_time_ms);
+            rows.retain(|_, event_time_ms| {
+                event_time_ms == NO_EVENT_TIME
+                    || latest_ms.saturating_sub(self.size_ms) < event_time_ms
+            });
         }
     }
 }
@@ -177,6 +191,69 @@ impl<T> Evictor<T> for KeepRecent {
 
     fn describe(&self) -> String {
         format!("records {} or more before the latest", show(self.size_ms))
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let problem = "its evictor keeps nothing: let it keep 1 ms or more".to_string();
+        (self.size_ms == 0).then_some(problem).into_iter().collect()
+    }
+}
+
+/// Keeps the records whose measure is near that of the record that came last.
+#[derive(Debug, Clone, Copy)]
+pub struct KeepNear<F> {
+    threshold: f64,
+    measure: F,
+    is_after: bool,
+}
+
+impl<F> KeepNear<F> {
+    /// Keeps those whose `measure(record)` differs by less than `threshold` from the last one's,
+    /// before the function.
+    pub fn of<T>(threshold: f64, measure: F) -> Self
+    where
+        F: Fn(&T) -> f64,
+    {
+        Self { threshold, measure, is_after: false }
+    }
+
+    /// Evicts after the function instead.
+    pub fn after(mut self) -> Self {
+        self.is_after = true;
+        self
+    }
+
+    fn evict<T>(&self, rows: &mut Rows<T>)
+    where
+        F: Fn(&T) -> f64,
+    {
+        if let Some(last) = rows.values().last().map(&self.measure) {
+            rows.retain(|value, _| ((self.measure)(value) - last).abs() < self.threshold);
+        }
+    }
+}
+
+impl<T, F: Fn(&T) -> f64 + Clone + Send + 'static> Evictor<T> for KeepNear<F> {
+    fn evict_before(&self, rows: &mut Rows<T>, _window: &Window) {
+        if !self.is_after {
+            self.evict(rows);
+        }
+    }
+
+    fn evict_after(&self, rows: &mut Rows<T>, _window: &Window) {
+        if self.is_after {
+            self.evict(rows);
+        }
+    }
+
+    fn describe(&self) -> String {
+        format!("records whose measure is {} or more from the last one's", self.threshold)
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let is_threshold = self.threshold > 0.0;
+        let problem = "the threshold of its evictor must be more than 0".to_string();
+        (!is_threshold).then_some(problem).into_iter().collect()
     }
 }
 
@@ -205,5 +282,20 @@ mod tests {
     fn the_most_recent_stay_whatever_their_order() {
         check(&KeepRecent::of(Duration::from_millis(5)), &[3, 9, 1, 5, 4], &[9, 5]);
         check(&KeepRecent::of(Duration::from_millis(5)), &[], &[]);
+    }
+
+    #[test]
+    fn records_without_event_time_are_not_old() {
+        let none = NO_EVENT_TIME;
+        check(&KeepRecent::of(Duration::from_millis(5)), &[none, none], &[none, none]);
+        check(&KeepRecent::of(Duration::from_millis(5)), &[3, none, 9], &[none, 9]);
+    }
+
+    #[test]
+    fn those_near_the_last_one_stay() {
+        let measure = |value: &i64| *value as f64;
+        check(&KeepNear::of(3.0, measure), &[3, 9, 1, 8, 6], &[8, 6]);
+        check(&KeepNear::of(3.0, measure), &[], &[]);
+        check(&KeepNear::of(3.0, measure).after(), &[3, 9], &[3, 9]);
     }
 }

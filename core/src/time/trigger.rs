@@ -16,6 +16,7 @@
 
 mod at_end;
 mod built_in;
+mod by_clock;
 
 use crate::data::record::Record;
 use crate::time::window::{TimeDomain, Window};
@@ -24,6 +25,7 @@ pub use at_end::AtEnd;
 pub use built_in::{
     ContinuousEventTime, Count, CountState, EventTime, Never, NextFire, ProcessingTime, Purging,
 };
+pub use by_clock::{ContinuousProcessingTime, Delta, Measured, ProcessingTimeout, TimeoutState};
 
 /// What to do with a window's contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +93,17 @@ pub trait Trigger<T>: Clone + Send + 'static {
         false
     }
 
+    /// Whether it may fire a window that has no end.
+    fn fires_without_end(&self) -> bool {
+        true
+    }
+
+    /// Whether every window is empty some time after its last record, whatever comes: then a window
+    /// without an end is no burden.
+    fn leaves_nothing(&self) -> bool {
+        false
+    }
+
     /// Whether it can be used with windows that merge.
     fn can_merge(&self) -> bool {
         false
@@ -108,6 +121,11 @@ pub trait Trigger<T>: Clone + Send + 'static {
 
     /// For `explain`: `every 100 records`.
     fn describe(&self) -> String;
+
+    /// Mistakes in how it is set up: one sentence each, saying what to do.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What a trigger sees of the window it decides about.

@@ -101,6 +101,11 @@ pub trait WindowAssigner<T>: Clone + Send + 'static {
         false
     }
 
+    /// Whether its windows have no end, so that only a trigger fires and nothing removes them.
+    fn is_endless(&self) -> bool {
+        false
+    }
+
     /// For `explain`: `tumbling 5s`.
     fn describe(&self) -> String;
 
@@ -366,6 +371,10 @@ impl<T> WindowAssigner<T> for Global {
     /// It depends on no time, so records need none.
     fn domain(&self) -> TimeDomain {
         TimeDomain::Processing
+    }
+
+    fn is_endless(&self) -> bool {
+        true
     }
 
     fn describe(&self) -> String {

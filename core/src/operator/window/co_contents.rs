@@ -266,6 +266,10 @@ where
         format!(", evicting {}", self.evictor.describe())
     }
 
+    fn problems(&self) -> Vec<String> {
+        self.evictor.problems()
+    }
+
     /// The places of both inputs count together.
     fn save(&self, kept: &Self::Kept, window: Window, writer: &mut KeyWriter<'_, '_>) {
         for (index, (value, at_ms)) in kept.values().iter().zip(kept.event_times_ms()).enumerate() {

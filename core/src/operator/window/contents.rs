@@ -70,6 +70,11 @@ pub trait WindowContents<K>: Clone + Send + 'static {
         String::new()
     }
 
+    /// Mistakes in how it is set up: one sentence each, saying what to do.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Writes what a window kept.
     fn save(&self, kept: &Self::Kept, window: Window, writer: &mut KeyWriter<'_, '_>);
 
@@ -235,6 +240,10 @@ where
 
     fn describe(&self) -> String {
         format!(", evicting {}", self.evictor.describe())
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.evictor.problems()
     }
 
     fn save(&self, kept: &Rows<T>, window: Window, writer: &mut KeyWriter<'_, '_>) {

@@ -6,10 +6,15 @@
 //! | [`WindowFunction`] | that result, the key and the window |
 //! | [`ProcessWindowFunction`] | all records of the window, the key and the window |
 //!
+//! [`Folded`] makes a [`ProcessWindowFunction`] of an aggregation and a [`WindowFunction`].
+//!
 //! Closures `|key, window, result| ...` and `|key, window, records| ...` are functions with one
 //! result per firing.
 
+use crate::error::Error;
 use crate::graph::SideOutputFacts;
+use crate::operator::side_output::OutputTag;
+use crate::operator::window::aggregate::WindowAggregate;
 use crate::operator::{OperatorContext, Output};
 use crate::time::window::Window;
 
@@ -110,6 +115,50 @@ where
     }
 }
 
+/// Aggregates the records of a window when it fires, for windows that have to keep them. Nothing
+/// comes of a window without records.
+#[derive(Debug, Clone)]
+pub struct Folded<A, F> {
+    aggregate: A,
+    function: F,
+}
+
+impl<A, F> Folded<A, F> {
+    /// Hands what `aggregate` gives to `function`.
+    pub fn new(aggregate: A, function: F) -> Self {
+        Self { aggregate, function }
+    }
+}
+
+impl<K, A, F> ProcessWindowFunction<K, A::In> for Folded<A, F>
+where
+    A: WindowAggregate<In: Clone>,
+    F: WindowFunction<K, A::Out>,
+{
+    type Out = F::Out;
+
+    fn process(
+        &mut self,
+        key: &K,
+        records: &[A::In],
+        ctx: &WindowContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) {
+        if records.is_empty() {
+            return;
+        }
+        let mut accumulator = self.aggregate.create();
+        for record in records {
+            self.aggregate.add(&mut accumulator, record.clone());
+        }
+        self.function.process(key, self.aggregate.result(&accumulator), ctx, out);
+    }
+
+    fn side_outputs(&self) -> SideOutputFacts {
+        self.function.side_outputs()
+    }
+}
+
 /// What a window's function sees besides its contents.
 #[derive(Debug, Clone, Copy)]
 pub struct WindowContext<'a> {
@@ -128,7 +177,27 @@ impl<'a> WindowContext<'a> {
         self.window
     }
 
-    /// The operator's context: watermark, processing time, side outputs.
+    /// No record at or before this event time (ms) is still expected.
+    pub fn watermark_ms(&self) -> i64 {
+        self.operator.watermark_ms()
+    }
+
+    /// Processing time of this turn, ms since 1970.
+    pub fn processing_time_ms(&self) -> i64 {
+        self.operator.processing_time_ms()
+    }
+
+    /// Puts a value into a side output; it has the time and key of the window.
+    pub fn side_output<T: 'static>(&self, tag: OutputTag<T>, value: T) {
+        self.operator.side_output(tag, value);
+    }
+
+    /// Stops the job with `error`.
+    pub fn fail(&self, error: Error) {
+        self.operator.fail(error);
+    }
+
+    /// The operator's context.
     pub fn operator(&self) -> &OperatorContext<'a> {
         &self.operator
     }

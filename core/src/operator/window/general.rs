@@ -449,6 +449,21 @@ where
         let mut facts =
             self.lateness.facts(self.clock.domain, detail, self.contents.side_outputs());
         facts.problems = self.assigner.problems();
+        facts.problems.extend(self.trigger.problems());
+        facts.problems.extend(self.contents.problems());
+        if self.assigner.is_endless() {
+            if !self.trigger.fires_without_end() {
+                let problem = "its window has no end: say when it fires with .trigger(..)";
+                facts.problems.push(problem.to_string());
+            }
+            if !self.trigger.leaves_nothing() {
+                facts.unbounded_states.push(WINDOWS.0.to_string());
+                facts.forgets_by = Some(
+                    "use windows that end, or a trigger that empties them some time after the last \
+                     record, such as ProcessingTimeout",
+                );
+            }
+        }
         if self.trigger.needs_watermarks() {
             facts.needs_watermarks.get_or_insert("an event-time trigger");
         }

@@ -49,7 +49,7 @@ use crate::time::window::{TimeDomain, Tumbling, Window, WindowAssigner, show};
 pub use aggregate::{Aggregate, Reduce, WindowAggregate};
 pub use co_contents::{CoEvicted, CoGroupFunction, CoGrouped, Pairs};
 pub use contents::{Aggregated, Listed, WindowContents};
-pub use function::{EmitResult, ProcessWindowFunction, WindowContext, WindowFunction};
+pub use function::{EmitResult, Folded, ProcessWindowFunction, WindowContext, WindowFunction};
 pub use general::GeneralWindows;
 pub use sliding::SlidingWindows;
 pub use tumbling::TumblingWindows;

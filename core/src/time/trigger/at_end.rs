@@ -55,6 +55,10 @@ impl<T> Trigger<T> for AtEnd {
         by_clock!(self, clock => Trigger::<T>::on_processing_time(&clock, time_ms, window, ctx))
     }
 
+    fn fires_without_end(&self) -> bool {
+        false
+    }
+
     fn needs_watermarks(&self) -> bool {
         by_clock!(self, clock => Trigger::<T>::needs_watermarks(&clock))
     }

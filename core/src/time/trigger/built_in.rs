@@ -116,11 +116,7 @@ pub struct Count {
 
 impl Count {
     /// Fires when `count` records have come since it last fired.
-    ///
-    /// # Panics
-    /// If `count` is 0.
     pub fn of(count: u64) -> Self {
-        assert!(count > 0, "a window cannot fire at every 0th record");
         Self { count }
     }
 }
@@ -173,6 +169,11 @@ impl<T> Trigger<T> for Count {
     fn describe(&self) -> String {
         format!("every {} records", self.count)
     }
+
+    fn problems(&self) -> Vec<String> {
+        let problem = "its trigger cannot fire at every 0th record: use 1 or more".to_string();
+        (self.count == 0).then_some(problem).into_iter().collect()
+    }
 }
 
 /// Fires whenever the watermark passes a multiple of an interval, and when it completes the window.
@@ -183,13 +184,8 @@ pub struct ContinuousEventTime {
 
 impl ContinuousEventTime {
     /// Fires at multiples of `interval`.
-    ///
-    /// # Panics
-    /// If `interval` is shorter than 1 ms.
     pub fn of(interval: Duration) -> Self {
-        let interval_ms = duration_ms(interval);
-        assert!(interval_ms > 0, "an interval is at least 1 ms");
-        Self { interval_ms }
+        Self { interval_ms: duration_ms(interval) }
     }
 
     /// Registers the multiple after `from_ms`, or the window's end if that is earlier.
@@ -200,9 +196,9 @@ impl ContinuousEventTime {
     }
 }
 
-/// The event time (ms) of the next early firing.
+/// The time (ms) of the next early firing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub struct NextFire(i64);
+pub struct NextFire(pub(super) i64);
 
 impl Default for NextFire {
     fn default() -> Self {
@@ -273,6 +269,10 @@ impl<T> Trigger<T> for ContinuousEventTime {
     fn describe(&self) -> String {
         format!("every {} of event time", show(self.interval_ms))
     }
+
+    fn problems(&self) -> Vec<String> {
+        no_interval(self.interval_ms)
+    }
 }
 
 /// Never fires.
@@ -294,6 +294,10 @@ impl<T> Trigger<T> for Never {
 
     fn can_merge(&self) -> bool {
         true
+    }
+
+    fn fires_without_end(&self) -> bool {
+        false
     }
 
     fn describe(&self) -> String {
@@ -365,6 +369,24 @@ impl<T, G: Trigger<T>> Trigger<T> for Purging<G> {
     fn describe(&self) -> String {
         format!("{}, emptying the window", self.inner.describe())
     }
+
+    fn fires_without_end(&self) -> bool {
+        self.inner.fires_without_end()
+    }
+
+    fn leaves_nothing(&self) -> bool {
+        self.inner.leaves_nothing()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.inner.problems()
+    }
+}
+
+/// What is wrong with an interval between firings, if something is.
+pub(super) fn no_interval(interval_ms: i64) -> Vec<String> {
+    let problem = "the interval of its trigger must be at least 1 ms".to_string();
+    (interval_ms < 1).then_some(problem).into_iter().collect()
 }
 
 fn purge(result: TriggerResult) -> TriggerResult {

@@ -70,3 +70,60 @@ fn continuous_fires_at_multiples_and_at_the_end() {
 fn never_never_does() {
     check(&Never, "e1 t99 w99 e2", "- - -");
 }
+
+/// Feeds numbers (`e<n>`) and due processing-time timers (`t<time>`) at a clock (`c<time>` sets
+/// it), in the global window.
+fn check_clock<G: Trigger<i64>>(trigger: &G, script: &str, expected: &str) {
+    let mut state = G::State::default();
+    let mut now_ms = 0;
+    let mut seen = Vec::new();
+    for word in script.split_whitespace() {
+        let (kind, number) = word.split_at(1);
+        let number = number.parse().expect("a number");
+        let mut timers = Vec::new();
+        let mut ctx = TriggerContext::new(&mut state, i64::MIN, now_ms, &mut timers);
+        let result = match kind {
+            "c" => {
+                now_ms = number;
+                continue;
+            }
+            "e" => trigger.on_element(&number, 0, &Window::GLOBAL, &mut ctx),
+            _ => trigger.on_processing_time(number, &Window::GLOBAL, &mut ctx),
+        };
+        let shown = match result {
+            TriggerResult::Continue => "-",
+            TriggerResult::Fire => "fire",
+            TriggerResult::Purge => "purge",
+            TriggerResult::FireAndPurge => "fire+purge",
+        };
+        let set = timers.iter().filter(|timer| timer.time_ms.unsigned_abs() < 1 << 40);
+        let set =
+            set.map(|t| format!("{}{}", if t.is_registration { '@' } else { '!' }, t.time_ms));
+        seen.push(shown.to_string() + &set.collect::<String>());
+    }
+    assert_eq!(seen.join(" "), expected, "of {script}");
+}
+
+#[test]
+fn continuous_processing_time_fires_at_every_interval_with_records() {
+    let trigger = ContinuousProcessingTime::of(Duration::from_millis(10));
+    check_clock(&trigger, "c13 e1 c15 e2 t20 c25 e3 t30", "-@20 - fire -@30 fire");
+}
+
+#[test]
+fn a_timeout_begins_with_the_first_record_since_the_last_firing() {
+    let trigger = ProcessingTimeout::of(Count::of(3), Duration::from_millis(10));
+    check_clock(&trigger, "c1 e1 c3 e2 c5 e3 e4 t15", "-@11 - fire!11 -@15 fire+purge");
+    check_clock(&trigger, "c1 e1 t11 e2 e3 e4", "-@11 fire+purge -@11 - fire!11");
+    let trigger = trigger.since_last_record();
+    check_clock(&trigger, "c1 e1 c3 e2 t13", "-@11 -!11@13 fire+purge");
+}
+
+#[test]
+fn delta_fires_when_a_measure_has_moved() {
+    let trigger = Delta::of(5.0, |number: &i64| *number as f64);
+    check_clock(&trigger, "e10 e15 e16 e12 e11 e10", "- - fire - - fire");
+    assert!(Trigger::<i64>::problems(&trigger).is_empty());
+    let trigger = Delta::of(f64::NAN, |number: &i64| *number as f64);
+    assert_eq!(Trigger::<i64>::problems(&trigger).len(), 1);
+}
