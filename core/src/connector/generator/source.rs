@@ -204,6 +204,17 @@ enum Step {
 }
 
 impl<G: Generate> GeneratorReader<G> {
+    /// Announces all splits before the first record of any: a watermark must not run ahead of one
+    /// that has not had its turn yet.
+    fn announce(&mut self, ctx: &OperatorContext<'_>, out: &mut impl SourceOutput<G::Out>) {
+        let unannounced = self.splits.iter_mut().filter(|s| s.phase == Phase::Unannounced);
+        for split in unannounced {
+            split.phase = Phase::Active;
+            ctx.name_split(split.index, self.generator.split_name(), "record");
+            out.on_split(SplitEvent::Active(split.index));
+        }
+    }
+
     fn step(
         &mut self,
         index: usize,
@@ -213,11 +224,6 @@ impl<G: Generate> GeneratorReader<G> {
         let split = &mut self.splits[index];
         if split.phase == Phase::Finished || is_paused(ctx, split.index) {
             return Step::Nothing;
-        }
-        if split.phase == Phase::Unannounced {
-            split.phase = Phase::Active;
-            ctx.name_split(split.index, self.generator.split_name(), "record");
-            out.on_split(SplitEvent::Active(split.index));
         }
         if split.next >= self.count {
             split.phase = Phase::Finished;
@@ -294,6 +300,7 @@ impl<G: Generate> SourceReader for GeneratorReader<G> {
         if self.rush(ctx, out) {
             return SourceStatus::Ready;
         }
+        self.announce(ctx, out);
         let mut earliest_ns: Option<u64> = None;
         let mut rested = 0;
         let mut left = self.batch_count;

@@ -156,6 +156,25 @@ fn a_restore_with_another_parallelism_gives_the_rest_once() {
 }
 
 #[test]
+fn restored_splits_are_all_announced_before_the_first_record() {
+    let mut snapshot = Snapshot::default();
+    for task_index in 0..3 {
+        let env = task_env(task_index, 3);
+        let mut reader = numbers(20).open(&context(&env, "numbers")).unwrap();
+        env.set_budget(2);
+        let _ = reader.poll(&context(&env, "numbers"), &mut Rows::default());
+        reader.snapshot(&mut SnapshotWriter::new(&mut snapshot, "numbers"));
+    }
+    let env = task_env(0, 1);
+    let mut reader = numbers(20).batches_of(1).open(&context(&env, "numbers")).unwrap();
+    reader.restore(&SnapshotReader::new(&snapshot, "numbers"), &context(&env, "n")).unwrap();
+    let mut rows = Rows::default();
+    assert_eq!(reader.poll(&context(&env, "numbers"), &mut rows), SourceStatus::Ready);
+    assert_eq!(rows.rows.len(), 1);
+    assert_eq!(rows.splits, [0, 1, 2].map(SplitEvent::Active));
+}
+
+#[test]
 fn a_paused_split_is_left_alone() {
     let env = task_env(0, 1);
     env.paused_splits.borrow_mut().push(0);
