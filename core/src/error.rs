@@ -125,6 +125,18 @@ pub enum Error {
         /// The seed.
         seed: u64,
     },
+    /// A simulated job does not come to an end.
+    #[error("the simulated job did not end: {what}")]
+    Unending {
+        /// What it does instead, and what helps.
+        what: String,
+    },
+    /// The simulated machine lost its power, as it was told to.
+    #[error("the machine crashed after {after:?}")]
+    Crashed {
+        /// Simulated time from the start.
+        after: std::time::Duration,
+    },
     /// An invariant of the engine does not hold where an assertion could not say so.
     #[error("operator {operator}: {what} (a bug in the engine)")]
     Bug {
@@ -180,6 +192,7 @@ impl Error {
             | Self::RowTooLarge { .. }
             | Self::Unserializable { .. }
             | Self::Unrepeatable { .. }
+            | Self::Unending { .. }
             | Self::Panicked { .. } => Remedy::Fix,
             Self::File { source, .. } | Self::Socket { source, .. }
                 if is_lasting(source.kind()) =>
@@ -189,7 +202,7 @@ impl Error {
             Self::File { .. } | Self::Socket { .. } | Self::System { .. } | Self::Interrupted => {
                 Remedy::Retry
             }
-            Self::Corrupt { .. } => Remedy::Restore,
+            Self::Corrupt { .. } | Self::Crashed { .. } => Remedy::Restore,
             Self::Bug { .. } => Remedy::Stop,
         }
     }

@@ -4,7 +4,7 @@
 //! my-job                            runs the job
 //!   --shards N  --idle spin|yield|park  --listen 127.0.0.1:8081  --config job.toml  --print-config
 //! my-job explain [--format text|json|dot]
-//! my-job simulate [--seeds N] [--first SEED] [--file PATH]
+//! my-job simulate [--seeds N] [--first SEED] [--file PATH] [--drain-after 10s]
 //! ```
 //!
 //! Exit codes: 0 the job finished or was drained, 1 it failed, 2 it was not started because of the

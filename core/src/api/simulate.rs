@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -31,6 +32,9 @@ pub struct SimulateArgs {
     /// A file that is on the simulated disk, under the same path; may be given several times.
     #[arg(long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
+    /// Drains the job after this much simulated time (`500ms`, `10s`): for sources without end.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub drain_after: Option<Duration>,
 }
 
 /// This many seeds are run twice, to see whether they do the same.
@@ -54,8 +58,7 @@ impl Job {
     /// # Errors
     /// [`Error::Plan`] with all mistakes. How the run itself ended is in the report.
     pub fn simulate(&self, shard_count: u32, config: &SimConfig) -> Result<SimReport> {
-        let key_group_count = crate::config::Config::default().key_group_count;
-        let plan = self.plan(shard_count, key_group_count.max(shard_count))?;
+        let plan = self.plan(shard_count, config.key_group_count.max(shard_count))?;
         Ok(world::run(&plan.program, config))
     }
 }
@@ -66,16 +69,21 @@ impl SimulateArgs {
     /// # Errors
     /// What ended the first seed that failed, or [`Error::Unrepeatable`].
     pub(crate) fn run(&self, plan: &JobPlan) -> Result<String> {
-        let files = self.read_files()?;
+        let config = SimConfig {
+            files: self.read_files()?,
+            drain_at: self.drain_after,
+            ..SimConfig::new(self.first)
+        };
         let mut results: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         let mut turn_count = 0;
         for seed in (self.first..).take(usize::try_from(self.seeds).unwrap_or(usize::MAX)) {
-            let report = simulate(plan, seed, &files)?;
+            let config = SimConfig { seed, ..config.clone() };
+            let report = simulate(plan, &config)?;
             if seed - self.first < REPEATED_COUNT {
-                repeats(plan, &report, &files)?;
+                repeats(plan, &report, &config)?;
             }
             turn_count += report.turn_count;
-            results.entry(digest(&report, &files)).or_default().push(seed);
+            results.entry(digest(&report, &config.files)).or_default().push(seed);
         }
         Ok(self.summary(plan.graph.shard_count, turn_count, &results))
     }
@@ -119,16 +127,13 @@ impl SimulateArgs {
     }
 }
 
-fn config(seed: u64, files: &BTreeMap<PathBuf, Vec<u8>>) -> SimConfig {
-    SimConfig { files: files.clone(), ..SimConfig::new(seed) }
-}
-
 /// One seed, which must end well.
-fn simulate(plan: &JobPlan, seed: u64, files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<SimReport> {
-    let report = world::run(&plan.program, &config(seed, files));
+fn simulate(plan: &JobPlan, config: &SimConfig) -> Result<SimReport> {
+    let report = world::run(&plan.program, config);
     match &report.outcome {
         Ok(()) => Ok(report),
         Err(_) => {
+            let seed = config.seed;
             tracing::error!(
                 seed,
                 "this seed fails; repeat it with simulate --first {seed} --seeds 1"
@@ -139,8 +144,8 @@ fn simulate(plan: &JobPlan, seed: u64, files: &BTreeMap<PathBuf, Vec<u8>>) -> Re
 }
 
 /// Checks that a seed decides everything.
-fn repeats(plan: &JobPlan, first: &SimReport, files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
-    let second = world::run(&plan.program, &config(first.seed, files));
+fn repeats(plan: &JobPlan, first: &SimReport, config: &SimConfig) -> Result<()> {
+    let second = world::run(&plan.program, config);
     if first.trace_hash64 == second.trace_hash64 && first.stdout == second.stdout {
         return Ok(());
     }

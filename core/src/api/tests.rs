@@ -1087,11 +1087,26 @@ fn all_mistakes_are_told_at_once() {
 }
 
 fn simulated(write: impl Fn(&Job)) -> String {
+    let args = SimulateArgs { seeds: 10, first: 5, files: Vec::new(), drain_after: None };
+    simulated_as(&args, write)
+}
+
+fn simulated_as(args: &SimulateArgs, write: impl Fn(&Job)) -> String {
     let job = Job::new("test");
     write(&job);
     let plan = job.plan(3, 128).expect("no mistakes");
-    let args = SimulateArgs { seeds: 10, first: 5, files: Vec::new() };
     args.run(&plan).expect("all seeds end well")
+}
+
+#[test]
+fn an_endless_job_is_simulated_until_it_is_drained() {
+    let drain_after = Some(Duration::from_millis(30));
+    let args = SimulateArgs { seeds: 4, first: 1, files: Vec::new(), drain_after };
+    let summary = simulated_as(&args, |job| {
+        let endless = GeneratorSource::new(u64::MAX, |n| n).paced(10_000.0);
+        job.source("endless", endless).rebalance().discard();
+    });
+    assert!(summary.starts_with("4 seeds from 1 on 3 shards"), "{summary}");
 }
 
 #[test]

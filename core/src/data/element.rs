@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::fmt;
 
+use xxhash_rust::xxh3::Xxh3;
+
 use crate::data::frame::Frame;
 use crate::data::record::Record;
 use crate::data::row::Row;
@@ -55,36 +57,64 @@ impl Control {
 
 /// Rows that move together: owned within a shard, archived between shards.
 pub enum Batch {
-    /// `Vec<Row<T>>` of the edge's record type.
-    Rows(Box<dyn Any>),
+    /// Rows of the edge's record type.
+    Rows(OwnedRows),
     /// The same as bytes.
     Frame(Frame),
 }
 
-impl Batch {
-    /// A batch of owned rows.
-    pub fn of_rows<T: 'static>(rows: Vec<Row<T>>) -> Self {
-        Self::Rows(Box::new(rows))
+/// Owned rows of one type, which the two ends of an edge know.
+pub struct OwnedRows {
+    /// `Vec<Row<T>>`.
+    rows: Box<dyn Any>,
+    /// How many rows there are, and a hash of them.
+    summary: fn(&dyn Any) -> (usize, u64),
+}
+
+impl OwnedRows {
+    fn new<T: Record>(rows: Vec<Row<T>>) -> Self {
+        Self { rows: Box::new(rows), summary: summary::<T> }
     }
 
-    /// How many rows of type `T` it holds.
+    /// The rows.
     ///
     /// # Panics
-    /// If it holds rows of another type.
-    pub fn row_count<T: Record>(&self) -> usize {
-        match self {
-            Self::Rows(rows) => {
-                rows.downcast_ref::<Vec<Row<T>>>().expect("the edge has one record type").len()
-            }
-            Self::Frame(frame) => frame.row_count() as usize,
-        }
+    /// If they are of another type: the plan connected the wrong tasks.
+    pub fn into_rows<T: 'static>(self) -> Vec<Row<T>> {
+        *self.rows.downcast().expect("an edge has one record type")
+    }
+}
+
+fn summary<T: Record>(rows: &dyn Any) -> (usize, u64) {
+    let rows = rows.downcast_ref::<Vec<Row<T>>>().expect("made for this type");
+    let mut hash = Xxh3::new();
+    for row in rows {
+        hash.update(&row.hash64.to_le_bytes());
+        hash.update(&row.event_time_ms.to_le_bytes());
+        hash.update(&row.value.archive());
+    }
+    (rows.len(), hash.digest())
+}
+
+/// Shows a hash of the rows, so that traces of a simulation differ where records do.
+impl fmt::Debug for OwnedRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (row_count, hash64) = (self.summary)(&*self.rows);
+        write!(f, "Rows {{ row_count: {row_count}, hash64: {hash64:016x} }}")
+    }
+}
+
+impl Batch {
+    /// A batch of owned rows.
+    pub fn of_rows<T: Record>(rows: Vec<Row<T>>) -> Self {
+        Self::Rows(OwnedRows::new(rows))
     }
 }
 
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rows(_) => f.write_str("Rows"),
+            Self::Rows(rows) => rows.fmt(f),
             Self::Frame(frame) => frame.fmt(f),
         }
     }

@@ -24,6 +24,7 @@ use std::fmt;
 use millstream_storage::arena::{BUFFER_ALIGNMENT_BYTES, Buffer};
 use rkyv::rancor::Error as Rancor;
 use rkyv::vec::ArchivedVec;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::data::archived_row::ArchivedRow;
 use crate::data::record::{ArchiveError, Record};
@@ -109,11 +110,13 @@ impl Frame {
     }
 }
 
+/// Shows a hash of the bytes, so that traces of a simulation differ where records do.
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Frame")
             .field("row_count", &self.row_count)
             .field("size_bytes", &self.size_bytes())
+            .field("hash64", &format_args!("{:016x}", xxh3_64(self.bytes.as_slice())))
             .finish_non_exhaustive()
     }
 }

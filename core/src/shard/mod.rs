@@ -62,6 +62,8 @@ pub struct Shard {
     is_busy: bool,
     /// Task that has its turn.
     running: Option<usize>,
+    /// What its tasks have sent each other, a line each, if somebody wants to know.
+    local_trace: Option<Vec<String>>,
     is_over: bool,
 }
 
@@ -129,8 +131,19 @@ impl Shard {
             now: Duration::ZERO,
             is_busy: false,
             running: None,
+            local_trace: None,
             is_over: false,
         }
+    }
+
+    /// Notes from now on what its tasks send each other: no host sees it otherwise.
+    pub fn trace_local(&mut self) {
+        self.local_trace = Some(Vec::new());
+    }
+
+    /// What its tasks have sent each other since the last call, a line each.
+    pub fn take_local_trace(&mut self) -> Vec<String> {
+        self.local_trace.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Prepares all operators, and gives those of the chains in `snapshots` their state back.
@@ -345,6 +358,9 @@ impl Shard {
     fn carry_mail(&mut self, effects: &mut Vec<Effect>) {
         let mut local = std::mem::take(&mut self.mail.outbox.local);
         for (channel, element) in local.drain(..) {
+            if let Some(trace) = &mut self.local_trace {
+                trace.push(format!("{channel:?} {element:?}"));
+            }
             self.deliver_element(channel, element);
         }
         self.mail.outbox.local = local;

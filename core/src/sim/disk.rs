@@ -98,8 +98,9 @@ impl Disk {
         }
     }
 
-    /// Accepts `op` at `now`. It is answered by [`Self::poll`].
-    pub fn submit(&mut self, now: Duration, op: FileOp) {
+    /// Accepts `op` at `now`; answers when it is due. It is carried out and answered by the first
+    /// [`Self::poll`] from then on.
+    pub fn submit(&mut self, now: Duration, op: FileOp) -> Duration {
         let mut due = now + self.latency_rng.duration(&self.faults.latency);
         let syncs =
             matches!(op, FileOp::Sync { .. } | FileOp::Rename { .. } | FileOp::Remove { .. });
@@ -111,6 +112,7 @@ impl Disk {
         self.lanes.extend(lanes.into_iter().map(|lane| (lane, due)));
         self.waiting.insert((due, self.submitted_count), op);
         self.submitted_count += 1;
+        due
     }
 
     /// Carries out what is due by `now` and appends the answers to `done`, earliest first.

@@ -1,13 +1,16 @@
 //! What happened in a simulation, as text and as a hash.
 //!
-//! Two runs of one seed must give the same bytes; the hash says so without keeping them.
+//! Two runs of one seed must give the same bytes; the hash says so without keeping them. Records
+//! are part of it: a batch is written as a hash of its rows, whether it stays on its shard or not,
+//! and so are the bytes of files and snapshots.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use xxhash_rust::xxh3::Xxh3;
+use millstream_storage::io::{FileAnswer, FileDone, FileOp};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::shard::event::{Effect, Event};
+use crate::shard::event::{Effect, Event, Report};
 
 /// The record of one simulation.
 pub struct Trace {
@@ -30,12 +33,34 @@ impl Trace {
 
     /// Shard `shard` is told `event`.
     pub fn event(&mut self, now: Duration, shard: u32, event: &Event) {
-        self.write(format_args!("{:>12} shard {shard} <- {event:?}", now.as_nanos()));
+        let now_ns = now.as_nanos();
+        match event {
+            Event::File(FileDone { op, result: Ok(FileAnswer::Read { bytes }) }) => {
+                self.write(format_args!("{now_ns:>12} shard {shard} <- {op:?}: {}", Hashed(bytes)));
+            }
+            Event::File(FileDone { op, result: Ok(FileAnswer::Written { .. }) }) => {
+                self.write(format_args!("{now_ns:>12} shard {shard} <- {op:?}: Written"));
+            }
+            _ => self.write(format_args!("{now_ns:>12} shard {shard} <- {event:?}")),
+        }
     }
 
     /// Shard `shard` asks for `effect`.
     pub fn effect(&mut self, now: Duration, shard: u32, effect: &Effect) {
-        self.write(format_args!("{:>12} shard {shard} -> {effect:?}", now.as_nanos()));
+        let now_ns = now.as_nanos();
+        match effect {
+            Effect::File(FileOp::Write { op, file, offset, bytes }) => self.write(format_args!(
+                "{now_ns:>12} shard {shard} -> {op:?}: write {file} at {offset}, {}",
+                Hashed(bytes)
+            )),
+            Effect::Report(report) => self.report(now_ns, shard, report),
+            _ => self.write(format_args!("{now_ns:>12} shard {shard} -> {effect:?}")),
+        }
+    }
+
+    /// A task of shard `shard` has sent another one `element`, in the words of the shard.
+    pub fn local(&mut self, now: Duration, shard: u32, element: &str) {
+        self.write(format_args!("{:>12} shard {shard} -- {element}", now.as_nanos()));
     }
 
     /// xxh3-64 of everything so far.
@@ -53,7 +78,18 @@ impl Trace {
         self.text
     }
 
-    fn write(&mut self, line: std::fmt::Arguments<'_>) {
+    fn report(&mut self, now_ns: u128, shard: u32, report: &Report) {
+        match report {
+            Report::Snapshot { checkpoint, chain_index, snapshot } => self.write(format_args!(
+                "{now_ns:>12} shard {shard} -> {checkpoint:?} of chain {chain_index}, hash64 \
+                 {:016x}",
+                snapshot.hash64()
+            )),
+            _ => self.write(format_args!("{now_ns:>12} shard {shard} -> {report:?}")),
+        }
+    }
+
+    fn write(&mut self, line: fmt::Arguments<'_>) {
         self.line.clear();
         writeln!(self.line, "{line}").expect("a string takes everything");
         self.hash.update(self.line.as_bytes());
@@ -61,5 +97,14 @@ impl Trace {
         if let Some(text) = &mut self.text {
             text.push_str(&self.line);
         }
+    }
+}
+
+/// Bytes that are too many to be read by anybody.
+struct Hashed<'a>(&'a [u8]);
+
+impl fmt::Display for Hashed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes, hash64 {:016x}", self.0.len(), xxh3_64(self.0))
     }
 }

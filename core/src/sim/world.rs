@@ -10,6 +10,8 @@
 //!
 //! The shards are the production type; nothing about them is simulated. Time goes from one event
 //! to the next: a turn takes a random time, a slow shard takes longer, a stalled one very long.
+//! What the node wants (a checkpoint, draining, a crash) is an event as well: it comes when it is
+//! due, whether a shard has something to do then or not.
 //!
 //! Not simulated: sockets (a job that uses them fails with an error that says so), and the
 //! production drivers in `runtime/`, which have conformance tests of their own.
@@ -21,6 +23,7 @@ use std::time::Duration;
 use millstream_net::io::{SocketDone, SocketOp};
 use millstream_storage::io::{FileAnswer, FileDone, OpId};
 
+use crate::config::Config;
 use crate::data::element::CheckpointId;
 use crate::data::row::Origin;
 use crate::error::Error;
@@ -46,36 +49,46 @@ pub struct SimConfig {
     pub seed: u64,
     /// Processing time at the start, ms since 1970.
     pub start_ms: i64,
+    /// Number of key groups; as many as there are shards, if those are more.
+    pub key_group_count: u32,
     /// The paths between shards.
     pub network: NetworkFaults,
     /// The disk.
     pub disk: DiskFaults,
     /// What is on the disk at the start.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
-    /// A turn takes up to this long; each shard is slower by a random factor of up to 8.
+    /// A turn takes up to this long; one shard in four is slower, by a random factor of up to 8.
     pub turn_max: Duration,
     /// One turn in this many is followed by a stall; 0 means none.
     pub stall_one_in: u64,
     /// A stall lasts at most this long.
     pub stall_max: Duration,
-    /// Checkpoints are triggered this far apart; none without it.
+    /// Checkpoints are triggered this far apart; none without it. Leave a slow shard some turns in
+    /// between: a source sends barriers first, and records afterwards.
     pub checkpoint_interval: Option<Duration>,
     /// The job is told to drain at this time; never without it.
     pub drain_at: Option<Duration>,
-    /// More turns than this mean that the job does not end.
+    /// The machine loses its power at this time, if the job has not ended by then: the run ends
+    /// with [`Error::Crashed`], and the report has the disk as it survived.
+    pub crash_at: Option<Duration>,
+    /// After more turns than this the run ends with [`Error::Unending`].
     pub turn_count_max: u64,
     /// Whether the text of the trace is kept.
     pub keep_trace: bool,
-    /// State to begin with, by chain.
+    /// State to begin with, by chain: one of [`SimReport::checkpoints`] of an earlier run, on
+    /// whatever number of shards.
     pub restore: BTreeMap<u16, Snapshot>,
 }
 
 impl SimConfig {
-    /// Everything misbehaves a little.
+    /// Everything takes its time, and nothing fails: slow shards and stalls, clogged paths, a disk
+    /// whose answers overtake each other. Failures are asked for in [`SimConfig::disk`] and
+    /// [`SimConfig::crash_at`].
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
             start_ms: 1_700_000_000_000,
+            key_group_count: Config::default().key_group_count,
             network: NetworkFaults::default(),
             disk: DiskFaults::default(),
             files: BTreeMap::new(),
@@ -84,6 +97,7 @@ impl SimConfig {
             stall_max: Duration::from_millis(20),
             checkpoint_interval: None,
             drain_at: None,
+            crash_at: None,
             turn_count_max: 20_000_000,
             keep_trace: false,
             restore: BTreeMap::new(),
@@ -110,8 +124,9 @@ pub struct SimReport {
     pub stdout: Vec<u8>,
     /// How the shards stood at the end.
     pub shards: Vec<ShardStatus>,
-    /// Parts of checkpoints, merged over tasks: checkpoint, then chain, with the number of parts.
-    pub snapshots: BTreeMap<CheckpointId, BTreeMap<u16, (u32, Snapshot)>>,
+    /// The checkpoints that all tasks have taken part in, by chain, each chain's parts merged: what
+    /// [`SimConfig::restore`] takes.
+    pub checkpoints: BTreeMap<CheckpointId, BTreeMap<u16, Snapshot>>,
     /// The disk as the job left it.
     pub disk: Disk,
 }
@@ -135,8 +150,8 @@ struct World<'a> {
     shards: Vec<SimShard>,
     network: Network,
     disk: Disk,
-    /// Whose operations are under way on the disk.
-    disk_owners: BTreeMap<OpId, u32>,
+    /// Operations under way on the disk: whose, and when they are due.
+    disk_waits: BTreeMap<OpId, (u32, Duration)>,
     trace: Trace,
     stdout: Vec<u8>,
     print_rng: Rng,
@@ -146,6 +161,7 @@ struct World<'a> {
     next_checkpoint: Option<(Duration, CheckpointId)>,
     has_drained: bool,
     split_names: SplitNames,
+    /// By checkpoint and chain: how many tasks have taken part, and their parts.
     snapshots: BTreeMap<CheckpointId, BTreeMap<u16, (u32, Snapshot)>>,
 }
 
@@ -166,7 +182,8 @@ impl<'a> World<'a> {
         let shard = |index: u32| {
             let mut rng = rng.fork(1_000 + u64::from(index));
             let slowness = if rng.chance(1, 4) { 1 + rng.below(8) } else { 1 };
-            let shard = program.shard(index, config.start_ms);
+            let mut shard = program.shard(index, config.start_ms);
+            shard.trace_local();
             let (free_at, inbox, printed) = (Duration::ZERO, Vec::new(), VecDeque::new());
             SimShard { shard, rng, slowness, free_at, inbox, printed }
         };
@@ -184,7 +201,7 @@ impl<'a> World<'a> {
             disk,
             rng,
             now: Duration::ZERO,
-            disk_owners: BTreeMap::new(),
+            disk_waits: BTreeMap::new(),
             trace: Trace::new(config.keep_trace),
             stdout: Vec::new(),
             print_rng: Rng::new(config.seed).fork(3),
@@ -203,30 +220,60 @@ impl<'a> World<'a> {
             let shard = &mut self.shards[index].shard;
             match catch(|| shard.open(&self.config.restore)) {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => drop(self.failure.get_or_insert(error)),
+                Ok(Err(error)) => self.fail(error),
                 Err(message) => self.on_panic(index, message),
             }
         }
     }
 
-    /// One turn of one shard; `false` when the job is over.
+    fn fail(&mut self, error: Error) {
+        self.failure.get_or_insert(error);
+    }
+
+    /// One command of the node, or one turn of one shard; `false` when the job is over.
     fn step(&mut self) -> bool {
         if self.turn_count == self.config.turn_count_max {
             let turns = self.turn_count;
-            panic!("seed {}: the job did not end within {turns} turns", self.config.seed);
+            self.fail(Error::Unending {
+                what: format!(
+                    "{turns} turns were not enough; drain a job whose sources have no end \
+                     (simulate --drain-after, SimConfig::drain_at)"
+                ),
+            });
+            return false;
         }
-        let Some((at, index)) = self.next_turn() else {
-            if self.finished_count == self.shards.len() {
-                return false;
-            }
-            let shards: Vec<_> = self.shards.iter().map(|sim| sim.shard.status()).collect();
-            panic!("seed {}: every shard waits for ever: {shards:#?}", self.config.seed);
+        let turn = self.next_turn();
+        if turn.is_none() && self.is_finished() {
+            return false;
+        }
+        let turn_at = turn.map(|(at, _)| at);
+        if let Some(due) = self.next_command(turn_at.is_some())
+            && turn_at.is_none_or(|at| due <= at)
+        {
+            self.now = self.now.max(due);
+            self.command();
+            return true;
+        }
+        let Some((at, index)) = turn else {
+            self.fail(Error::Unending { what: self.waiting() });
+            return false;
         };
         self.now = self.now.max(at);
-        self.command();
         self.carry(index);
         self.turn(index);
         true
+    }
+
+    fn is_finished(&self) -> bool {
+        self.finished_count == self.shards.len()
+    }
+
+    /// Which tasks wait, in the words of an error.
+    fn waiting(&self) -> String {
+        let tasks = self.shards.iter().flat_map(|sim| sim.shard.status().tasks);
+        let waiting = tasks.filter(|task| !task.status.is_finished);
+        let names: Vec<_> = waiting.map(|t| format!("{} {}", t.name, t.task_index)).collect();
+        format!("nothing will ever happen again, and these tasks wait: {}", names.join(", "))
     }
 
     /// The shard whose next turn comes first, and when; shards whose turns come at the same time
@@ -268,13 +315,31 @@ impl<'a> World<'a> {
         next
     }
 
-    /// When the disk answers next, for the first shard: whoever has the turn carries the answers.
+    /// When the disk answers shard `index` next.
     fn answer_due(&self, index: usize) -> Option<Duration> {
-        if index == 0 { self.disk.next_due() } else { None }
+        let own = self.disk_waits.values().filter(|(owner, _)| *owner as usize == index);
+        own.map(|(_, due)| *due).min()
     }
 
-    /// Triggers checkpoints and drains, when it is time.
+    /// When the node wants something next. A checkpoint alone is no reason to go on: where nothing
+    /// else is going to happen (no turn, no draining, no crash) it would change nothing.
+    fn next_command(&self, has_turn: bool) -> Option<Duration> {
+        if self.is_finished() {
+            return None;
+        }
+        let drain_at = self.config.drain_at.filter(|_| !self.has_drained);
+        let last = drain_at.into_iter().chain(self.config.crash_at).min();
+        let checkpoint = self.next_checkpoint.filter(|_| has_turn || last.is_some());
+        checkpoint.map(|(due, _)| due).into_iter().chain(last).min()
+    }
+
+    /// Triggers checkpoints, drains and crashes, when it is time.
     fn command(&mut self) {
+        if self.config.crash_at.is_some_and(|at| at <= self.now) {
+            self.disk.crash();
+            self.fail(Error::Crashed { after: self.now });
+            return;
+        }
         let mut commands = Vec::new();
         if let (Some((due, checkpoint)), Some(interval)) =
             (self.next_checkpoint, self.config.checkpoint_interval)
@@ -297,7 +362,8 @@ impl<'a> World<'a> {
         let mut answers = Vec::new();
         self.disk.poll(self.now, &mut answers);
         for done in answers {
-            let owner = self.disk_owners.remove(&done.op).expect("the disk answers what was asked");
+            let wait = self.disk_waits.remove(&done.op);
+            let (owner, _) = wait.expect("the disk answers what was asked");
             self.shards[owner as usize].inbox.push(Event::File(done));
         }
         let sim = &mut self.shards[index];
@@ -324,6 +390,9 @@ impl<'a> World<'a> {
             self.on_panic(index, message);
             return;
         }
+        for element in sim.shard.take_local_trace() {
+            self.trace.local(self.now, index as u32, &element);
+        }
         let mut took = sim.rng.duration(&(Duration::from_nanos(100)..self.config.turn_max));
         took *= sim.slowness as u32;
         if self.config.stall_one_in > 0 && sim.rng.below(self.config.stall_one_in) == 0 {
@@ -340,8 +409,9 @@ impl<'a> World<'a> {
     fn apply(&mut self, shard: u32, effect: Effect) {
         match effect {
             Effect::File(op) => {
-                self.disk_owners.insert(op.id(), shard);
-                self.disk.submit(self.now, op);
+                let id = op.id();
+                let due = self.disk.submit(self.now, op);
+                self.disk_waits.insert(id, (shard, due));
             }
             Effect::Socket(op) => self.refuse_socket(shard, &op),
             Effect::Print { op, lines } => self.print(shard, op, lines),
@@ -377,7 +447,7 @@ impl<'a> World<'a> {
             Report::Finished => self.finished_count += 1,
             Report::Failed { error, origin } => {
                 let place = self.describe(origin);
-                self.failure.get_or_insert(error.at(place));
+                self.fail(error.at(place));
             }
             Report::SplitNamed { source, split } => {
                 self.split_names.insert(source, &split);
@@ -406,10 +476,28 @@ impl<'a> World<'a> {
             self.split_names.insert(source, &split);
         }
         let record = self.describe(last.origin);
-        self.failure.get_or_insert(last.into_error(message, record));
+        self.fail(last.into_error(message, record));
     }
 
-    fn report(self) -> SimReport {
+    /// The checkpoints in which nobody's part is missing.
+    fn completed(&mut self) -> BTreeMap<CheckpointId, BTreeMap<u16, Snapshot>> {
+        let mut parallelism: BTreeMap<u16, u32> = BTreeMap::new();
+        for plan in self.program.plans.iter().flatten() {
+            parallelism.insert(plan.chain_index, plan.parallelism);
+        }
+        let is_complete = |chains: &BTreeMap<u16, (u32, Snapshot)>| {
+            let counts = chains.iter().map(|(chain, (count, _))| (*chain, *count));
+            counts.eq(parallelism.iter().map(|(chain, count)| (*chain, *count)))
+        };
+        let snapshots = std::mem::take(&mut self.snapshots);
+        let completed = snapshots.into_iter().filter(|(_, chains)| is_complete(chains));
+        let parts = |chains: BTreeMap<u16, (u32, Snapshot)>| {
+            chains.into_iter().map(|(chain, (_, snapshot))| (chain, snapshot)).collect()
+        };
+        completed.map(|(checkpoint, chains)| (checkpoint, parts(chains))).collect()
+    }
+
+    fn report(mut self) -> SimReport {
         let shards: Vec<_> = self.shards.iter().map(|sim| sim.shard.status()).collect();
         if self.failure.is_none() {
             let outstanding: u64 = shards.iter().map(|shard| shard.frames_outstanding).sum();
@@ -417,6 +505,7 @@ impl<'a> World<'a> {
             assert_eq!(outstanding, 0, "seed {seed}: frame buffers were lost");
             assert_eq!(self.network.in_flight_count(), 0, "seed {seed}: credits were lost");
         }
+        let checkpoints = self.completed();
         SimReport {
             seed: self.config.seed,
             outcome: self.failure.map_or(Ok(()), Err),
@@ -426,7 +515,7 @@ impl<'a> World<'a> {
             trace: self.trace.into_text(),
             stdout: self.stdout,
             shards,
-            snapshots: self.snapshots,
+            checkpoints,
             disk: self.disk,
         }
     }

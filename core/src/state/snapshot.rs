@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use millstream_storage::key::StoredKey;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::data::record::Record;
 use crate::data::row::NO_EVENT_TIME;
@@ -44,6 +45,31 @@ impl Snapshot {
                 ours.keyed_state.entry(state).or_default().extend(entries);
             }
         }
+    }
+
+    /// A hash of everything in it: equal for equal snapshots.
+    pub fn hash64(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        let mut add = |bytes: &[u8]| {
+            hash.update(&bytes.len().to_le_bytes());
+            hash.update(bytes);
+        };
+        for (uid, operator) in &self.operators {
+            add(uid.as_bytes());
+            add(&operator.watermark_ms.unwrap_or(NO_EVENT_TIME).to_le_bytes());
+            for (name, bytes) in &operator.operator_state {
+                add(name.as_bytes());
+                add(bytes);
+            }
+            for (name, entries) in &operator.keyed_state {
+                add(name.as_bytes());
+                for (key, bytes) in entries {
+                    add(key);
+                    add(bytes);
+                }
+            }
+        }
+        hash.digest()
     }
 
     /// How many keyed entries it holds, over all operators.

@@ -70,10 +70,7 @@ pub enum OpenRows<T> {
 impl<T: Record> OpenRows<T> {
     fn new(batch: Batch) -> Self {
         match batch {
-            Batch::Rows(rows) => {
-                let rows = rows.downcast::<Vec<Row<T>>>().expect("an edge has one record type");
-                Self::Rows((*rows).into())
-            }
+            Batch::Rows(rows) => Self::Rows(rows.into_rows().into()),
             Batch::Frame(frame) => Self::Frame(frame, 0),
         }
     }
@@ -254,8 +251,7 @@ where
         match batch {
             Batch::Frame(frame) => OpenView { frame, read: 0, rows: None },
             Batch::Rows(rows) => {
-                let mut rows =
-                    *rows.downcast::<Vec<Row<T>>>().expect("an edge has one record type");
+                let mut rows = rows.into_rows::<T>();
                 let frame = self.archive(&rows);
                 rows.clear();
                 OpenView { frame, read: 0, rows: Some(rows) }

@@ -160,9 +160,9 @@ fn words_of(
         Element::Control(control) => control,
         Element::Batch(Batch::Frame(_)) => panic!("a frame within a shard"),
         Element::Batch(Batch::Rows(rows)) => {
-            let mut rows = rows.downcast::<Vec<Row<u64>>>().expect("one record type");
+            let mut rows = rows.into_rows::<u64>();
             let words = rows.drain(..).map(|row| format!("r{}", row.value)).collect();
-            unreturned.push((channel, Returned::Rows(rows)));
+            unreturned.push((channel, Returned::Rows(Box::new(rows))));
             return words;
         }
     };

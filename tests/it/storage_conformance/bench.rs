@@ -32,7 +32,7 @@ enum Host {
 pub(super) fn on_every_disk(script: impl Fn(&mut Bench)) {
     on_real_disks(&script);
     for seed in 0..10 {
-        let disk = Box::new(Disk::new(Rng::new(seed), DiskFaults::default()));
+        let disk = Box::new(Disk::new(Rng::new(seed), DiskFaults::NONE));
         script(&mut Bench::new("simulated", Host::Simulated { disk, now: Duration::ZERO }));
     }
 }

@@ -41,9 +41,9 @@ fn receive<T: Record>(outbox: &mut Outbox, seen: &mut Vec<Seen<T>>, held: &mut V
     for (_, element) in outbox.local.drain(..) {
         match element {
             Element::Batch(Batch::Rows(rows)) => {
-                let mut rows = rows.downcast::<Vec<Row<T>>>().expect("one record type");
+                let mut rows = rows.into_rows::<T>();
                 seen.extend(rows.drain(..).map(|row| Seen::Row(row.value)));
-                held.push_back(Returned::Rows(rows));
+                held.push_back(Returned::Rows(Box::new(rows)));
             }
             Element::Batch(Batch::Frame(_)) => panic!("a frame within a shard"),
             Element::Control(control) => seen.push(Seen::Control(control)),

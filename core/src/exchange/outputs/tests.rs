@@ -74,9 +74,9 @@ fn a_returned_credit_opens_a_full_output_at_once() {
     let sent = std::mem::take(&mut outbox.local);
     let mut returned = sent.into_iter().filter_map(|(channel, element)| match element {
         Element::Batch(Batch::Rows(rows)) => {
-            let mut rows = rows.downcast::<Vec<Row<u64>>>().expect("one record type");
+            let mut rows = rows.into_rows::<u64>();
             rows.clear();
-            Some((channel, Returned::Rows(rows)))
+            Some((channel, Returned::Rows(Box::new(rows))))
         }
         _ => None,
     });

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crate::sim::rng::Chance;
 
-/// The faults of a disk. The default has none: every operation succeeds at once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The faults of a disk. The default is a healthy disk with a life of its own: everything takes its
+/// time, answers overtake each other, some syncs are slow, and nothing fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskFaults {
     /// How long an operation takes. A range that is not empty lets operations on different files
     /// overtake each other.
@@ -32,4 +33,29 @@ pub struct DiskFaults {
     /// Bytes that fit on the disk, or no limit. Inputs that were read through do not count. What
     /// still fits of a write is written before it fails with `ENOSPC`.
     pub capacity_bytes: Option<u64>,
+}
+
+impl DiskFaults {
+    /// None: every operation succeeds at once.
+    pub const NONE: Self = Self {
+        latency: Duration::ZERO..Duration::ZERO,
+        slow_sync: Chance::NEVER,
+        slow_sync_latency: Duration::ZERO..Duration::ZERO,
+        read_error: Chance::NEVER,
+        write_error: Chance::NEVER,
+        sync_error: Chance::NEVER,
+        failing_ops: BTreeSet::new(),
+        capacity_bytes: None,
+    };
+}
+
+impl Default for DiskFaults {
+    fn default() -> Self {
+        Self {
+            latency: Duration::from_micros(50)..Duration::from_millis(5),
+            slow_sync: Chance::one_in(10),
+            slow_sync_latency: Duration::from_millis(5)..Duration::from_millis(100),
+            ..Self::NONE
+        }
+    }
 }

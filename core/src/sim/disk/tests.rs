@@ -105,7 +105,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn a_file_is_written_renamed_and_read() {
-    let mut bench = Bench::new(0, DiskFaults::default());
+    let mut bench = Bench::new(0, DiskFaults::NONE);
     let empty = Ok(FileAnswer::Opened { size_bytes: 0 });
     assert_eq!(bench.open(1, "out/a.tmp", OpenMode::Create), empty);
     bench.write(1, 0, b"hello").unwrap();
@@ -126,7 +126,7 @@ fn a_file_is_written_renamed_and_read() {
 
 #[test]
 fn mistakes_are_answered_as_by_an_operating_system() {
-    let mut bench = Bench::new(0, DiskFaults::default());
+    let mut bench = Bench::new(0, DiskFaults::NONE);
     bench.disk.write_file("d/f", "1");
     let error = |result: Result<FileAnswer, String>| result.unwrap_err();
     let missing = "No such file or directory (os error 2)";
@@ -167,7 +167,7 @@ fn real_files_are_read_once_and_hidden_by_what_the_run_does() {
     for name in ["a.csv", "b.csv", "c.txt", ".hidden.csv"] {
         std::fs::write(real.path().join(name), name).unwrap();
     }
-    let mut bench = Bench::new(0, DiskFaults::default());
+    let mut bench = Bench::new(0, DiskFaults::NONE);
     bench.open(1, &format!("{dir}/a.csv"), OpenMode::Read).unwrap();
     std::fs::write(real.path().join("a.csv"), "changed meanwhile").unwrap();
     assert_eq!(bench.read(1, 0, 99).unwrap(), b"a.csv");
@@ -190,7 +190,7 @@ fn real_files_are_read_once_and_hidden_by_what_the_run_does() {
 
 #[test]
 fn a_full_disk_takes_what_fits() {
-    let faults = DiskFaults { capacity_bytes: Some(6), ..DiskFaults::default() };
+    let faults = DiskFaults { capacity_bytes: Some(6), ..DiskFaults::NONE };
     let mut bench = Bench::new(0, faults);
     bench.open(1, "a", OpenMode::Create).unwrap();
     bench.write(1, 0, b"1234").unwrap();
@@ -206,7 +206,7 @@ fn a_full_disk_takes_what_fits() {
 
 #[test]
 fn the_nth_operation_fails() {
-    let faults = DiskFaults { failing_ops: BTreeSet::from([1, 3]), ..DiskFaults::default() };
+    let faults = DiskFaults { failing_ops: BTreeSet::from([1, 3]), ..DiskFaults::NONE };
     let mut bench = Bench::new(0, faults);
     bench.disk.write_file("a", "1");
     bench.open(1, "a", OpenMode::Read).unwrap();
@@ -224,7 +224,7 @@ fn slow_syncs_are_late() {
     let faults = DiskFaults {
         slow_sync: Chance::ALWAYS,
         slow_sync_latency: SECOND..2 * SECOND,
-        ..DiskFaults::default()
+        ..DiskFaults::NONE
     };
     let mut bench = Bench::new(0, faults);
     bench.submit(|op| FileOp::Open {
@@ -243,7 +243,7 @@ fn slow_syncs_are_late() {
 #[test]
 #[should_panic(expected = "file 1 is opened for b while it is open")]
 fn an_id_in_use_is_not_opened_again() {
-    let mut bench = Bench::new(0, DiskFaults::default());
+    let mut bench = Bench::new(0, DiskFaults::NONE);
     bench.open(1, "a", OpenMode::Create).unwrap();
     bench.open(1, "b", OpenMode::Create).unwrap();
 }
@@ -271,7 +271,7 @@ pub(super) const BLOCK_BYTES: usize = 700;
 
 /// Opens `d/0`, `d/1` and `d/2` under durable names.
 fn open_files(bench: &mut Bench) {
-    let faults = std::mem::take(&mut bench.disk.faults);
+    let faults = std::mem::replace(&mut bench.disk.faults, DiskFaults::NONE);
     for file in 0..3 {
         bench.open(file, &format!("d/{file}.tmp"), OpenMode::Create).unwrap();
         bench.rename(&format!("d/{file}.tmp"), &format!("d/{file}")).unwrap();
@@ -354,7 +354,7 @@ proptest! {
 
 #[test]
 fn operations_of_different_files_overtake_each_other() {
-    let faults = DiskFaults { latency: Duration::ZERO..10 * MS, ..DiskFaults::default() };
+    let faults = DiskFaults { latency: Duration::ZERO..10 * MS, ..DiskFaults::NONE };
     let mut bench = Bench::new(1, faults);
     open_files(&mut bench);
     for round in 0..20 {

@@ -240,9 +240,6 @@ fn barriers_cut_every_task_once() {
     let checkpoint_interval = Some(Duration::from_millis(2));
     let report = run(&program, &SimConfig { checkpoint_interval, ..SimConfig::new(5) });
     assert!(report.outcome.is_ok(), "{:?}", report.outcome);
-    let complete = report
-        .snapshots
-        .values()
-        .filter(|chains| chains.len() == 2 && chains.values().all(|(count, _)| *count == 3));
-    assert!(0 < complete.count(), "no checkpoint completed in {} turns", report.turn_count);
+    assert!(!report.checkpoints.is_empty(), "none completed in {} turns", report.turn_count);
+    assert!(report.checkpoints.values().all(|chains| chains.len() == 2));
 }

@@ -7,7 +7,7 @@ use super::*;
 /// The possible outcomes of one story, over many seeds.
 fn outcomes(story: impl Fn(&mut Bench)) -> BTreeSet<String> {
     let outcome = |seed| {
-        let mut bench = Bench::new(seed, DiskFaults::default());
+        let mut bench = Bench::new(seed, DiskFaults::NONE);
         story(&mut bench);
         bench.disk.crash();
         bench.contents()
@@ -103,7 +103,7 @@ fn writes_tear_between_sectors() {
 fn a_failed_sync_loses_what_was_written_and_later_syncs_fail_or_lie() {
     let mut later = BTreeSet::new();
     let after_crash = (0..200).map(|seed| {
-        let mut bench = Bench::new(seed, DiskFaults::default());
+        let mut bench = Bench::new(seed, DiskFaults::NONE);
         bench.disk.write_file("x", "");
         bench.open(1, "x.tmp", OpenMode::Create).unwrap();
         bench.rename("x.tmp", "x").unwrap();
@@ -126,7 +126,7 @@ fn a_failed_sync_loses_what_was_written_and_later_syncs_fail_or_lie() {
 
 #[test]
 fn after_a_crash_nothing_is_open_or_answered() {
-    let mut bench = Bench::new(0, DiskFaults::default());
+    let mut bench = Bench::new(0, DiskFaults::NONE);
     bench.open(1, "a", OpenMode::Create).unwrap();
     bench.submit(|op| FileOp::Sync { op, file: FileId(1) });
     bench.disk.crash();
@@ -194,7 +194,7 @@ proptest! {
     #[test]
     fn what_is_durable_survives_each_crash(seed: u64, acts in acts(), faulty: bool) {
         let latency = Duration::ZERO..10 * MS;
-        let faults = DiskFaults { latency, ..DiskFaults::default() };
+        let faults = DiskFaults { latency, ..DiskFaults::NONE };
         let mut bench = Bench::new(seed, if faulty { all_faults() } else { faults });
         open_files(&mut bench);
         let mut requester = Requester::default();
