@@ -1,285 +1,149 @@
 //! Whole jobs in the simulator, seed after seed, against naive models.
 //!
-//! Each seed decides the number of shards, which shard runs when, how long everything takes, who
-//! stalls. Watermarks allow for all the disorder there is, so nothing is late and the results must
-//! be the model's, whatever the seed. `MILLSTREAM_SIM_SEEDS` says how many (1,000 by default).
+//! A seed draws everything: the input (shuffled, late, bursty), the windows, key groups, shards and
+//! parallelism, who runs when, how long the network and the disk take. Every job runs twice: once
+//! to its end with barriers under way all the time, and once more from one of the checkpoints of
+//! the first run, on another number of shards. Both must give what the model gives, exactly once.
+//!
+//! `MILLSTREAM_SIM_SEEDS` says how many seeds there are (1,000 by default); they are dealt out to
+//! the tests. A failure names its seed, and a seed fails every time.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+mod determinism;
+mod ending;
+mod files;
+mod flow;
+mod input;
+mod joins;
+mod ledger;
+mod process;
+mod windows;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::time::Duration;
 
 use millstream::prelude::*;
+use millstream::sim::rng::Rng;
+use millstream::state::snapshot::Snapshot;
 
-/// A measurement: sensor, event time (ms), value.
-type Measured = (u64, i64, u64);
+use self::ledger::Ledger;
 
-const COUNT: u64 = 1_500;
-const SENSOR_COUNT: u64 = 13;
-const DISORDER_MS: i64 = 700;
+/// How many tests share the seeds.
+const TEST_COUNT: u64 = 15;
 
-fn seeds() -> std::ops::Range<u64> {
+/// With this many seeds a test must have restored something.
+const SEEDS_FOR_RESTORES: usize = 20;
+
+/// The part of the seeds that belongs to the test of this number.
+pub(crate) fn seeds_of(test: u64) -> impl Iterator<Item = u64> {
     let count = std::env::var("MILLSTREAM_SIM_SEEDS").ok().and_then(|text| text.parse().ok());
-    0..count.unwrap_or(1_000)
+    (0..count.unwrap_or(1_000)).filter(move |seed| seed % TEST_COUNT == test)
 }
 
-fn shard_count(seed: u64) -> u32 {
-    [1, 2, 3, 5][(seed / 4 % 4) as usize]
+/// How one run is laid out. Nothing of it may change what comes out.
+#[derive(Debug)]
+struct Layout {
+    shards: u32,
+    /// Tasks of each source.
+    parallelism: u32,
+    /// Records that a source hands on at a time.
+    batch: u32,
+    rate_per_s: Option<f64>,
 }
 
-/// Measurement `n`: 7 ms apart on average, up to [`DISORDER_MS`] early, with a long pause now and
-/// then so that sessions end.
-fn measured(n: u64) -> Measured {
-    let mixed = (n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let early_ms = ((mixed >> 8) % DISORDER_MS as u64) as i64;
-    let pause_ms = (n / 400) as i64 * 5_000;
-    let time_ms = 1_700_000_000_000 + n as i64 * 7 + pause_ms + DISORDER_MS - early_ms;
-    ((mixed >> 40) % SENSOR_COUNT, time_ms, mixed % 1_000)
+impl Layout {
+    fn draw(rng: &mut Rng) -> Self {
+        Self {
+            shards: 1 + rng.below(5) as u32,
+            parallelism: 1 + rng.below(5) as u32,
+            batch: 1 + rng.below(8) as u32,
+            rate_per_s: rng.chance(2, 3).then(|| 50_000.0 * (1 + rng.below(6)) as f64),
+        }
+    }
+
+    /// How many tasks a source has.
+    fn source_tasks(&self) -> u32 {
+        self.parallelism.min(self.shards)
+    }
 }
 
-fn all() -> impl Iterator<Item = Measured> {
-    (0..COUNT).map(measured)
+/// What a run is given besides its layout.
+fn draw_config(rng: &mut Rng) -> SimConfig {
+    SimConfig {
+        key_group_count: 8 << rng.below(8),
+        checkpoint_interval: Some(Duration::from_micros(150 + rng.below(500))),
+        ..SimConfig::new(rng.next_u64())
+    }
 }
 
-fn source(job: &Job) -> impl AnyStream<'_, Out = Measured> + use<'_> {
-    let disorder = Duration::from_millis(2 * DISORDER_MS as u64);
-    job.source("measured", GeneratorSource::new(COUNT, measured))
-        .watermark(BoundedOutOfOrderness::new(disorder), |m| m.1)
-}
-
-/// Runs `job` under `seed`, with a checkpoint's barriers under way all the time.
-fn simulate(job: &Job, seed: u64) -> SimReport {
-    let checkpoint_interval = Some(Duration::from_micros(500 + seed % 7 * 300));
-    let config = SimConfig { checkpoint_interval, ..SimConfig::new(seed) };
-    let report = job.simulate(shard_count(seed), &config).expect("the job has no mistakes");
+/// Runs the job that `write` writes to its end; the rows of its ledger, and the report.
+fn run<T: Record>(
+    seed: u64,
+    layout: &Layout,
+    config: &SimConfig,
+    write: &impl Fn(&Job, &Layout, Ledger<T>),
+) -> (Vec<T>, SimReport) {
+    let (job, ledger) = (Job::new("simulated"), Ledger::default());
+    write(&job, layout, ledger.clone());
+    let report = job.simulate(layout.shards, config).expect("the job has no mistakes");
     if let Err(error) = &report.outcome {
-        panic!("seed {seed}: {}", error.chain());
+        panic!("seed {seed}, {layout:?}: {}", error.chain());
     }
-    let tasks = report.shards.iter().flat_map(|shard| &shard.tasks);
-    let late: u64 = tasks.map(|task| task.status.late_records).sum();
-    assert_eq!(late, 0, "seed {seed}: records are late");
-    report
+    (ledger.into_rows(), report)
 }
 
-/// Numbers to files of some 4 KB each, in directory `out`.
-fn numbers_to_files(count: u64) -> Job {
-    let job = Job::new("numbers-to-files");
-    let files = FileSink::json_lines("out").roll_bytes(4 << 10);
-    job.source("numbers", GeneratorSource::new(count, |n| n)).sink("files", files);
-    job
+/// Runs the job of every seed to its end, and again from a checkpoint; `draw` draws what it is
+/// about, and may prepare the disk. `verify` sees both results, with the layouts of the run and of
+/// the one that it was restored from.
+fn check<T: Record, J>(
+    test: u64,
+    draw: impl Fn(&mut Rng, &mut SimConfig) -> J,
+    write: impl Fn(&J, &Job, &Layout, Ledger<T>),
+    verify: impl Fn(&str, &J, &[&Layout], Vec<T>),
+) {
+    let (mut seed_count, mut restored_count) = (0, 0);
+    for seed in seeds_of(test) {
+        seed_count += 1;
+        let mut rng = Rng::new(seed).fork(test);
+        let (first, mut config) = (Layout::draw(&mut rng), draw_config(&mut rng));
+        let drawn = draw(&mut rng, &mut config);
+        let write = |job: &Job, layout: &Layout, ledger| write(&drawn, job, layout, ledger);
+        let (rows, report) = run(seed, &first, &config, &write);
+        verify(&format!("seed {seed}, {first:?}"), &drawn, &[&first], rows);
+        let Some(restore) = pick(report.checkpoints, &mut rng) else { continue };
+        restored_count += 1;
+        let second = Layout::draw(&mut rng);
+        config = SimConfig { restore, seed: rng.next_u64(), ..config };
+        let (rows, _) = run(seed, &second, &config, &write);
+        let about = format!("seed {seed}, restored, {first:?}, {second:?}");
+        verify(&about, &drawn, &[&first, &second], rows);
+    }
+    assert!(seed_count < SEEDS_FOR_RESTORES || restored_count > 0, "no checkpoint completed");
 }
 
-/// The numbers in the files of directory `out` that have their final names, and the other names.
-fn written(report: &SimReport) -> (Vec<u64>, Vec<String>) {
-    let (mut numbers, mut unfinished) = (Vec::new(), Vec::new());
-    for (path, bytes) in report.disk.files() {
-        if path.extension().is_some_and(|extension| extension == "jsonl") {
-            let text = std::str::from_utf8(bytes).expect("text is written");
-            assert!(text.ends_with('\n'), "{} is not whole", path.display());
-            numbers.extend(text.lines().map(|line| line.parse::<u64>().expect("a number a line")));
-        } else {
-            unfinished.push(path.display().to_string());
-        }
-    }
-    numbers.sort_unstable();
-    (numbers, unfinished)
+/// One of the checkpoints.
+fn pick<C>(
+    checkpoints: BTreeMap<C, BTreeMap<u16, Snapshot>>,
+    rng: &mut Rng,
+) -> Option<BTreeMap<u16, Snapshot>> {
+    let count = checkpoints.len() as u64;
+    let index = (count > 0).then(|| rng.below(count))?;
+    checkpoints.into_values().nth(index as usize)
 }
 
-#[test]
-fn a_full_disk_ends_a_job_with_an_error_and_without_half_a_file() {
-    for seed in 0..100 {
-        let mut config = SimConfig::new(seed);
-        config.disk.capacity_bytes = Some(30_000);
-        let report = numbers_to_files(20_000).simulate(shard_count(seed), &config);
-        let report = report.expect("the job has no mistakes");
-        let error = report.outcome.as_ref().expect_err("the disk is too small").chain();
-        assert!(error.contains("No space left on device"), "seed {seed}: {error}");
-        assert!(error.contains("make room there or write elsewhere"), "seed {seed}: {error}");
-        let (numbers, _) = written(&report);
-        assert!(numbers.is_sorted_by(|a, b| a < b), "seed {seed}: a number is there twice");
+/// Compares results without regard to their order.
+#[track_caller]
+fn assert_same<T: Ord + Debug>(about: &str, mut found: Vec<T>, mut expected: Vec<T>) {
+    found.sort_unstable();
+    expected.sort_unstable();
+    if found == expected {
+        return;
     }
-}
-
-#[test]
-fn a_run_removes_what_an_earlier_one_left_and_keeps_what_is_complete() {
-    for seed in 0..100 {
-        let mut config = SimConfig::new(seed);
-        for (name, text) in [
-            ("part-00000-000004.jsonl", "1000000\n"),
-            ("part-00000-000005.jsonl.inprogress", "1000"),
-            ("part-00007-000000.jsonl.inprogress", "1000"),
-        ] {
-            config.files.insert(Path::new("out").join(name), text.into());
-        }
-        let report = numbers_to_files(5_000).simulate(shard_count(seed), &config);
-        let report = report.expect("the job has no mistakes");
-        assert!(report.outcome.is_ok(), "seed {seed}: {:?}", report.outcome);
-        let (numbers, unfinished) = written(&report);
-        assert_eq!(unfinished, Vec::<String>::new(), "seed {seed}");
-        assert!(numbers.into_iter().eq((0..5_000).chain([1_000_000])), "seed {seed}");
-    }
-}
-
-/// Sum and count of a window, by sensor and window's start.
-fn sums(size_ms: i64, slide_ms: i64) -> BTreeSet<(u64, i64, u64, u64)> {
-    let mut sums: BTreeMap<(u64, i64), (u64, u64)> = BTreeMap::new();
-    for (sensor, time_ms, value) in all() {
-        let mut start_ms = time_ms.div_euclid(slide_ms) * slide_ms;
-        while time_ms < start_ms + size_ms {
-            let sum = sums.entry((sensor, start_ms)).or_default();
-            *sum = (sum.0 + 1, sum.1 + value);
-            start_ms -= slide_ms;
-        }
-    }
-    sums.into_iter().map(|((sensor, start), (count, sum))| (sensor, start, count, sum)).collect()
-}
-
-#[derive(Clone)]
-struct CountAndSum;
-
-impl AggregateFunction for CountAndSum {
-    type In = Measured;
-    type Accumulator = (u64, u64);
-    type Out = (u64, u64);
-
-    fn create(&self) -> (u64, u64) {
-        (0, 0)
-    }
-
-    fn add(&self, accumulator: &mut (u64, u64), (_, _, value): Measured) {
-        self.merge(accumulator, (1, value));
-    }
-
-    fn merge(&self, accumulator: &mut (u64, u64), other: (u64, u64)) {
-        *accumulator = (accumulator.0 + other.0, accumulator.1 + other.1);
-    }
-
-    fn result(&self, accumulator: &(u64, u64)) -> (u64, u64) {
-        *accumulator
-    }
-}
-
-/// Seeds are dealt out to the tests below: each has another part of them.
-fn seeds_of(test: u64) -> impl Iterator<Item = u64> {
-    seeds().filter(move |seed| seed % 4 == test)
-}
-
-#[test]
-fn simulation_of_tumbling_windows() {
-    let expected = sums(1_000, 1_000);
-    for seed in seeds_of(0) {
-        let job = Job::new("tumbling");
-        let results = Collected::new();
-        source(&job)
-            .key_by(|m| m.0)
-            .window(Tumbling::new(Duration::from_secs(1)))
-            .aggregate_with(CountAndSum, |sensor: &u64, window: &Window, (count, sum)| {
-                (*sensor, window.start_ms, count, sum)
-            })
-            .sink("results", results.sink());
-        simulate(&job, seed);
-        let values = results.values();
-        assert_eq!(values.len(), expected.len(), "seed {seed}: a window fired twice or never");
-        assert_eq!(values.into_iter().collect::<BTreeSet<_>>(), expected, "seed {seed}");
-    }
-}
-
-#[test]
-fn simulation_of_sliding_windows() {
-    let expected = sums(3_000, 500);
-    for seed in seeds_of(1) {
-        let job = Job::new("sliding");
-        let results = Collected::new();
-        source(&job)
-            .rebalance()
-            .key_by(|m| m.0)
-            .window(Sliding::new(Duration::from_secs(3), Duration::from_millis(500)))
-            .aggregate_with(CountAndSum, |sensor: &u64, window: &Window, (count, sum)| {
-                (*sensor, window.start_ms, count, sum)
-            })
-            .sink("results", results.sink());
-        simulate(&job, seed);
-        let values = results.values();
-        assert_eq!(values.len(), expected.len(), "seed {seed}: a window fired twice or never");
-        assert_eq!(values.into_iter().collect::<BTreeSet<_>>(), expected, "seed {seed}");
-    }
-}
-
-/// Two sources united, rolled up by key, every intermediate result kept: as many results as
-/// records, and the last of each key is its total.
-#[test]
-fn simulation_of_union_and_reduce() {
-    let mut totals: BTreeMap<u64, u64> = BTreeMap::new();
-    all().chain(all()).for_each(|(sensor, _, value)| *totals.entry(sensor).or_default() += value);
-    for seed in seeds_of(2) {
-        let job = Job::new("union");
-        let results = Collected::new();
-        let first = source(&job).map(|m| (m.0, m.2));
-        let other = job.source("again", GeneratorSource::new(COUNT, measured)).map(|m| (m.0, m.2));
-        first
-            .union(other)
-            .key_by(|r| r.0)
-            .reduce(|a, b| (a.0, a.1 + b.1))
-            .sink("results", results.sink());
-        simulate(&job, seed);
-        let values = results.values();
-        assert_eq!(values.len() as u64, 2 * COUNT, "seed {seed}");
-        let mut last: BTreeMap<u64, u64> = BTreeMap::new();
-        for (sensor, sum) in values {
-            let best = last.entry(sensor).or_default();
-            *best = sum.max(*best);
-        }
-        assert_eq!(last, totals, "seed {seed}");
-    }
-}
-
-/// One stream with three consumers, over every kind of edge; nothing is lost or doubled.
-#[test]
-fn simulation_of_every_partitioner() {
-    let expected: Vec<u64> = {
-        let mut values: Vec<u64> = (0..COUNT).collect();
-        values.sort_unstable();
-        values
-    };
-    for seed in seeds_of(3) {
-        let job = Job::new("partitioners");
-        let (global, custom, broadcast) = (Collected::new(), Collected::new(), Collected::new());
-        let numbers = job.source("numbers", GeneratorSource::new(COUNT, |n| n)).shared();
-        numbers.global().map(|n| n).sink("to one", global.sink());
-        numbers.partition_by(|n| *n).sink("custom", custom.sink());
-        numbers.broadcast().sink("broadcast", broadcast.sink());
-        simulate(&job, seed);
-        let sorted = |collected: &Collected<u64>| {
-            let mut values = collected.values();
-            values.sort_unstable();
-            values
-        };
-        assert_eq!(sorted(&global), expected, "seed {seed}: global");
-        assert_eq!(sorted(&custom), expected, "seed {seed}: custom");
-        let copies = shard_count(seed) as usize;
-        let all_copies = expected.iter().flat_map(|n| std::iter::repeat_n(*n, copies));
-        assert!(sorted(&broadcast).into_iter().eq(all_copies), "seed {seed}: broadcast");
-    }
-}
-
-/// Sources that wait for each other: the shard that ends first must not keep the others waiting,
-/// though it ends within the time between two words about its source; nor may barriers, which come
-/// before rows, make a source forget that it may go on.
-#[test]
-fn simulation_of_aligned_watermarks_that_end() {
-    for seed in seeds_of(3) {
-        let job = Job::new("aligned");
-        let results = Collected::new();
-        let count = 200 + seed % 997;
-        let shards = u64::from(shard_count(seed));
-        let strategy = Monotonic::new().with_alignment(Duration::from_millis(seed % 50));
-        // Each split goes faster through event time than the one before, and has to wait for it.
-        job.source("numbers", GeneratorSource::new(count, |n| n).paced(100_000.0))
-            .watermark(strategy, move |n| 1_700_000_000_000 + (n * (1 + n % shards)) as i64)
-            .sink("results", results.sink());
-        simulate(&job, seed);
-        let mut found = results.take_values();
-        found.sort_unstable();
-        assert!(found.into_iter().eq(0..count), "seed {seed}: records are missing");
-    }
+    let missing: Vec<_> = expected.iter().filter(|row| found.binary_search(row).is_err()).collect();
+    let surplus: Vec<_> = found.iter().filter(|row| expected.binary_search(row).is_err()).collect();
+    panic!(
+        "{about}: {} results, expected {}\nmissing: {missing:?}\nnot expected: {surplus:?}",
+        found.len(),
+        expected.len()
+    );
 }

@@ -37,6 +37,7 @@ use self::input::Written;
 use self::oracle::Expected;
 use self::score::Score;
 use self::world::World;
+use crate::simulation::seeds_of;
 
 /// Writes the input, and says what should come of it.
 fn prepare(payment_count: u64, folder: &Path) -> (World, Written, Expected) {
@@ -86,13 +87,13 @@ fn most_thefts_are_found_and_most_alerts_are_right() {
 }
 
 #[test]
-fn every_seed_gives_the_oracles_alerts() {
+fn simulation_gives_the_oracles_alerts() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (_, _, expected) = prepare(5_000, folder.path());
     let read = |path: PathBuf| (path.clone(), fs::read(path).expect("it was just written"));
     let files: BTreeMap<PathBuf, Vec<u8>> =
         input::paths(folder.path()).into_iter().map(read).collect();
-    for seed in 1..=24 {
+    for seed in seeds_of(13) {
         let job = Job::new("card-fraud");
         job::from_files(&job, folder.path(), Announcer::new(Vec::new()));
         let config = SimConfig { files: files.clone(), ..SimConfig::new(seed) };
