@@ -45,6 +45,10 @@ impl Drawn {
     }
 }
 
+fn bound(after_ms: i64) -> TimeBound {
+    if after_ms < 0 { TimeBound::before(ms(after_ms)) } else { TimeBound::after(ms(after_ms)) }
+}
+
 #[test]
 fn interval_joins() {
     let write = |drawn: &Drawn, job: &Job, layout: &Layout, ledger: Ledger<Pair>| {
@@ -52,7 +56,7 @@ fn interval_joins() {
         let right = drawn.right.source(job, "right", layout).key_by(|e| e.0);
         let pair = |left: &Event, right: &Event| (left.2, right.2);
         left.connect(right)
-            .interval_join(drawn.lower_ms, drawn.upper_ms, pair)
+            .interval_join(bound(drawn.lower_ms), bound(drawn.upper_ms), pair)
             .sink("ledger", ledger);
     };
     check(4, Drawn::draw, write, |about, drawn, _, rows| {

@@ -31,7 +31,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         ("clippy", &|_| check::clippy()),
         ("docs", &|_| docs::rustdoc()),
         ("test", &suites::all),
-        ("sim", &|tally| suites::simulation(suites::SEED_COUNT, false, tally)),
+        ("sim", &suites::simulation_in_time),
     ])
 }
 
