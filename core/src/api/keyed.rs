@@ -151,6 +151,7 @@ where
         function: P,
     ) -> Appended<'j, H, C, KeyedProcess<K, C::Out, F, P>>
     where
+        C::Out: Send,
         P: KeyedProcessFunction<K, C::Out>,
     {
         self.stream.then("process", Some(name.into()), KeyedProcess::new(self.key, function))

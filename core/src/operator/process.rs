@@ -26,6 +26,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod unkeyed;
+mod waiting;
 
 pub use broadcast::{
     BroadcastContext, BroadcastProcess, BroadcastProcessFunction, KeyedBroadcastProcess,

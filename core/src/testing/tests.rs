@@ -237,3 +237,58 @@ fn the_end_of_the_input_fires_every_processing_time_timer_once() {
     assert_eq!(heartbeat.take_output().len(), 1);
     assert_eq!(heartbeat.next_time_ms(), None);
 }
+
+/// Registers as many timers as a record says; shows records as -1.
+#[derive(Clone)]
+struct Many;
+
+impl KeyedProcessFunction<u8, (u8, i64)> for Many {
+    type Out = i64;
+
+    fn process(
+        &mut self,
+        (_, timer_count): (u8, i64),
+        ctx: &mut KeyedContext<'_, u8>,
+        out: &mut impl Output<i64>,
+    ) {
+        for time_ms in 0..timer_count {
+            ctx.register_event_timer(time_ms);
+        }
+        out.collect(-1);
+    }
+
+    fn on_timer(
+        &mut self,
+        timer: FiredTimer,
+        _: &mut KeyedContext<'_, u8>,
+        out: &mut impl Output<i64>,
+    ) {
+        out.collect(timer.time_ms);
+    }
+}
+
+#[test]
+fn a_record_whose_key_has_very_many_timers_due_waits_and_keeps_its_place() {
+    let key_of = |value: &(u8, i64)| value.0;
+    let mut many = OperatorHarness::new(KeyedProcess::new(key_of, Many)).keyed_by(key_of);
+    many.push((1, 1_000), 0);
+    assert_eq!(many.take_output(), [-1]);
+    many.set_budget(0);
+    many.watermark(2_000);
+    assert!(many.take_output().is_empty() && many.is_pending());
+    many.push((1, 0), 3_000);
+    let fired = many.take_output();
+    assert!(fired.iter().copied().eq(0..256), "one budget's worth: {fired:?}");
+    many.push((2, 0), 3_000);
+    assert!(many.take_output().is_empty(), "whoever comes next waits behind it");
+    many.set_budget(100);
+    let mut all = fired;
+    while many.is_pending() {
+        many.resume();
+        let fired = many.take_output();
+        assert!(fired.len() <= 256 + 100, "{} in one turn", fired.len());
+        all.extend(fired);
+    }
+    assert!(all.iter().copied().eq((0..1_000).chain([-1, -1])), "in order: {all:?}");
+    assert_eq!(many.released_watermark_ms(), 2_000);
+}

@@ -3,6 +3,7 @@
 //! Only a broadcast record may write the broadcast states, and it sees nothing else that differs
 //! from task to task; so they are the same on all tasks (see `state/broadcast.rs`).
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use crate::data::ahead::Ahead;
@@ -15,6 +16,7 @@ use crate::operator::process::context::{FiredTimer, KeyedContext, ProcessContext
 use crate::operator::process::open::{Declarable, Declared, OpenContext};
 use crate::operator::process::task::{FiringFunction, KeyedTask, WithBroadcast};
 use crate::operator::process::unkeyed::UnkeyedTask;
+use crate::operator::process::waiting::WaitingRows;
 use crate::operator::side_output::OutputTag;
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::broadcast::{BroadcastScope, BroadcastScopeMut, BroadcastStates};
@@ -136,7 +138,7 @@ pub struct KeyedBroadcastProcess<K, In, B, S, F> {
     function: F,
     /// From `open` on.
     task: Option<KeyedTask<K>>,
-    records: PhantomData<fn(In, B)>,
+    waiting: VecDeque<Row<Either<In, B>>>,
 }
 
 const KEYED: Declarable = Declarable { keyed: true, broadcast: true };
@@ -145,7 +147,7 @@ const UNKEYED: Declarable = Declarable { keyed: false, broadcast: true };
 impl<K, In, B, S, F> KeyedBroadcastProcess<K, In, B, S, F> {
     /// The operator around `function`, for records whose key is `key_of(record)`.
     pub fn new(key_of: S, function: F) -> Self {
-        Self { key_of, function, task: None, records: PhantomData }
+        Self { key_of, function, task: None, waiting: VecDeque::new() }
     }
 }
 
@@ -170,6 +172,59 @@ where
         out: &mut impl Output<F::Out>,
     ) {
         self.on_timer(timer, ctx, out);
+    }
+}
+
+impl<K, In, B, S, F> WaitingRows for KeyedBroadcastProcess<K, In, B, S, F>
+where
+    K: Key,
+    In: 'static,
+    B: 'static,
+    S: Fn(&In) -> K + 'static,
+    F: KeyedBroadcastProcessFunction<K, In, B>,
+{
+    #[inline]
+    fn waiting(&mut self) -> &mut VecDeque<Row<Either<In, B>>> {
+        &mut self.waiting
+    }
+
+    #[inline]
+    fn take(
+        &mut self,
+        row: Row<Either<In, B>>,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Option<Row<Either<In, B>>> {
+        let task = KeyedTask::of(&mut self.task);
+        let function = &mut self.function;
+        let key = match &row.value {
+            Either::Left(value) => Some((self.key_of)(value)),
+            Either::Right(_) => None,
+        };
+        if let Some(key) = &key
+            && task.catch_up::<WithBroadcast<In, B>, F>(key, row.hash64, function, ctx, out)
+                == Progress::Pending
+        {
+            return Some(row);
+        }
+        let (cause, value) = split(row);
+        match (value, key) {
+            (Either::Left(value), Some(key)) => task.on_row::<WithBroadcast<In, B>, F, _>(
+                key,
+                &cause,
+                function,
+                ctx,
+                out,
+                |function, ctx, out| function.process(value, ctx, out),
+            ),
+            (Either::Right(value), _) => {
+                BroadcastContext::run(&cause, &mut task.broadcast, ctx, out, |ctx, out| {
+                    function.process_broadcast(value, ctx, out);
+                });
+            }
+            (Either::Left(_), None) => unreachable!("a keyed record has a key"),
+        }
+        None
     }
 }
 
@@ -209,27 +264,7 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) {
-        let (cause, value) = split(row);
-        let task = KeyedTask::of(&mut self.task);
-        let function = &mut self.function;
-        match value {
-            Either::Left(value) => {
-                let key = (self.key_of)(&value);
-                task.on_row::<WithBroadcast<In, B>, F, _>(
-                    key,
-                    &cause,
-                    function,
-                    ctx,
-                    out,
-                    |function, ctx, out| function.process(value, ctx, out),
-                );
-            }
-            Either::Right(value) => {
-                BroadcastContext::run(&cause, &mut task.broadcast, ctx, out, |ctx, out| {
-                    function.process_broadcast(value, ctx, out);
-                });
-            }
-        }
+        self.take_or_wait(row, ctx, out);
     }
 
     fn on_batch_end(
@@ -247,6 +282,9 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
+        if self.take_waiting(ctx, out) == Progress::Pending {
+            return Progress::Pending;
+        }
         let task = KeyedTask::of(&mut self.task);
         task.on_watermark::<WithBroadcast<In, B>, _>(watermark_ms, &mut self.function, ctx, out)
     }
@@ -256,6 +294,9 @@ where
     }
 
     fn on_time(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<F::Out>) -> Progress {
+        if self.take_waiting(ctx, out) == Progress::Pending {
+            return Progress::Pending;
+        }
         let task = KeyedTask::of(&mut self.task);
         task.on_time::<WithBroadcast<In, B>, _>(&mut self.function, ctx, out)
     }
@@ -265,11 +306,19 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
+        if self.take_waiting(ctx, out) == Progress::Pending {
+            return Progress::Pending;
+        }
         let task = KeyedTask::of(&mut self.task);
         task.on_input_end::<WithBroadcast<In, B>, _>(&mut self.function, ctx, out)
     }
 
+    fn is_ready(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        assert!(self.waiting.is_empty(), "an operator that is not ready is not cut");
         if let Some(task) = &self.task {
             task.snapshot(writer);
         }

@@ -1,5 +1,6 @@
 //! Functions with two inputs.
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use crate::data::ahead::Ahead;
@@ -12,6 +13,7 @@ use crate::operator::process::context::{FiredTimer, KeyedContext, ProcessContext
 use crate::operator::process::open::{Declarable, Declared, OpenContext};
 use crate::operator::process::task::{FiringFunction, KeyedTask, TwoInputs};
 use crate::operator::process::unkeyed::UnkeyedTask;
+use crate::operator::process::waiting::WaitingRows;
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 
@@ -94,7 +96,7 @@ pub struct KeyedCoProcess<K, A, B, SA, SB, F> {
     function: F,
     /// From `open` on.
     task: Option<KeyedTask<K>>,
-    records: PhantomData<fn(A, B)>,
+    waiting: VecDeque<Row<Either<A, B>>>,
 }
 
 const KEYED: Declarable = Declarable { keyed: true, broadcast: false };
@@ -104,7 +106,7 @@ impl<K, A, B, SA, SB, F> KeyedCoProcess<K, A, B, SA, SB, F> {
     /// The operator around `function`, for records whose keys are `left_key_of(record)` in the
     /// first input and `right_key_of(record)` in the second.
     pub fn new(left_key_of: SA, right_key_of: SB, function: F) -> Self {
-        Self { left_key_of, right_key_of, function, task: None, records: PhantomData }
+        Self { left_key_of, right_key_of, function, task: None, waiting: VecDeque::new() }
     }
 }
 
@@ -125,6 +127,54 @@ impl<K: Key, A, B, F: KeyedCoProcessFunction<K, A, B>> FiringFunction<K, TwoInpu
         out: &mut impl Output<F::Out>,
     ) {
         self.on_timer(timer, ctx, out);
+    }
+}
+
+impl<K, A, B, SA, SB, F> WaitingRows for KeyedCoProcess<K, A, B, SA, SB, F>
+where
+    K: Key,
+    A: 'static,
+    B: 'static,
+    SA: Fn(&A) -> K + 'static,
+    SB: Fn(&B) -> K + 'static,
+    F: KeyedCoProcessFunction<K, A, B>,
+{
+    #[inline]
+    fn waiting(&mut self) -> &mut VecDeque<Row<Either<A, B>>> {
+        &mut self.waiting
+    }
+
+    #[inline]
+    fn take(
+        &mut self,
+        row: Row<Either<A, B>>,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Option<Row<Either<A, B>>> {
+        let key = match &row.value {
+            Either::Left(value) => (self.left_key_of)(value),
+            Either::Right(value) => (self.right_key_of)(value),
+        };
+        let task = KeyedTask::of(&mut self.task);
+        let function = &mut self.function;
+        if task.catch_up::<TwoInputs<A, B>, F>(&key, row.hash64, function, ctx, out)
+            == Progress::Pending
+        {
+            return Some(row);
+        }
+        let (cause, value) = split(row);
+        task.on_row::<TwoInputs<A, B>, F, _>(
+            key,
+            &cause,
+            function,
+            ctx,
+            out,
+            |function, ctx, out| match value {
+                Either::Left(value) => function.process_left(value, ctx, out),
+                Either::Right(value) => function.process_right(value, ctx, out),
+            },
+        );
+        None
     }
 }
 
@@ -165,23 +215,7 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) {
-        let key = match &row.value {
-            Either::Left(value) => (self.left_key_of)(value),
-            Either::Right(value) => (self.right_key_of)(value),
-        };
-        let (cause, value) = split(row);
-        let task = KeyedTask::of(&mut self.task);
-        task.on_row::<TwoInputs<A, B>, F, _>(
-            key,
-            &cause,
-            &mut self.function,
-            ctx,
-            out,
-            |function, ctx, out| match value {
-                Either::Left(value) => function.process_left(value, ctx, out),
-                Either::Right(value) => function.process_right(value, ctx, out),
-            },
-        );
+        self.take_or_wait(row, ctx, out);
     }
 
     fn on_batch_end(
@@ -199,6 +233,9 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
+        if self.take_waiting(ctx, out) == Progress::Pending {
+            return Progress::Pending;
+        }
         let task = KeyedTask::of(&mut self.task);
         task.on_watermark::<TwoInputs<A, B>, _>(watermark_ms, &mut self.function, ctx, out)
     }
@@ -208,6 +245,9 @@ where
     }
 
     fn on_time(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<F::Out>) -> Progress {
+        if self.take_waiting(ctx, out) == Progress::Pending {
+            return Progress::Pending;
+        }
         let task = KeyedTask::of(&mut self.task);
         task.on_time::<TwoInputs<A, B>, _>(&mut self.function, ctx, out)
     }
@@ -217,11 +257,19 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
+        if self.take_waiting(ctx, out) == Progress::Pending {
+            return Progress::Pending;
+        }
         let task = KeyedTask::of(&mut self.task);
         task.on_input_end::<TwoInputs<A, B>, _>(&mut self.function, ctx, out)
     }
 
+    fn is_ready(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        assert!(self.waiting.is_empty(), "an operator that is not ready is not cut");
         if let Some(task) = &self.task {
             task.snapshot(writer);
         }

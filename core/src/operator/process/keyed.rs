@@ -1,6 +1,6 @@
 //! [`KeyedProcessFunction`] and its operator.
 
-use std::marker::PhantomData;
+use std::collections::VecDeque;
 
 use crate::data::ahead::Ahead;
 use crate::data::key::Key;
@@ -10,6 +10,7 @@ use crate::graph::Facts;
 use crate::operator::process::context::{FiredTimer, KeyedContext, split};
 use crate::operator::process::open::{Declarable, Declared, OpenContext};
 use crate::operator::process::task::{FiringFunction, KeyedTask, OneInput};
+use crate::operator::process::waiting::WaitingRows;
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::keyed::KeyedState;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
@@ -93,7 +94,7 @@ pub struct KeyedProcess<K, In, S, F> {
     function: F,
     /// From `open` on.
     task: Option<KeyedTask<K>>,
-    records: PhantomData<fn(In)>,
+    waiting: VecDeque<Row<In>>,
 }
 
 const DECLARABLE: Declarable = Declarable { keyed: true, broadcast: false };
@@ -101,7 +102,7 @@ const DECLARABLE: Declarable = Declarable { keyed: true, broadcast: false };
 impl<K, In, S, F> KeyedProcess<K, In, S, F> {
     /// The operator around `function`, for records whose key is `key_of(record)`.
     pub fn new(key_of: S, function: F) -> Self {
-        Self { key_of, function, task: None, records: PhantomData }
+        Self { key_of, function, task: None, waiting: VecDeque::new() }
     }
 }
 
@@ -129,6 +130,41 @@ impl<K: Key, In, F: KeyedProcessFunction<K, In>> FiringFunction<K, OneInput<In>>
         out: &mut impl Output<F::Out>,
     ) {
         self.on_timer(timer, ctx, out);
+    }
+}
+
+impl<K, In, S, F> WaitingRows for KeyedProcess<K, In, S, F>
+where
+    K: Key,
+    In: 'static,
+    S: Fn(&In) -> K + 'static,
+    F: KeyedProcessFunction<K, In>,
+{
+    #[inline]
+    fn waiting(&mut self) -> &mut VecDeque<Row<In>> {
+        &mut self.waiting
+    }
+
+    #[inline]
+    fn take(
+        &mut self,
+        row: Row<In>,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Option<Row<In>> {
+        let key = (self.key_of)(&row.value);
+        let task = KeyedTask::of(&mut self.task);
+        let function = &mut self.function;
+        if task.catch_up::<OneInput<In>, F>(&key, row.hash64, function, ctx, out)
+            == Progress::Pending
+        {
+            return Some(row);
+        }
+        let (cause, value) = split(row);
+        task.on_row::<OneInput<In>, F, _>(key, &cause, function, ctx, out, |function, ctx, out| {
+            function.process(value, ctx, out);
+        });
+        None
     }
 }
 
@@ -162,17 +198,7 @@ where
 
     #[inline]
     fn on_row(&mut self, row: Row<In>, ctx: &OperatorContext<'_>, out: &mut impl Output<F::Out>) {
-        let key = (self.key_of)(&row.value);
-        let (cause, value) = split(row);
-        let task = KeyedTask::of(&mut self.task);
-        task.on_row::<OneInput<In>, F, _>(
-            key,
-            &cause,
-            &mut self.function,
-            ctx,
-            out,
-            |function, ctx, out| function.process(value, ctx, out),
-        );
+        self.take_or_wait(row, ctx, out);
     }
 
     fn on_batch_end(
@@ -190,6 +216,9 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
+        if self.take_waiting(ctx, out) == Progress::Pending {
+            return Progress::Pending;
+        }
         let task = KeyedTask::of(&mut self.task);
         task.on_watermark::<OneInput<In>, _>(watermark_ms, &mut self.function, ctx, out)
     }
@@ -199,6 +228,9 @@ where
     }
 
     fn on_time(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<F::Out>) -> Progress {
+        if self.take_waiting(ctx, out) == Progress::Pending {
+            return Progress::Pending;
+        }
         let task = KeyedTask::of(&mut self.task);
         task.on_time::<OneInput<In>, _>(&mut self.function, ctx, out)
     }
@@ -208,11 +240,19 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
+        if self.take_waiting(ctx, out) == Progress::Pending {
+            return Progress::Pending;
+        }
         let task = KeyedTask::of(&mut self.task);
         task.on_input_end::<OneInput<In>, _>(&mut self.function, ctx, out)
     }
 
+    fn is_ready(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        assert!(self.waiting.is_empty(), "an operator that is not ready is not cut");
         if let Some(task) = &self.task {
             task.snapshot(writer);
         }

@@ -1,7 +1,8 @@
 //! The engine room of all functions with keys: their state on one task, and the firing of timers.
 //!
 //! ```text
-//! record ──► due timers of its key ──► process      even while a firing is being done in slices
+//! record ──► due timers of its key ──► process      even while a firing is being done in slices;
+//!            if they are too many, the record waits (`waiting.rs`)
 //! watermark ──► due timers of all keys, by time and hash, as far as the budget goes; the rest next
 //! ```
 
@@ -9,6 +10,7 @@ use crate::data::ahead::Ahead;
 use crate::data::key::Key;
 use crate::data::row::{NO_EVENT_TIME, Row};
 use crate::error::Error;
+use crate::limits::INPUT_BUDGET_RECORDS;
 use crate::operator::process::context::{FiredTimer, KeyedContext};
 use crate::operator::process::open::Declared;
 use crate::operator::{OperatorContext, Output, Progress};
@@ -75,7 +77,30 @@ impl<K: Key> KeyedTask<K> {
         self.keyed.next_time_ms()
     }
 
-    /// Processes a record of `key` with `process`, after the key's due timers.
+    /// Fires the due timers of `key`, before a record of it; `Pending` if there are more of them
+    /// than are fired in one go.
+    #[inline]
+    pub(super) fn catch_up<I, F: FiringFunction<K, I>>(
+        &mut self,
+        key: &K,
+        hash64: u64,
+        function: &mut F,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Progress {
+        let mut left = INPUT_BUDGET_RECORDS;
+        for kind in TimerKind::ALL {
+            if self.keyed.timers(kind).has_due() {
+                let of = (key, hash64);
+                if self.fire_of_key(kind, of, &mut left, function, ctx, out) == Progress::Pending {
+                    return Progress::Pending;
+                }
+            }
+        }
+        Progress::Done
+    }
+
+    /// Processes a record of `key`, which has caught up, with `process`.
     #[inline]
     pub(super) fn on_row<I, F: FiringFunction<K, I>, O: Output<F::Out>>(
         &mut self,
@@ -86,11 +111,6 @@ impl<K: Key> KeyedTask<K> {
         out: &mut O,
         process: impl FnOnce(&mut F, &mut KeyedContext<'_, K>, &mut O),
     ) {
-        for kind in TimerKind::ALL {
-            if self.keyed.timers(kind).has_due() {
-                self.fire_of_key(kind, &key, cause.hash64, function, ctx, out);
-            }
-        }
         let (watermark_ms, processing_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
         let now = StateTime::of_record(cause.event_time_ms, watermark_ms, processing_ms);
         self.keyed.enter(cause.hash64, key, now);
@@ -186,7 +206,8 @@ impl<K: Key> KeyedTask<K> {
             if kind == TimerKind::Processing && self.keyed.timers(TimerKind::Event).has_due() {
                 // What happened before goes first, and may be the last thing to keep the slot.
                 let key = key.clone();
-                self.fire_of_key(TimerKind::Event, &key, hash64, function, ctx, out);
+                let (of, mut all) = ((&key, hash64), u32::MAX);
+                let _ = self.fire_of_key(TimerKind::Event, of, &mut all, function, ctx, out);
                 self.keyed.enter(hash64, key, now);
             } else {
                 self.keyed.enter_slot(slot, now);
@@ -196,17 +217,18 @@ impl<K: Key> KeyedTask<K> {
         Progress::Done
     }
 
-    /// Fires the due timers of one key out of turn.
+    /// Fires the due timers of one key out of turn, at most `left`; `Pending` when that many have
+    /// fired.
     #[cold]
     fn fire_of_key<I, F: FiringFunction<K, I>>(
         &mut self,
         kind: TimerKind,
-        key: &K,
-        hash64: u64,
+        (key, hash64): (&K, u64),
+        left: &mut u32,
         function: &mut F,
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
-    ) {
+    ) -> Progress {
         // A key that has fired its last timer and keeps nothing else has no slot any more.
         while let Some(slot) = self.keyed.find(hash64, key)
             && let Some(time_ms) = self.keyed.timers_mut(kind).pop_of(slot)
@@ -214,7 +236,13 @@ impl<K: Key> KeyedTask<K> {
             let timer = FiredTimer { time_ms, kind };
             self.keyed.enter_slot(slot, now_of(timer, ctx));
             self.fire_entered(timer, hash64, function, ctx, out);
+            ctx.env().spend_more(1);
+            *left -= 1;
+            if *left == 0 {
+                return Progress::Pending;
+            }
         }
+        Progress::Done
     }
 
     /// Fires a timer of the key that was entered.

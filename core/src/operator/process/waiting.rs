@@ -1,0 +1,59 @@
+//! Rows that wait until the timers of their key have fired.
+//!
+//! A row's due timers fire before it, but at most so many in one go. If there are more, the row
+//! waits, and so do those behind it; the operator is not ready meanwhile, so the task leaves its
+//! inputs alone and no barrier passes. Timers that are due are timers whose firing is pending, so
+//! the operator is called again in the next turn, and that begins with the rows that wait.
+//!
+//! Invariant: rows wait only while timers are due.
+
+use std::collections::VecDeque;
+
+use crate::data::row::Row;
+use crate::operator::{Operator, OperatorContext, Output, Progress};
+
+/// An operator whose rows may have to wait.
+pub(super) trait WaitingRows: Operator {
+    /// The rows that wait, in their order.
+    fn waiting(&mut self) -> &mut VecDeque<Row<Self::In>>;
+
+    /// Takes `row`; gives it back if its key has more timers to fire first.
+    fn take(
+        &mut self,
+        row: Row<Self::In>,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<Self::Out>,
+    ) -> Option<Row<Self::In>>;
+
+    /// Takes `row`, now or later.
+    #[inline]
+    fn take_or_wait(
+        &mut self,
+        row: Row<Self::In>,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<Self::Out>,
+    ) {
+        let row = if self.waiting().is_empty() { self.take(row, ctx, out) } else { Some(row) };
+        if let Some(row) = row {
+            self.waiting().push_back(row);
+            // The feed stops here; what one row before this makes of itself may still come.
+            ctx.env().set_budget(0);
+        }
+    }
+
+    /// Takes the rows that wait, as far as the budget goes.
+    fn take_waiting(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<Self::Out>,
+    ) -> Progress {
+        while let Some(row) = self.waiting().pop_front() {
+            let row = if ctx.env().spend() { self.take(row, ctx, out) } else { Some(row) };
+            if let Some(row) = row {
+                self.waiting().push_front(row);
+                return Progress::Pending;
+            }
+        }
+        Progress::Done
+    }
+}
