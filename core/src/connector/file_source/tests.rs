@@ -585,34 +585,66 @@ fn a_paused_split_is_left_alone() {
     assert_eq!(task.rows.rows.len(), 2);
 }
 
-/// Two tasks on one disk, which `change` changes between their listings: what they read together.
-fn read_around(change: impl Fn(&mut MemoryDisk)) -> Vec<String> {
-    let source = FileSource::lines("in").split_bytes(8);
+/// Two tasks on one disk, which `change` changes between their listings: what they read together,
+/// or what stops them.
+fn read_around(
+    source: &FileSource<LinesFormat>,
+    change: impl Fn(&mut MemoryDisk),
+) -> Result<Vec<String>, Vec<String>> {
     let lines = |name: &str| (0..6).fold(String::new(), |text, i| text + &format!("{name}{i}\n"));
     let mut disk = MemoryDisk::new(3).with("in/b", lines("b")).with("in/c", lines("c"));
-    let mut tasks = [0, 1].map(|index| Task::new(&source, index, 2, 7));
+    let mut tasks = [0, 1].map(|index| Task::new(source, index, 2, 7));
     while tasks[0].run(&mut disk, 1000).is_none() {}
     // Files are being closed, and nobody waits for that.
     while disk.answer().is_some() {}
     change(&mut disk);
     while tasks[1].run(&mut disk, 1000).is_none() {}
+    // A watched directory is listed once more.
+    for task in &mut tasks {
+        while disk.answer().is_some() {}
+        task.env.processing_time_ms.set(1_000_000);
+        while !task.env.has_failed() && task.run(&mut disk, 1000).is_none() {}
+    }
     let failures = tasks.iter().filter_map(|task| task.env.take_failure());
     let failures: Vec<_> = failures.map(|error| error.chain()).collect();
-    assert_eq!(failures, Vec::<String>::new());
+    if !failures.is_empty() {
+        return Err(failures);
+    }
     let rows = tasks.into_iter().flat_map(|task| task.rows.rows);
     let mut values: Vec<_> = rows.map(|(_, _, _, value)| value).collect();
     values.sort_unstable();
-    values
+    Ok(values)
+}
+
+fn ranges_of_eight_bytes() -> FileSource<LinesFormat> {
+    FileSource::lines("in").split_bytes(8)
 }
 
 #[test]
 fn a_file_that_comes_between_two_listings_makes_no_task_read_anothers_files() {
     let all = ["b0", "b1", "b2", "b3", "b4", "b5", "c0", "c1", "c2", "c3", "c4", "c5"];
-    assert_eq!(read_around(|_| ()), all);
+    let all = Ok(all.map(ToString::to_string).to_vec());
+    assert_eq!(read_around(&ranges_of_eight_bytes(), |_| ()), all);
     let came_before = |disk: &mut MemoryDisk| {
         disk.files.insert("in/a".into(), b"a0\na1\na2\na3\n".to_vec());
     };
-    assert_eq!(read_around(came_before), all);
+    assert_eq!(read_around(&ranges_of_eight_bytes(), came_before), all);
+}
+
+#[test]
+fn a_file_that_grows_between_two_listings_is_never_read_in_part() {
+    let grow = |disk: &mut MemoryDisk| {
+        let file = disk.files.get_mut(Path::new("in/b")).expect("it is there");
+        file.extend(b"b6\nb7\nb8\nb9\n".repeat(3));
+    };
+    let fixed = ranges_of_eight_bytes();
+    let watched = ranges_of_eight_bytes().watch(Duration::from_secs(1));
+    for source in [fixed, watched] {
+        let failures = read_around(&source, grow).expect_err("nobody knows what was read");
+        for failure in failures {
+            assert!(failure.starts_with("in/b: the file has become longer "), "{failure}");
+        }
+    }
 }
 
 #[test]
