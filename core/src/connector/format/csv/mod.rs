@@ -29,7 +29,6 @@ use serde::de::DeserializeOwned;
 
 use self::cut::{Cut, Cutter};
 use self::header::Columns;
-use super::fault::quoted;
 use super::line::too_long;
 use super::{Decode, Decoded, Format, Header, Taken};
 
@@ -111,14 +110,14 @@ impl<T: DeserializeOwned + 'static> Format for CsvFormat<T> {
 
     fn problems(&self) -> Vec<String> {
         let mut problems: Vec<_> = delimiter_problem(self.settings.delimiter).into_iter().collect();
-        let names = self.settings.columns.as_deref().unwrap_or_default();
-        if self.settings.columns.is_some() && names.is_empty() {
-            problems.push("there are no columns; give their names to .columns(..)".to_string());
-        }
-        for (index, name) in names.iter().enumerate() {
-            if names[..index].contains(name) {
-                problems.push(format!("two columns are called {}; rename one", quoted(name)));
+        match &self.settings.columns {
+            Some(names) if names.is_empty() => {
+                problems.push("there are no columns; give their names to .columns(..)".to_string());
             }
+            Some(names) => {
+                problems.extend(Columns::of::<T>(names.clone()).err().map(|fault| fault.reason));
+            }
+            None => {}
         }
         problems
     }

@@ -193,14 +193,20 @@ fn a_record_with_quotes_is_no_longer_than_a_line_may_be() {
 
 #[test]
 fn mistakes_in_the_settings_are_found_before_anything_is_read() {
-    let format = CsvFormat::<Payment>::default().columns(["id", "card", "id"]).delimiter(b'"');
+    let columns = ["id", "card", "id", "amount", "note"];
+    let format = CsvFormat::<Payment>::default().columns(columns).delimiter(b'"');
     assert_eq!(
         format.problems(),
         [
             "0x22 cannot separate fields; use an ASCII character such as ,",
-            "two columns are called 'id'; rename one"
+            "the columns 1 and 3 are both called 'id'; rename one of them"
         ]
     );
+    let unused_twice = ["id", "-", "card", "-", "amount"];
+    let format = CsvFormat::<Payment>::default().columns(unused_twice);
+    assert_eq!(format.problems(), Vec::<String>::new(), "nobody asks for those");
+    let format = CsvFormat::<Payment>::default().columns(["id", "card"]);
+    assert!(format.problems()[0].starts_with("there is no column 'amount'"));
     let format = CsvFormat::<Payment>::default().columns(Vec::<String>::new());
     assert_eq!(format.problems(), ["there are no columns; give their names to .columns(..)"]);
     assert_eq!(CsvFormat::<Payment>::default().delimiter(0xe4).problems().len(), 1);
