@@ -8,10 +8,9 @@
 //! ```
 //!
 //! The loop enters the kernel only when sockets have something to submit or nothing is there to do.
-//! A descriptor that finds its ring full waits in `overflow`: data is bounded by credits, control
-//! elements are few, so it stays short.
+//! A descriptor that finds its ring full waits in the peer's [`Overflow`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_net::io::SocketDone;
@@ -24,6 +23,7 @@ use crate::exchange::descriptor::Descriptor;
 use crate::runtime::clock::Clock;
 use crate::runtime::control::Order;
 use crate::runtime::control::node::HostReport;
+use crate::runtime::overflow::Overflow;
 use crate::runtime::parking::{Parker, Waker};
 use crate::runtime::printer::PrinterHandle;
 use crate::runtime::spsc::{Consumer, Producer};
@@ -56,7 +56,7 @@ pub(super) struct Peer {
     pub(super) outbound: Producer<Descriptor>,
     pub(super) inbound: Consumer<Descriptor>,
     pub(super) waker: Waker,
-    overflow: VecDeque<Descriptor>,
+    overflow: Overflow,
     is_dirty: bool,
 }
 
@@ -66,15 +66,15 @@ impl Peer {
         inbound: Consumer<Descriptor>,
         waker: Waker,
     ) -> Self {
-        Self { outbound, inbound, waker, overflow: VecDeque::new(), is_dirty: false }
+        Self { outbound, inbound, waker, overflow: Overflow::default(), is_dirty: false }
     }
 
     fn send(&mut self, descriptor: Descriptor) {
         self.is_dirty = true;
         if !self.overflow.is_empty() {
-            self.overflow.push_back(descriptor);
+            self.overflow.push(descriptor);
         } else if let Err(descriptor) = self.outbound.stage(descriptor) {
-            self.overflow.push_back(descriptor);
+            self.overflow.push(descriptor);
         }
     }
 
@@ -83,12 +83,7 @@ impl Peer {
         if !self.is_dirty {
             return;
         }
-        while let Some(descriptor) = self.overflow.pop_front() {
-            if let Err(descriptor) = self.outbound.stage(descriptor) {
-                self.overflow.push_front(descriptor);
-                break;
-            }
-        }
+        self.overflow.drain(|descriptor| self.outbound.stage(descriptor));
         self.is_dirty = !self.overflow.is_empty();
         self.outbound.publish();
         self.waker.wake();

@@ -21,6 +21,7 @@ pub mod cpu;
 mod host;
 pub mod node;
 mod op_ring;
+mod overflow;
 pub mod parking;
 mod printer;
 pub mod spsc;
