@@ -15,7 +15,7 @@
 //! Processing time is the system's date, [`wall_ms`].
 //!
 //! The only unsafe idea in this file: reading the counter is an instruction without operands.
-//! Invariant: on one thread `now` never goes back.
+//! Invariant: on one thread [`Steady::now`] never goes back.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -72,6 +72,50 @@ impl Clock {
     /// Whether the processor's counter is used.
     pub fn is_counter(&self) -> bool {
         matches!(self.source, Source::Counter { .. })
+    }
+}
+
+/// A clock as one thread reads it: it never goes back, whatever the counter does.
+#[derive(Debug)]
+pub struct Steady {
+    clock: Clock,
+    last: Duration,
+    has_gone_back: bool,
+}
+
+impl Steady {
+    /// `clock`, read by one thread from now on.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, last: Duration::ZERO, has_gone_back: false }
+    }
+
+    /// Time since the start of the clock.
+    #[inline]
+    pub fn now(&mut self) -> Duration {
+        let now = self.clock.now();
+        self.steady(now)
+    }
+
+    /// `now`, or what was read before if that is later: some virtual machines that are moved, and
+    /// threads that change to a core whose counter is behind, see less than before.
+    #[inline]
+    fn steady(&mut self, now: Duration) -> Duration {
+        if now < self.last {
+            self.on_back(now);
+        }
+        self.last = self.last.max(now);
+        self.last
+    }
+
+    #[cold]
+    fn on_back(&mut self, now: Duration) {
+        if !std::mem::replace(&mut self.has_gone_back, true) {
+            let back_us = self.last.saturating_sub(now).as_micros();
+            tracing::warn!(
+                back_us,
+                "the processor's counter went back; time stands still meanwhile"
+            );
+        }
     }
 }
 
@@ -208,6 +252,17 @@ mod tests {
             let begin = Reading { at, ticks: 1_000 };
             assert_eq!(Scale::between(&begin, &Reading { at: later, ticks }), None);
         }
+    }
+
+    #[test]
+    fn a_counter_that_goes_back_makes_time_stand_still() {
+        let mut clock = Steady::new(Clock { source: Source::System { start: Instant::now() } });
+        let [first, back, later] = [500, 300, 501].map(Duration::from_secs);
+        assert_eq!(clock.steady(first), first);
+        assert_eq!(clock.steady(back), first);
+        assert!(clock.has_gone_back);
+        assert_eq!(clock.steady(later), later);
+        assert_eq!(clock.now(), later, "the truth is far behind");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::config::Idle;
 use crate::error::Error;
 use crate::exchange::descriptor::Descriptor;
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::Steady;
 use crate::runtime::control::Order;
 use crate::runtime::control::node::HostReport;
 use crate::runtime::overflow::Overflow;
@@ -94,7 +94,7 @@ impl Peer {
 pub(super) struct Host {
     pub(super) index: u32,
     pub(super) shard: Shard,
-    pub(super) clock: Clock,
+    pub(super) clock: Steady,
     pub(super) idle: Idle,
     /// By shard; none for the shard itself.
     pub(super) peers: Vec<Option<Peer>>,

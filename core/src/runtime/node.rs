@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::config::{Config, Idle, Pin, StorageServiceKind};
 use crate::error::Error;
 use crate::exchange::descriptor::Descriptor;
-use crate::runtime::clock::{Clock, wall_ms};
+use crate::runtime::clock::{Clock, Steady, wall_ms};
 use crate::runtime::control::node::{HostReport, Node};
 use crate::runtime::control::{Control, HostLink, Order, Watch};
 use crate::runtime::cpu::{self, Core, Placement, Room};
@@ -219,7 +219,7 @@ impl Seat {
         Ok(Host {
             index: self.index,
             shard: program.shard(self.index, self.start_ms),
-            clock: self.clock,
+            clock: Steady::new(self.clock),
             idle: self.idle,
             peers: self.peers,
             orders: self.orders,

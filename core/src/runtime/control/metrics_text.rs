@@ -147,7 +147,9 @@ fn turn_histogram(text: &mut String, shards: &[ShardStatus]) {
     head(text, name, "histogram", "How long busy turns take, nanoseconds");
     for ShardStatus { shard, turns, .. } in shards {
         let mut count = 0;
-        for (log2, in_bucket) in turns.turn_ns_log2.iter().enumerate() {
+        // The last entry has no upper limit: it is in the bucket of infinity alone.
+        let (last, bounded) = turns.turn_ns_log2.split_last().expect("it has entries");
+        for (log2, in_bucket) in bounded.iter().enumerate() {
             count += in_bucket;
             let limit_ns = 1_u64 << (log2 + 1);
             line(
@@ -155,6 +157,7 @@ fn turn_histogram(text: &mut String, shards: &[ShardStatus]) {
                 format_args!("{name}_bucket{{shard=\"{shard}\",le=\"{limit_ns}\"}} {count}"),
             );
         }
+        count += last;
         line(text, format_args!("{name}_bucket{{shard=\"{shard}\",le=\"+Inf\"}} {count}"));
         line(text, format_args!("{name}_sum{{shard=\"{shard}\"}} {}", turns.turn_ns_sum));
         line(text, format_args!("{name}_count{{shard=\"{shard}\"}} {count}"));
@@ -212,5 +215,27 @@ mod tests {
         let expected = r#"millstream_task_records_in_total{shard="1",task="read \"all\""} 7"#;
         assert!(text.lines().any(|line| line == expected.replace(r"\\", r"\")), "{text}");
         assert!(!text.contains("millstream_task_watermark_ms{"), "no watermark, no line");
+    }
+
+    #[test]
+    fn a_turn_longer_than_every_bucket_is_in_the_last() {
+        let mut turns = TurnMetrics::default();
+        turns.on_turn(std::time::Duration::from_hours(1));
+        turns.on_turn(std::time::Duration::from_nanos(1));
+        let shard = ShardStatus {
+            shard: 0,
+            turns,
+            tasks: Vec::new(),
+            frame_bytes: 0,
+            frames_outstanding: 0,
+        };
+        let text = render(&[shard]);
+        let bucket = |le: &str, count: u32| {
+            text.contains(&format!(
+                "millstream_shard_turn_ns_bucket{{shard=\"0\",le=\"{le}\"}} {count}\n"
+            ))
+        };
+        assert!(bucket("2", 1) && bucket(&(1_u64 << 31).to_string(), 1), "{text}");
+        assert!(bucket("+Inf", 2) && !text.contains("4294967296"), "{text}");
     }
 }
