@@ -6,6 +6,7 @@ mod connectors;
 pub mod flights;
 mod joins;
 mod large_rows;
+mod operators;
 mod partitioners;
 mod process;
 mod simulation;

@@ -46,7 +46,8 @@ impl<T> Step<T> {
 
 /// Runs the operator that `make` makes over `script`, cut in every way, and compares what comes out
 /// with a run that is not. The harness must know the key ([`OperatorHarness::keyed_by`]) of an
-/// operator that has one; side outputs that the harness reads are compared, too.
+/// operator that has one ([`OperatorHarness::keyed_or_broadcast`] for one with broadcast records,
+/// for which it must emit nothing); side outputs that the harness reads are compared, too.
 ///
 /// # Panics
 /// If anything differs; the message names the cut, the step and the difference.
@@ -118,6 +119,7 @@ where
             outcome.extend(harness.take_outcome());
         }
         watermark_ms = watermark_ms.max(harness.released_watermark_ms());
+        harness.settle_order(&mut outcome);
         outcomes.push((outcome, watermark_ms));
     }
     outcomes
@@ -162,22 +164,24 @@ fn compare_steps<T: Debug>(cut: &str, script: &[Step<T>], plain: &Outcomes, othe
     }
 }
 
-/// What came out for each key, in order.
-fn by_key(outcomes: &Outcomes) -> BTreeMap<u64, Vec<&str>> {
-    let mut keys: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+/// What came out for each key, in order. Outputs go their own ways, so there is no order between
+/// two of them: each has its own list, under what its rows begin with.
+fn by_key(outcomes: &Outcomes) -> BTreeMap<(u64, &str), Vec<&str>> {
+    let mut keys: BTreeMap<(u64, &str), Vec<&str>> = BTreeMap::new();
     for (hash64, text) in outcomes.iter().flat_map(|(outcome, _)| outcome) {
-        keys.entry(*hash64).or_default().push(text);
+        let output = text.split(": ").next().unwrap_or_default();
+        keys.entry((*hash64, output)).or_default().push(text);
     }
     keys
 }
 
 fn compare_keys(plain: &Outcomes, other: &Outcomes) {
     let (plain, other) = (by_key(plain), by_key(other));
-    let hashes = plain.keys().chain(other.keys());
-    for hash64 in hashes {
+    let places = plain.keys().chain(other.keys());
+    for place @ (hash64, _) in places {
         assert_eq!(
-            plain.get(hash64),
-            other.get(hash64),
+            plain.get(place),
+            other.get(place),
             "records overtook a firing, key with hash {hash64:#x}: expected first, found second"
         );
     }

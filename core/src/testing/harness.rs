@@ -37,6 +37,7 @@ pub struct OperatorHarness<C: Chain> {
     stage_count: u16,
     env: TaskEnv,
     hash_of: Option<HashOf<C::In>>,
+    key_order: KeyOrder,
     is_open: bool,
     may_fail: bool,
     budget: u32,
@@ -46,8 +47,17 @@ pub struct OperatorHarness<C: Chain> {
     sides: Vec<Side>,
 }
 
-/// The hash of a record's key.
-type HashOf<T> = Box<dyn Fn(&T) -> u64>;
+/// Whether the order in which keys have their say matters to [`conformance`].
+///
+/// [`conformance`]: crate::testing::conformance()
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyOrder {
+    Compared,
+    Free,
+}
+
+/// The hash of a record's key; `None` if every task gets the record.
+type HashOf<T> = Box<dyn Fn(&T) -> Option<u64>>;
 
 /// A side output that the test reads, and how to print its rows.
 struct Side {
@@ -99,6 +109,7 @@ impl<C: Chain> OperatorHarness<C> {
             stage_count: names.len() as u16,
             env: TaskEnv::new(task),
             hash_of: None,
+            key_order: KeyOrder::Compared,
             is_open: false,
             may_fail: false,
             budget: u32::MAX,
@@ -111,7 +122,23 @@ impl<C: Chain> OperatorHarness<C> {
 
     /// Records get the hash of `key_of(record)`, as a stream keyed by it gives them.
     pub fn keyed_by<K: Key>(mut self, key_of: impl Fn(&C::In) -> K + 'static) -> Self {
-        self.hash_of = Some(Box::new(move |record| key_of(record).hash64()));
+        self.hash_of = Some(Box::new(move |record| Some(key_of(record).hash64())));
+        self
+    }
+
+    /// As [`OperatorHarness::keyed_by`]; records without a key are broadcast: every task gets them.
+    pub fn keyed_or_broadcast<K: Key>(
+        mut self,
+        key_of: impl Fn(&C::In) -> Option<K> + 'static,
+    ) -> Self {
+        self.hash_of = Some(Box::new(move |record| key_of(record).map(|key| key.hash64())));
+        self
+    }
+
+    /// Which key comes first when several have something to say at once is not compared: the
+    /// operator promises an order for each key only.
+    pub fn keys_in_any_order(mut self) -> Self {
+        self.key_order = KeyOrder::Free;
         self
     }
 
@@ -179,8 +206,8 @@ impl<C: Chain> OperatorHarness<C> {
     /// A record with an event time (ms) comes, and the batch that it is ends.
     pub fn push(&mut self, value: C::In, event_time_ms: i64) {
         let mut row = Row::new(value, event_time_ms, Origin::NONE);
-        if let Some(hash_of) = &self.hash_of {
-            row.hash64 = hash_of(&row.value);
+        if let Some(hash64) = self.hash64_of(&row.value) {
+            row.hash64 = hash64;
         }
         self.push_row(row);
     }
@@ -202,7 +229,9 @@ impl<C: Chain> OperatorHarness<C> {
         let rows: Vec<Row<C::In>> = rows.into_iter().collect();
         let hashes: Vec<u64> = rows.iter().map(|row| row.hash64).collect();
         if self.hash_of.is_some() {
-            assert!(hashes.iter().all(|hash64| self.owns(*hash64)), "a row of another task");
+            let is_here =
+                |row: &Row<C::In>| self.hash64_of(&row.value).is_none() || self.owns(row.hash64);
+            assert!(rows.iter().all(is_here), "a row of another task");
         }
         self.chain.prefetch(Ahead { near: &[], far: &hashes });
         self.chain.prefetch(Ahead { near: &hashes, far: &[] });
@@ -388,9 +417,9 @@ impl<C: Chain> OperatorHarness<C> {
         self.is_time_pending = is_time_pending;
     }
 
-    /// The hash that a record gets.
+    /// The hash that a record gets, if it has a key.
     pub(super) fn hash64_of(&self, value: &C::In) -> Option<u64> {
-        self.hash_of.as_ref().map(|hash_of| hash_of(value))
+        self.hash_of.as_ref().and_then(|hash_of| hash_of(value))
     }
 
     /// What has come out since the last call: rows, then rows of side outputs.
@@ -405,6 +434,13 @@ impl<C: Chain> OperatorHarness<C> {
             outcome.extend((side.collect)(side, &self.env, self.stage_count));
         }
         outcome
+    }
+
+    /// Orders what came out by key where only the order within each key is promised.
+    pub(super) fn settle_order(&self, outcome: &mut [Outcome]) {
+        if self.key_order == KeyOrder::Free {
+            outcome.sort_by_key(|(hash64, _)| *hash64);
+        }
     }
 
     fn side(&mut self, name: &'static str) -> &mut Side {
