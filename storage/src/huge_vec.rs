@@ -1,4 +1,5 @@
-//! [`HugeVec`]: values that never move, side by side in one huge page.
+//! [`HugeVec`]: values that never move, side by side in one huge page if the system has one to
+//! give. (From kernel 6.7 on a mapping of this size begins where a huge page can.)
 //!
 //! A table of millions of keys touches its memory at random. With pages of 4 KiB nearly every touch
 //! also misses the translation cache; with pages of 2 MiB few do. [`crate::arena`] does the same
@@ -65,6 +66,15 @@ impl<T> HugeVec<T> {
         self.len += 1;
     }
 
+    /// Drops all values, and keeps the memory.
+    pub fn clear(&mut self) {
+        let values: *mut [T] = &raw mut **self;
+        self.len = 0;
+        // SAFETY: these places held values, nothing counts them any more, and the mapping is still
+        // there.
+        unsafe { ptr::drop_in_place(values) };
+    }
+
     fn start(&self) -> *mut T {
         self.mapping.as_mut_ptr().cast()
     }
@@ -96,11 +106,7 @@ impl<T> DerefMut for HugeVec<T> {
 
 impl<T> Drop for HugeVec<T> {
     fn drop(&mut self) {
-        let values: *mut [T] = &raw mut **self;
-        self.len = 0;
-        // SAFETY: these places held values, nothing counts them any more, and the mapping is still
-        // there.
-        unsafe { ptr::drop_in_place(values) };
+        self.clear();
     }
 }
 
@@ -117,12 +123,6 @@ impl<T: fmt::Debug> fmt::Debug for HugeVec<T> {
         f.debug_list().entries(self.iter()).finish()
     }
 }
-
-// SAFETY: the vector owns its values, so it may go wherever they may; the mapping is only memory.
-unsafe impl<T: Send> Send for HugeVec<T> {}
-
-// SAFETY: through `&HugeVec` only `&T` can be had.
-unsafe impl<T: Sync> Sync for HugeVec<T> {}
 
 #[cfg(test)]
 mod tests {
@@ -153,6 +153,24 @@ mod tests {
         assert_eq!(dropped.get(), 0);
         drop(values);
         assert_eq!(dropped.get(), 1000);
+    }
+
+    #[test]
+    fn it_goes_where_its_values_may_go() {
+        fn is_send_and_sync<T: Send + Sync>() {}
+        is_send_and_sync::<HugeVec<String>>();
+    }
+
+    #[test]
+    fn a_cleared_one_is_empty_and_keeps_its_place() {
+        let dropped = Rc::new(Cell::new(0));
+        let mut values = HugeVec::new();
+        values.push(Counted(Rc::clone(&dropped), 0));
+        let first = &raw const values[0];
+        values.clear();
+        assert_eq!((values.len(), dropped.get()), (0, 1));
+        values.push(Counted(Rc::clone(&dropped), 1));
+        assert_eq!(&raw const values[0], first);
     }
 
     #[test]

@@ -13,12 +13,20 @@ const LINE_BYTES: usize = 64;
 /// prefetching, as it reads on.
 const LINES_MAX: usize = 4;
 
-/// Asks for the first lines of `value`.
+/// Asks for the first lines of `value`, also if it does not begin where a line does.
 #[inline]
 pub fn prefetch<T>(value: &T) {
     let start = std::ptr::from_ref(value).cast::<u8>();
-    for line in 0..size_of::<T>().div_ceil(LINE_BYTES).min(LINES_MAX) {
-        prefetch_line(start.wrapping_add(line * LINE_BYTES));
+    let len = size_of::<T>().min(LINES_MAX * LINE_BYTES);
+    let end = start.wrapping_add(len);
+    let mut line = start;
+    while line < end {
+        prefetch_line(line);
+        line = line.wrapping_add(LINE_BYTES);
+    }
+    if align_of::<T>() < LINE_BYTES && 0 < len {
+        // The last byte's line, which is one more if the value lies across a border.
+        prefetch_line(end.wrapping_sub(1));
     }
 }
 
@@ -42,3 +50,7 @@ fn prefetch_line(address: *const u8) {
         );
     }
 }
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[inline]
+fn prefetch_line(_address: *const u8) {}

@@ -164,7 +164,7 @@ fn program(channel_count: usize, shared: &Arc<Shared>) -> Program {
     let make_source: TaskFactory = Arc::new(|plan| {
         let numbers = GeneratorSource::new(u64::MAX, |n| [n; 8]);
         let feed = SourceFeed::new(numbers, "numbers", "numbers", 0);
-        let end = Outputs::<[u64; 8]>::new(&plan.outputs, plan.task_index, plan.key_group_count);
+        let end = Outputs::<[u64; 8]>::new(&plan.outputs, 0, plan.task_index, plan.key_group_count);
         Box::new(ChainTask::new(plan, feed, Pass::default(), end, |_, _| Vec::new()))
     });
     let make_sink = |index: usize| -> TaskFactory {

@@ -104,9 +104,9 @@ impl Draft {
         H: Head,
         C: Chain<In = H::Out, Out: Record> + Clone + Send,
     {
-        let end = |plan: &TaskPlan| {
+        let end = |plan: &TaskPlan, stage_index| {
             let main = plan.outputs.iter().filter(|output| output.side.is_none());
-            Outputs::<C::Out>::new(main, plan.task_index, plan.key_group_count)
+            Outputs::<C::Out>::new(main, stage_index, plan.task_index, plan.key_group_count)
         };
         self.finish(id, ChainEnd::Edges, factory(head, chain, end));
     }
@@ -117,7 +117,7 @@ impl Draft {
         H: Head,
         C: Chain<In = H::Out, Out = Nothing> + Clone + Send,
     {
-        self.finish(id, ChainEnd::Nothing, factory(head, chain, |_| NoOutput));
+        self.finish(id, ChainEnd::Nothing, factory(head, chain, |_, _| NoOutput));
     }
 
     fn finish(&mut self, id: ChainId, end: ChainEnd, factory: ChainFactory) {
@@ -175,7 +175,7 @@ impl Draft {
 fn factory<H, C, E>(
     head: H,
     chain: C,
-    end: impl Fn(&TaskPlan) -> E + Send + Sync + 'static,
+    end: impl Fn(&TaskPlan, u16) -> E + Send + Sync + 'static,
 ) -> ChainFactory
 where
     H: Head,
@@ -191,11 +191,12 @@ where
         // A source is a node, but no stage.
         let head_count = (node_count - labels.len()) as u16;
         chain.label(&mut labels);
-        let end = end(&plan);
+        let stage_of = |node_index: u16| node_index.checked_sub(head_count).unwrap_or(SOURCE_STAGE);
+        let end = end(&plan, stage_of(node_count as u16 - 1));
         let sides = |plan: &TaskPlan, env: &TaskEnv| {
             let make = |(node_index, make): &(u16, SideFactory)| {
-                let stage_index = node_index.checked_sub(head_count).unwrap_or(SOURCE_STAGE);
-                make(plan, SideOf { node_index: *node_index, stage_index }, env)
+                let (node_index, stage_index) = (*node_index, stage_of(*node_index));
+                make(plan, SideOf { node_index, stage_index }, env)
             };
             sides.iter().map(make).collect::<Vec<_>>()
         };

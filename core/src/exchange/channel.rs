@@ -157,10 +157,9 @@ impl<T: Record> Channel<T> {
     pub fn push(&mut self, row: Row<T>, arena: &mut Arena) -> Result<bool, ArchiveError> {
         self.make_room(&row, arena)?;
         self.open.push(row);
-        if self.open.len() < Self::ROWS_MAX {
-            return Ok(false);
+        if self.open.len() == Self::ROWS_MAX {
+            self.seal();
         }
-        self.seal();
         Ok(self.is_full())
     }
 

@@ -6,9 +6,8 @@ use crate::data::element::Control;
 use crate::data::frame::Frame;
 use crate::graph::plan::ChannelId;
 
-/// One slot of the ring between two shards: a cache line, and in one cache line.
+/// What one slot of the ring between two shards holds: a cache line, with the slot's alignment.
 #[derive(Debug)]
-#[repr(align(64))]
 pub enum Descriptor {
     /// Rows; the sender used a credit.
     Frame {
@@ -52,5 +51,4 @@ impl Descriptor {
     }
 }
 
-const _: () = assert!(size_of::<Descriptor>() == 64, "a descriptor is as large as a cache line");
-const _: () = assert!(align_of::<Descriptor>() == 64, "a slot does not straddle two of them");
+const _: () = assert!(size_of::<Descriptor>() <= 64, "a descriptor fits a slot of the ring");

@@ -20,8 +20,9 @@ struct Edge<T> {
 
 /// The end of a chain: rows of one type, to any number of consumers.
 pub struct Outputs<T> {
-    /// Who emits the rows.
+    /// Who emits the rows, and which stage of the task that is.
     operator: String,
+    stage_index: u16,
     edges: Vec<Edge<T>>,
     /// Where each channel is: edge and index. In the order of the channels' numbers.
     places: Vec<(ChannelId, (usize, usize))>,
@@ -32,9 +33,10 @@ pub struct Outputs<T> {
 }
 
 impl<T: Record> Outputs<T> {
-    /// The edges of `plans` for a task on shard `own_shard`.
+    /// The edges of `plans`, for the rows of stage `stage_index` of a task on shard `own_shard`.
     pub fn new<'a>(
         plans: impl IntoIterator<Item = &'a OutputPlan>,
+        stage_index: u16,
         own_shard: u32,
         key_group_count: KeyGroupCount,
     ) -> Self {
@@ -54,7 +56,8 @@ impl<T: Record> Outputs<T> {
             });
         }
         places.sort_unstable();
-        Self { operator, edges, places, arena: Arena::new(), row_count: 0, is_full: false }
+        let arena = Arena::new();
+        Self { operator, stage_index, edges, places, arena, row_count: 0, is_full: false }
     }
 
     /// Takes a row. One that cannot leave is refused in `env`.
@@ -63,7 +66,7 @@ impl<T: Record> Outputs<T> {
         let origin = row.origin;
         match self.offer(row) {
             Ok(()) => self.row_count += 1,
-            Err(error) => env.refuse_row(&self.operator, origin, &error),
+            Err(error) => env.refuse_row((&self.operator, self.stage_index), origin, &error),
         }
     }
 

@@ -250,7 +250,10 @@ impl<O: Operator> Chain for Stage<O> {
             return None;
         }
         if self.input == Input::Ending {
-            if call!(self, env, ctx => self.operator.on_input_end(&ctx, out)) == Progress::Pending {
+            let outer = env.enter_time(NO_EVENT_TIME, 0);
+            let progress = call!(self, env, ctx => self.operator.on_input_end(&ctx, out));
+            env.leave(outer);
+            if progress == Progress::Pending {
                 return None;
             }
             self.input = Input::Ended;

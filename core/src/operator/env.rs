@@ -4,7 +4,6 @@
 //! the chain hold it at the same time; a shard is one thread, so a cell costs what a field costs.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -17,6 +16,7 @@ use crate::data::row::{NO_EVENT_TIME, Origin, Row};
 use crate::error::Error;
 use crate::limits::{CHAIN_COUNT_MAX, SHARD_COUNT_MAX, STAGE_COUNT_MAX};
 use crate::operator::side_output::SideOutputs;
+use crate::operator::split_names::SplitNames;
 
 /// The environment of one task.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub struct TaskEnv {
     /// Splits that must not be read for now, because they are too far ahead in event time.
     pub paused_splits: RefCell<Vec<u32>>,
     /// What people call the splits of this task's source.
-    split_names: RefCell<BTreeMap<u32, String>>,
+    split_names: RefCell<SplitNames>,
     /// Smallest [`TaskEnv::source_watermark_ms`] of this source's tasks on the *other* shards, for
     /// watermark alignment. When it changes, the task has its turn even if all splits are paused.
     pub source_group_watermark_ms: Cell<i64>,
@@ -69,6 +69,9 @@ pub struct TaskEnv {
     unmarked: RefCell<Vec<(u16, String)>>,
     next_sequence: Cell<u32>,
 }
+
+/// A task has one source at most, so its own names need no number of it.
+const OWN_SOURCE: u32 = 0;
 
 /// What is being processed: a row without its value, a timer, a window.
 #[derive(Debug, Clone, Copy)]
@@ -226,7 +229,9 @@ impl TaskEnv {
 
     /// The record at `origin` as people call it, as far as this task knows the names.
     pub fn describe(&self, origin: Origin) -> String {
-        origin.describe(&[], |_, split| self.split_names.borrow().get(&split).cloned())
+        origin.describe(&[], |_, split| {
+            self.split_names.borrow().get(OWN_SOURCE, split).map(str::to_string)
+        })
     }
 
     /// The task's source hands on a record of `split`.
@@ -394,7 +399,7 @@ impl<'a> OperatorContext<'a> {
     /// Tells the world what split `split` of this source is called and what its positions count.
     pub fn name_split(&self, split: u32, name: impl Into<String>, unit: &'static str) {
         let name = SplitName { split, name: name.into(), unit };
-        self.env.split_names.borrow_mut().insert(split, name.to_string());
+        self.env.split_names.borrow_mut().insert(OWN_SOURCE, &name);
         self.env.requests.borrow_mut().split_names.push(name);
     }
 

@@ -106,9 +106,9 @@ impl SideOutputs {
 }
 
 impl SideOutputs {
-    /// The dead letters not yet taken, of the first output of them that somebody reads.
-    fn dead_letters(&mut self) -> Option<&mut Vec<Row<DeadLetter>>> {
-        self.outputs.iter_mut().find_map(|output| output.rows.downcast_mut())
+    /// The dead letters of the operator `stage_index` not yet taken, if somebody reads them.
+    fn dead_letters(&mut self, stage_index: u16) -> Option<&mut Vec<Row<DeadLetter>>> {
+        self.rows(stage_index, DEAD_LETTERS).ok().flatten()
     }
 }
 
@@ -164,11 +164,17 @@ impl OperatorContext<'_> {
 pub const DEAD_LETTERS: OutputTag<DeadLetter> = OutputTag::new("dead-letter");
 
 impl TaskEnv {
-    /// A row of `operator`, caused by the record at `origin`, cannot leave the task: it is put
-    /// among the task's dead letters if somebody reads them, and else stops the job.
+    /// A row of `operator` (its name and its stage), caused by the record at `origin`, cannot leave
+    /// the task: it is put among the operator's dead letters if somebody reads them, and else stops
+    /// the job.
     #[cold]
-    pub fn refuse_row(&self, operator: &str, origin: Origin, error: &ArchiveError) {
-        if let Some(letters) = self.side_outputs.borrow_mut().dead_letters() {
+    pub fn refuse_row(
+        &self,
+        (operator, stage_index): (&str, u16),
+        origin: Origin,
+        error: &ArchiveError,
+    ) {
+        if let Some(letters) = self.side_outputs.borrow_mut().dead_letters(stage_index) {
             let place = format!("operator {operator} at {}", self.describe(origin));
             let reason = match error {
                 ArchiveError::Overflow { .. } => {

@@ -35,6 +35,8 @@ impl<T: 'static> Operator for Viewed<T> {
     type In = T;
     type Out = T;
 
+    const ENTERS_ROWS: bool = false;
+
     fn facts(&self) -> Facts {
         Facts::stateless()
     }

@@ -1,7 +1,8 @@
 //! The production host: pinned threads, real rings, files and clocks.
 //!
-//! The one place of the engine that may touch the operating system, and the one that may hold
-//! `unsafe`. Every unsafe file has one idea, stated in its header as a rule of ownership:
+//! The one place of the engine that may touch the operating system. Its files with unsafe code (the
+//! others are named in ARCHITECTURE.md) have one idea each, stated in their headers as a rule of
+//! ownership:
 //!
 //! | file | who owns what |
 //! |---|---|

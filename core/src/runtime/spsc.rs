@@ -27,7 +27,7 @@ use super::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
 
 /// A ring of `capacity` slots: its two ends, to be given to two threads.
 ///
-/// Values that fill whole cache lines (64 bytes, `align(64)`) do best.
+/// Values of up to 64 bytes lie in a cache line each.
 ///
 /// # Panics
 /// If `capacity` is not a power of two.
@@ -36,7 +36,7 @@ pub fn ring<T: Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
     let shared = Arc::new(Shared {
         head: Padded(AtomicUsize::new(0)),
         tail: Padded(AtomicUsize::new(0)),
-        slots: (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
+        slots: (0..capacity).map(|_| Slot(UnsafeCell::new(MaybeUninit::uninit()))).collect(),
     });
     let producer = Producer { shared: Arc::clone(&shared), tail: 0, tail_published: 0, head: 0 };
     (producer, Consumer { shared, head: 0, tail: 0 })
@@ -46,12 +46,16 @@ pub fn ring<T: Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
 #[repr(align(128))]
 struct Padded<T>(T);
 
+/// A line of its own, so that the two sides never share one that they write.
+#[repr(align(64))]
+struct Slot<T>(UnsafeCell<MaybeUninit<T>>);
+
 struct Shared<T> {
     /// Values taken so far. Written by the consumer.
     head: Padded<AtomicUsize>,
     /// Values published so far. Written by the producer.
     tail: Padded<AtomicUsize>,
-    slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
+    slots: Box<[Slot<T>]>,
 }
 
 // SAFETY: a value moves from the producer's thread to the consumer's, which `T: Send` allows; at
@@ -63,7 +67,7 @@ unsafe impl<T: Send> Send for Shared<T> {}
 
 impl<T> Shared<T> {
     fn slot(&self, index: usize) -> &UnsafeCell<MaybeUninit<T>> {
-        &self.slots[index & (self.slots.len() - 1)]
+        &self.slots[index & (self.slots.len() - 1)].0
     }
 }
 

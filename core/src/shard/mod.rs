@@ -22,7 +22,6 @@ pub mod metrics;
 mod pace;
 pub mod panic;
 pub mod program;
-pub mod split_names;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

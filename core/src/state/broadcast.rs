@@ -83,9 +83,8 @@ impl BroadcastStates {
     }
 }
 
-/// With the name's length: no name followed by anything begins with another's.
 fn stored_prefix(name: &str) -> String {
-    format!("broadcast/{}:{name}/", name.len())
+    format!("broadcast/{name}/")
 }
 
 impl fmt::Debug for BroadcastStates {

@@ -93,6 +93,13 @@ impl<K, V> KeyTable<K, V> {
         *self = Self::new(self.index.hashes());
     }
 
+    /// An empty table for the same keys in the memory of this one's slots: what is made and
+    /// emptied again and again need not be mapped and zeroed by the system each time.
+    #[must_use]
+    pub fn recycled(self) -> Self {
+        Self { chunks: self.chunks.recycled(), ..Self::new(self.index.hashes()) }
+    }
+
     /// The key at `slot`.
     ///
     /// # Panics
@@ -231,13 +238,23 @@ struct Chunks<T> {
     few: Vec<Block<T>>,
     /// All others, in huge pages.
     many: Vec<HugeVec<Block<T>>>,
+    /// Emptied ones, to be used next.
+    spare: Vec<HugeVec<Block<T>>>,
 }
 
 impl<T> Chunks<T> {
     const CHUNK_BLOCKS_LOG2: u32 = HugeVec::<Block<T>>::CAPACITY.ilog2();
 
     const fn new() -> Self {
-        Self { few: Vec::new(), many: Vec::new() }
+        Self { few: Vec::new(), many: Vec::new(), spare: Vec::new() }
+    }
+
+    /// No slot is used any more.
+    fn recycled(mut self) -> Self {
+        self.few.clear();
+        self.spare.append(&mut self.many);
+        self.spare.iter_mut().for_each(HugeVec::clear);
+        self
     }
 
     #[inline]
@@ -290,7 +307,7 @@ impl<T> Chunks<T> {
         };
         let (chunk, block) = Self::split_many(block);
         if self.many.len() == chunk {
-            self.many.push(HugeVec::new());
+            self.many.push(self.spare.pop().unwrap_or_default());
         }
         if self.many[chunk].len() == block {
             self.many[chunk].push(empty());

@@ -172,7 +172,7 @@ pub fn side_end<T: Record>(
     env.side_outputs.borrow_mut().register(stage_index, tag);
     let side = SidePlan { node_index, tag: tag.name() };
     let plans = plan.outputs.iter().filter(|output| output.side == Some(side));
-    let outputs = Outputs::new(plans, plan.task_index, plan.key_group_count);
+    let outputs = Outputs::new(plans, stage_index, plan.task_index, plan.key_group_count);
     Box::new(TaggedEnd { stage_index, tag, outputs })
 }
 

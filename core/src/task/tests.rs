@@ -40,7 +40,7 @@ impl Driven {
     ) -> Self {
         let plan = plan(input_count, partitioner, output_count);
         let feed = ChannelFeed::new(&plan, Single::<u64>::default());
-        let end = Outputs::<u64>::new(&plan.outputs, 0, plan.key_group_count);
+        let end = Outputs::<u64>::new(&plan.outputs, 0, 0, plan.key_group_count);
         Self::of(ChainTask::new(plan, feed, chain, end, |_, _| Vec::new()))
     }
 
@@ -376,7 +376,7 @@ impl SourceReader for Holding {
 fn a_source_that_drains_hands_on_what_it_holds() {
     let plan = plan(0, Partitioner::Forward, 1);
     let feed = SourceFeed::new(Holding(Vec::new()), "held", "held", 0);
-    let end = Outputs::<u64>::new(&plan.outputs, 0, plan.key_group_count);
+    let end = Outputs::<u64>::new(&plan.outputs, 0, 0, plan.key_group_count);
     let task = ChainTask::new(plan, feed, Pass::default(), end, |_, _| Vec::new());
     let mut driven = Driven::of(task);
     driven.settle();

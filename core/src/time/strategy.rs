@@ -73,7 +73,8 @@ impl<T> EventTimeOf<T> for FromSource {
 }
 
 /// A record happens when it is read: its event time is the processing time of that turn, nothing is
-/// ever late, and event time goes on with the clock.
+/// ever late, and event time goes on with the clock while the source has something to read. Once it
+/// is idle, the last window waits for its next record.
 #[derive(Debug, Clone)]
 pub struct IngestionTime {
     now_ms: i64,

@@ -246,6 +246,19 @@ fn without_a_credit_rows_wait_and_the_channel_becomes_full() {
     assert_eq!(channel.load(), Load { bytes, waiting_batches_max: 1 });
 }
 
+/// Rows of 20,000 bytes: one fits into a frame.
+#[test]
+fn a_channel_that_fills_by_bytes_says_so_at_once() {
+    let (mut channel, mut outbox) = (channel::<Vec<u8>>(1), outbox());
+    for _ in 0..CHANNEL_CREDIT_FRAMES {
+        push(&mut channel, vec![7; 20_000]);
+        channel.flush(&mut outbox);
+    }
+    assert!(!push(&mut channel, vec![7; 20_000]), "an open batch waits for nothing yet");
+    assert!(push(&mut channel, vec![7; 20_000]), "the first of two has no credit to leave with");
+    assert!(channel.is_full());
+}
+
 #[test]
 fn of_watermarks_that_wait_only_the_last_is_sent() {
     let (mut channel, mut outbox) = (channel::<u64>(1), outbox());

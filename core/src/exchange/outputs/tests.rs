@@ -30,7 +30,7 @@ fn outputs<T: Record>(partitioner: Partitioner, channel_count: u32) -> Outputs<T
     let channels = (0..channel_count).map(channel).collect();
     let operator = "enrich".to_string();
     let plan = OutputPlan { operator, side: None, partitioner, channels };
-    Outputs::new([&plan], 0, key_group_count())
+    Outputs::new([&plan], 3, 0, key_group_count())
 }
 
 /// A record that counts its clones.
@@ -111,6 +111,8 @@ fn a_row_that_cannot_leave_stops_the_job_and_is_named() {
 fn a_row_that_cannot_leave_is_a_dead_letter_if_somebody_reads_them() {
     let mut outputs = outputs::<Vec<u8>>(Partitioner::Rebalance, 2);
     let env = env();
+    // Another operator of the task has dead letters, too: these are not its own.
+    env.side_outputs.borrow_mut().register(0, DEAD_LETTERS);
     env.side_outputs.borrow_mut().register(3, DEAD_LETTERS);
     let origin = Origin::new(1, 2, 3);
     outputs.push(Row::new(vec![0; ROW_BYTES_MAX], 5, origin), &env);
@@ -124,4 +126,6 @@ fn a_row_that_cannot_leave_is_a_dead_letter_if_somebody_reads_them() {
         &[],
     );
     assert_eq!((letters.len(), letters[0].origin, &letters[0].value), (1, origin, &expected));
+    let others = side_outputs.rows(0, DEAD_LETTERS).ok().flatten().expect("it is registered");
+    assert!(others.is_empty(), "the letters of another operator");
 }

@@ -179,11 +179,14 @@ where
                 self.ttl_ms.is_none_or(|ttl_ms| time_ms < from_ms.saturating_add(ttl_ms))
             })
             .map(|(_, version)| version);
+        // The record that is here by now did not cause this one.
+        let outer = out.env().enter_time(time_ms, hash64);
         if let Some(result) = self.join.join(left, version) {
             let origin = Origin::NONE;
             let row = Row { hash64, event_time_ms: time_ms, origin, value: result };
             out.emit(row);
         }
+        out.env().leave(outer);
         true
     }
 

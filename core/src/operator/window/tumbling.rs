@@ -53,6 +53,8 @@ pub struct TumblingWindows<K, S, A: WindowAggregate, F> {
     piece: Piece,
     /// By end (ms): fired completely, kept for records that are late but not too late.
     fired: BTreeMap<i64, KeyTable<K, A::Accumulator>>,
+    /// The last window that is gone, emptied: the next one begins in its memory.
+    spare: Option<KeyTable<K, A::Accumulator>>,
 }
 
 #[derive(Clone)]
@@ -66,8 +68,10 @@ struct Open<K, V> {
 }
 
 impl<K: Key, V> Open<K, V> {
-    fn new(end_ms: i64, hashes: HashRange) -> Self {
-        Self { end_ms, table: KeyTable::new(hashes), cursor: 0, early: BTreeSet::new() }
+    /// An open window, in the memory of an earlier one if there is `spare` memory.
+    fn new(end_ms: i64, hashes: HashRange, spare: Option<KeyTable<K, V>>) -> Self {
+        let table = spare.unwrap_or_else(|| KeyTable::new(hashes));
+        Self { end_ms, table, cursor: 0, early: BTreeSet::new() }
     }
 }
 
@@ -104,6 +108,7 @@ where
             last: 0,
             piece: Piece::NONE,
             fired: BTreeMap::new(),
+            spare: None,
         }
     }
 
@@ -188,12 +193,14 @@ where
             self.last = self.last.saturating_sub(1);
             if horizon_ms < done.end_ms - 1 + allowed_ms {
                 self.fired.insert(done.end_ms, done.table);
+            } else {
+                self.spare = Some(done.table.recycled());
             }
         }
         while let Some(oldest) = self.fired.first_entry()
             && oldest.key() - 1 + allowed_ms <= horizon_ms
         {
-            oldest.remove();
+            self.spare = Some(oldest.remove().recycled());
         }
         Progress::Done
     }
@@ -256,7 +263,7 @@ where
             return;
         }
         self.last = self.find(end_ms).unwrap_or_else(|index| {
-            self.windows.insert(index, Open::new(end_ms, self.hashes));
+            self.windows.insert(index, Open::new(end_ms, self.hashes, self.spare.take()));
             index
         });
         let key = (self.key_of)(&row.value);
@@ -329,7 +336,7 @@ where
             for entry in stored::read::<K, A::Stored>(reader, state, ctx)? {
                 let end_ms = entry.window_bucket;
                 let index = self.find(end_ms).unwrap_or_else(|index| {
-                    self.windows.insert(index, Open::new(end_ms, self.hashes));
+                    self.windows.insert(index, Open::new(end_ms, self.hashes, self.spare.take()));
                     index
                 });
                 let open = &mut self.windows[index];
@@ -365,6 +372,7 @@ where
             last: self.last,
             piece: self.piece,
             fired: self.fired.clone(),
+            spare: None,
         }
     }
 }

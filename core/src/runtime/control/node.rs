@@ -8,10 +8,10 @@
 
 use crate::data::row::Origin;
 use crate::error::Error;
+use crate::operator::split_names::SplitNames;
 use crate::shard::event::{Command, Report};
 use crate::shard::metrics::ShardStatus;
 use crate::shard::panic::LastWords;
-use crate::shard::split_names::SplitNames;
 
 /// Something a shard's host tells the control thread.
 #[derive(Debug)]

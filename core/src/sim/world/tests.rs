@@ -144,7 +144,7 @@ fn program(
     let source: TaskFactory = Arc::new(move |plan| {
         let feed = SourceFeed::new(Numbers { count }, "numbers", "numbers", 0);
         let chain = Stage::new(KeyBy::new(|n: &u64| n % KEY_COUNT), "by key", "by key");
-        let end = Outputs::<u64>::new(&plan.outputs, plan.task_index, plan.key_group_count);
+        let end = Outputs::<u64>::new(&plan.outputs, 0, plan.task_index, plan.key_group_count);
         Box::new(ChainTask::new(plan, feed, chain, end, |_, _| Vec::new())) as Box<dyn Task>
     });
     let collected = Arc::clone(collected);

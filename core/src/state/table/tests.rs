@@ -179,6 +179,23 @@ fn prefetch_changes_nothing_and_finds_most_slots() {
 }
 
 #[test]
+fn a_recycled_table_is_empty_and_takes_keys_again() {
+    let fill = |table: &mut KeyTable<u32, u32>, count: u32| {
+        for key in 0..count {
+            *table.get_or_insert_with(Hashing::Uniform.hash64(key), key, || key) += 1;
+        }
+    };
+    let mut table = KeyTable::new(HashRange::ALL);
+    fill(&mut table, 200_000);
+    let mut table = table.recycled();
+    assert!(table.is_empty());
+    assert_eq!(table.find(Hashing::Uniform.hash64(7), &7), None);
+    fill(&mut table, 300_000);
+    assert_eq!(table.len(), 300_000);
+    assert!(table.iter().all(|(_, key, value)| *value == key + 1));
+}
+
+#[test]
 #[should_panic(expected = "is not of")]
 fn a_foreign_hash_is_refused() {
     let mut table = KeyTable::new(HashRange { first: 100, last: 200 });
