@@ -6,7 +6,6 @@
 //! cargo run --release --example word_count -- simulate --seeds 20
 //! ```
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use millstream::prelude::*;
@@ -31,26 +30,15 @@ fn words(line: &str) -> Vec<WordCount> {
 }
 
 fn main() -> ExitCode {
-    let counts = Collected::new();
     let job = Job::new("word-count");
     job.source("text", VecSource::from_vec(TEXT.to_vec()))
         .flat_map(words)
         // All records of a word meet in one task, on the shard that owns the word.
         .key_by(|word| word.word.clone())
+        // Every record gives the count so far.
         .reduce(|so_far, word| WordCount { count: so_far.count + word.count, ..word })
         .name("count")
-        .sink("counts", counts.sink());
-    let exit_code = job.main();
-
-    // Every record gave the count so far; the largest of a word is the last.
-    let mut last: BTreeMap<String, u64> = BTreeMap::new();
-    for WordCount { word, count } in counts.values() {
-        let largest = last.entry(word).or_default();
-        *largest = count.max(*largest);
-    }
-    assert!(last.is_empty() || (last["to"], last["the"], last["sea"]) == (4, 3, 1));
-    for (word, count) in last.iter().filter(|(_, count)| 1 < **count) {
-        eprintln!("{count}  {word}");
-    }
-    exit_code
+        .map(|WordCount { word, count }| format!("{word} {count}"))
+        .sink("counts", StdoutSink::text());
+    job.main()
 }

@@ -29,19 +29,23 @@ const DAY_MS: i64 = 24 * 3_600_000;
 /// One millisecond less than 12 hours: see [`sessions`].
 const SESSION_GAP: Duration = Duration::from_millis(12 * 3_600_000 - 1);
 
+/// The files that are read.
+pub const FILES: [&str; 3] = ["flights.csv.zst", "weather.csv.zst", "planes.csv"];
+
 /// Reads the files in `data`, writes the results to folders in `out`. Flights may come `patience`
 /// after others that were to leave later.
 pub fn build(job: &Job, data: &Path, out: &Path, patience: Duration) {
     let data = |name: &str| data.join(name).display().to_string();
-    let source = FileSource::csv::<Flight>(data("flights.csv.zst")).null_text("NA");
+    let [flights, weather, planes] = FILES.map(data);
+    let source = FileSource::csv::<Flight>(flights).null_text("NA");
     let flights = job
         .source("flights", source)
         .watermark(BoundedOutOfOrderness::new(patience), Flight::at_ms)
         .shared();
-    let source = FileSource::csv::<Weather>(data("weather.csv.zst")).null_text("NA");
+    let source = FileSource::csv::<Weather>(weather).null_text("NA");
     let weather =
         job.source("weather", source).watermark(Monotonic::new(), |weather| weather.at_ms);
-    let source = FileSource::csv::<Plane>(data("planes.csv")).null_text("NA");
+    let source = FileSource::csv::<Plane>(planes).null_text("NA");
     // Planes are as old as time: every flight finds its plane there already.
     let planes = job.source("planes", source).watermark(Monotonic::new(), |_| 0);
 

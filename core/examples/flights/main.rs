@@ -4,6 +4,7 @@
 //! cargo run --release --example flights                          # the answers, checked
 //! cargo run --release --example flights -- --patience-minutes 60 # what came later than that
 //! cargo run --release --example flights -- explain               # the plan
+//! cargo run --release --example flights -- simulate --seeds 5    # simulated: takes its time
 //! ```
 //!
 //! The data is in `data/`; the dataflow is in `job.rs`. Results are JSON Lines in folders of
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use millstream::api::JobCommand;
 use millstream::prelude::*;
 use millstream::testing::written_lines;
 
@@ -48,7 +50,10 @@ struct Args {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    if let Some(JobCommand::Simulate(simulate)) = &mut args.job.command {
+        simulate.files.extend(job::FILES.map(|name| Path::new(DATA).join(name)));
+    }
     let job = Job::new("flights");
     job::build(&job, Path::new(DATA), &args.dir, Duration::from_mins(args.patience_minutes));
     if args.job.command.is_none() && args.dir.exists() {
