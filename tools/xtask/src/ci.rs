@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that must pass before a change lands, quick checks first.
 //!
 //! ```text
-//! format tidy layers clippy docs ──► test suites ──► one line of durations, one of tests
+//! format tidy layers clippy docs ──► test suites, examples ──► one line of durations, one of tests
 //! ```
 //!
 //! The first check that fails ends the run. Every step can be run alone by the command of its name.
@@ -13,7 +13,7 @@ use anyhow::Context as _;
 
 use crate::command::Tally;
 use crate::house::House;
-use crate::{check, docs, layers, suites, tidy};
+use crate::{check, docs, examples, layers, suites, tidy};
 
 /// One step: its name and what it does; test suites add to the tally.
 type Step<'a> = (&'static str, &'a dyn Fn(&mut Tally) -> anyhow::Result<()>);
@@ -31,6 +31,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         ("clippy", &|_| check::clippy()),
         ("docs", &|_| docs::rustdoc()),
         ("test", &suites::all),
+        ("examples", &|_| examples::all(root)),
         ("sim", &suites::simulation_in_time),
     ])
 }

@@ -8,6 +8,7 @@
 //! test    every package's tests                             suites.rs
 //! sim     the simulator with many seeds                     suites.rs
 //! loom    the models of the lock-free code alone            suites.rs
+//! examples every example runs, and is simulated          examples.rs
 //! ci      all of it, in order                               ci.rs
 //! ```
 //!
@@ -20,6 +21,7 @@ mod check;
 mod ci;
 mod command;
 mod docs;
+mod examples;
 mod finding;
 mod house;
 mod layers;
@@ -72,6 +74,8 @@ enum Task {
     },
     /// Run the models of the lock-free code under every interleaving.
     Loom,
+    /// Run every example, print its plan and simulate it.
+    Examples,
     /// Run everything that must pass before a change lands.
     Ci,
 }
@@ -100,6 +104,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Test => suites::all(&mut Tally::default()),
         Task::Sim { seeds, release } => suites::simulation(*seeds, *release, &mut Tally::default()),
         Task::Loom => suites::loom(&mut Tally::default()),
+        Task::Examples => examples::all(&root),
         Task::Ci => ci::run(&root),
     }
 }

@@ -77,8 +77,8 @@ enum Step {
     SyncingNames { next: Vec<PathBuf>, answer: FileAnswer },
 }
 
-/// The worker of the service.
-struct Worker {
+/// The thread of the service.
+struct RingService {
     uring: OpRing<Tag>,
     files: Files<Handle>,
     listings: SharedListings,
@@ -90,39 +90,44 @@ struct Worker {
 
 /// Runs the service until it is told to stop. Tells `ready` whether it could start.
 pub(super) fn run(mut desk: Desk, parker: &Parker, ready: &mpsc::Sender<io::Result<()>>) {
-    let mut worker = match Worker::new(parker) {
-        Ok(worker) => worker,
+    let mut service = match RingService::new(parker) {
+        Ok(service) => service,
         Err(error) => {
             let _ = ready.send(Err(error));
             return;
         }
     };
-    tracing::debug!(features = ?worker.uring.features(), "storage service on a raw ring");
+    tracing::debug!(features = ?service.uring.features(), "storage service on a raw ring");
     // Nobody listening means that the starter has given up.
     let _ = ready.send(Ok(()));
     let mut completions = Vec::new();
     loop {
-        let mut is_busy = desk.receive(&mut worker.files);
-        worker.start_jobs();
-        worker.uring.poll(&mut completions).expect("the kernel keeps the ring working");
-        is_busy |= worker.finish(parker, &mut completions);
-        is_busy |= desk.answer(&mut worker.files);
+        let mut is_busy = desk.receive(&mut service.files);
+        service.start_jobs();
+        service.uring.poll(&mut completions).expect("the kernel keeps the ring working");
+        is_busy |= service.finish(parker, &mut completions);
+        is_busy |= desk.answer(&mut service.files);
         if is_busy {
             continue;
         }
-        let pending_count = worker.files.pending_count();
+        let pending_count = service.files.pending_count();
         if desk.has_ended(pending_count) {
             return;
         }
         parker.park(
             || desk.is_idle(pending_count),
-            || worker.uring.wait(NAP, &mut completions).expect("the kernel keeps the ring working"),
+            || {
+                service
+                    .uring
+                    .wait(NAP, &mut completions)
+                    .expect("the kernel keeps the ring working");
+            },
         );
-        worker.finish(parker, &mut completions);
+        service.finish(parker, &mut completions);
     }
 }
 
-impl Worker {
+impl RingService {
     fn new(parker: &Parker) -> io::Result<Self> {
         let mut uring = OpRing::new(DEPTH as u32)?;
         let eventfd = Rc::new(parker.eventfd().try_clone_to_owned()?);

@@ -3,7 +3,7 @@
 //! A rule is a function from the repository in memory to findings; it lives in its own file with a
 //! test that shows it failing. Reading order: text (`lines`, `header`, `mentions`), code (`size`,
 //! `leftovers`, `commented_code`, `names`, `engine`, `allowances`), the house (`reach`,
-//! `packages`, `links`, `documents`).
+//! `packages`, `links`, `documents`, `tables`).
 //!
 //! Not here: which module may use which (`layers/`), what clippy and rustfmt check (`check.rs`).
 
@@ -20,6 +20,7 @@ mod names;
 mod packages;
 mod reach;
 mod size;
+mod tables;
 
 pub(crate) use links::links;
 
@@ -29,7 +30,7 @@ use crate::house::House;
 /// Finds every place that breaks one rule.
 type Rule = fn(&House) -> Vec<Finding>;
 
-const RULES: [Rule; 18] = [
+const RULES: [Rule; 20] = [
     lines::line_length,
     header::header,
     mentions::machine_paths,
@@ -45,9 +46,11 @@ const RULES: [Rule; 18] = [
     allowances::allowances,
     reach::reach,
     packages::manifests,
+    packages::unused_dependencies,
     packages::top_level,
     links::links,
     documents::documents,
+    tables::tables,
 ];
 
 /// Checks the repository and prints what it finds.
