@@ -22,3 +22,13 @@ pub mod testing;
 pub mod time;
 
 pub use error::{Error, Result};
+
+/// The examples of the documents, compiled as tests.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../docs/getting-started.md")]
+    struct GettingStarted;
+}

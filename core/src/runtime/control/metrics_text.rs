@@ -180,6 +180,8 @@ fn escape(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::shard::metrics::TurnMetrics;
     use crate::task::TaskStatus;
@@ -237,5 +239,21 @@ mod tests {
         };
         assert!(bucket("2", 1) && bucket(&(1_u64 << 31).to_string(), 1), "{text}");
         assert!(bucket("+Inf", 2) && !text.contains("4294967296"), "{text}");
+    }
+
+    #[test]
+    fn the_page_of_metrics_lists_those_there_are() {
+        let page = include_str!("../../../../docs/operations/metrics.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `millstream_"));
+        let listed: BTreeSet<(&str, &str)> = rows
+            .map(|row| {
+                let (name, rest) = row.split_once("` | ").expect("a name");
+                (name, rest.split_once(" | ").expect("a kind and a question").0)
+            })
+            .collect();
+        let text = render(&[]);
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE millstream_"));
+        let rendered = types.map(|line| line.split_once(' ').expect("a name and a kind"));
+        assert_eq!(listed, rendered.collect());
     }
 }
