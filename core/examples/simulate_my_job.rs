@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn clicks_per_second_are_the_same_in_every_order() {
-        let results = results_of(|job, sink| clicks_per_second(job, sink));
+        let results = results_of(clicks_per_second);
         assert_eq!(results.len(), 1);
         let clicks: u64 = results.iter().flatten().map(|second| second.count).sum();
         assert_eq!(clicks, 2_000, "every click once");
@@ -100,6 +100,6 @@ mod tests {
 
     #[test]
     fn a_seed_shows_that_the_winning_click_depends_on_who_is_faster() {
-        assert!(1 < results_of(|job, sink| winning_click(job, sink)).len());
+        assert!(1 < results_of(winning_click).len());
     }
 }
