@@ -38,7 +38,7 @@ fn program<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
     (!name.contains('/')).then_some(name)
 }
 
-/// Compares the code map's rows, `| 1 | \`error limits\` | .. |`, with the library's modules.
+/// Compares the rows of the code map (a number, modules, what is there) with the library's modules.
 fn code_map(house: &House) -> Vec<Finding> {
     let (Some(map), Some(library)) = (house.repo.texts.get(MAP), house.repo.sources.get(LIBRARY))
     else {
@@ -56,8 +56,8 @@ fn code_map(house: &House) -> Vec<Finding> {
     for (index, row) in map.lines().enumerate() {
         let mut cells = row.split('|').map(str::trim).skip(1);
         let is_row = cells.next().is_some_and(|cell| cell.parse::<u32>().is_ok());
-        let Some(names) = cells.next().filter(|_| is_row) else { continue };
-        for name in names.trim_matches('`').split_whitespace() {
+        let Some(cell) = cells.next().filter(|_| is_row) else { continue };
+        for name in cell.trim_matches('`').split_whitespace() {
             named.insert(name);
             if !modules.contains(name) {
                 let message = format!("`{name}` is no module of {LIBRARY}");
