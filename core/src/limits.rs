@@ -38,7 +38,7 @@ pub const FRAME_BYTES: usize = 32 << 10;
 pub const CHANNEL_CREDIT_FRAMES: u32 = 4;
 const _: () = assert!(CHANNEL_CREDIT_FRAMES >= 2, "one to fill, one on its way");
 
-/// Largest archived row. A larger one is an error that names the operator.
+/// Largest archived row. A larger one is a dead letter, or an error that names operator and record.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
 const _: () = assert!(FRAME_BYTES <= ROW_BYTES_MAX, "a frame carries at least one row");
 

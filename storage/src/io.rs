@@ -131,7 +131,7 @@ pub enum FileOp {
         /// Which file.
         file: FileId,
     },
-    /// Gives `from` the name `to`, replacing it atomically, and syncs the directory.
+    /// Gives the file `from` the name `to`, replacing it atomically, and syncs the directory.
     Rename {
         /// Answered under this number.
         op: OpId,

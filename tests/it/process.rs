@@ -121,15 +121,59 @@ fn a_bounded_input_ends_with_everything_written_and_exit_0() {
 }
 
 #[test]
+fn every_idle_strategy_works_with_every_storage_service() {
+    for idle in ["spin", "yield", "park"] {
+        for service in ["glommio", "ring"] {
+            let directory = tempfile::tempdir().expect("a place for files");
+            let settings = directory.path().join("job.toml");
+            let text = format!("shards = 2\nidle = \"{idle}\"\nstorage_service = \"{service}\"\n");
+            std::fs::write(&settings, text).expect("a file can be written");
+            let output = directory.path().join("numbers");
+            let args = ["--config", settings.to_str().expect("a path of characters")];
+            let ended = run("bounded", &args, &output);
+            let log = String::from_utf8_lossy(&ended.stderr);
+            assert_eq!(ended.status.code(), Some(0), "{idle}, {service}: {log}");
+            let mut numbers = numbers_in(&output);
+            numbers.sort_unstable();
+            assert!(numbers.into_iter().eq(0..10_000), "{idle}, {service}");
+        }
+    }
+}
+
+/// The disk is one of 16 KiB, in a namespace of its own: the shell mounts it, runs the job, and
+/// lists what is on it.
+#[test]
+fn a_full_disk_stops_the_job_and_leaves_no_file_that_looks_complete() {
+    let directory = tempfile::tempdir().expect("a place to mount it");
+    let script = "mount -t tmpfs -o size=16k none \"$TEST_JOB_OUTPUT\" && shift && \"$@\"; \
+                  code=$?; ls \"$TEST_JOB_OUTPUT\"; exit $code";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", "sh"]);
+    command.args([env!("CARGO_BIN_EXE_test_job"), "bounded", "--shards", "2"]);
+    command.env("TEST_JOB_OUTPUT", directory.path());
+    let output = command.output().expect("unshare is there, and namespaces are allowed");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("operator files: could not "), "{log}");
+    assert!(log.contains("No space left on device"), "{log}");
+    let names = String::from_utf8_lossy(&output.stdout);
+    let complete: Vec<&str> = names.lines().filter(|name| !name.contains("inprogress")).collect();
+    assert!(complete.is_empty(), "{complete:?} cannot be whole");
+}
+
+#[test]
 fn a_signal_drains_what_is_under_way_and_exits_0() {
     for signal in ["-INT", "-TERM"] {
         let directory = tempfile::tempdir().expect("a place for files");
-        let mut job = Job::start("endless", &["--shards", "2"], directory.path());
-        job.await_line("started");
+        let args = ["--shards", "2", "--listen", "127.0.0.1:0"];
+        let mut job = Job::start("endless", &args, directory.path());
+        let address = job.await_address();
+        let sum_in = await_metric(&address, RECORDS_IN, "numbers", 10_000);
         job.signal(signal);
         assert_eq!(job.await_end(), Some(0), "{signal}");
         // Every task reads every other number: each must have written a prefix, without holes.
         let numbers = numbers_in(directory.path());
+        assert!(sum_in <= numbers.len() as u64, "what had been read is written");
         let distinct: BTreeSet<u64> = numbers.iter().copied().collect();
         assert_eq!(distinct.len(), numbers.len(), "a number was written twice");
         for split in 0..2 {
@@ -269,6 +313,9 @@ fn http_shows_health_metrics_and_shards() {
     let mut job = Job::start("endless", &args, directory.path());
     let address = job.await_address();
     assert!(http_get(&address, "/healthz").starts_with("HTTP/1.1 200"));
+    for name in [RECORDS_IN, "millstream_task_records_out_total", "millstream_task_watermark_ms"] {
+        await_metric(&address, name, "numbers", 0);
+    }
     let metrics = http_get(&address, "/metrics");
     assert!(metrics.contains("millstream_task_records_in_total{shard=\"1\""), "{metrics}");
     let shards = http_get(&address, "/shards");

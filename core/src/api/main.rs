@@ -138,7 +138,9 @@ impl Job {
             None if args.run.print_config => print(&config.to_toml()).map(|()| None),
             None => self.run_as(&config, true, args.run.progress).map(Some),
             Some(JobCommand::Explain { format }) => {
-                print(&self.explain(shard_count, config.key_group_count, *format)).map(|()| None)
+                print(&self.explain(shard_count, config.key_group_count, *format))?;
+                // The exit code says whether it could run.
+                self.plan(shard_count, config.key_group_count).map(|_| None)
             }
             Some(JobCommand::Simulate(simulate)) => {
                 let plan = self.plan(shard_count, config.key_group_count)?;

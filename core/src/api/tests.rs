@@ -5,7 +5,7 @@ use std::time::Duration;
 use millstream_storage::io::FileDone;
 
 use crate::api::windowed::AggregatingWindows;
-use crate::api::{AnyStream, Job, SharedStream, SimulateArgs};
+use crate::api::{AnyStream, Job, JobArgs, JobCommand, RunArgs, SharedStream, SimulateArgs};
 use crate::connector::{GeneratorSource, StdoutSink};
 use crate::data::row::Row;
 use crate::error::Error;
@@ -516,6 +516,17 @@ fn a_shared_keyed_stream_needs_one_exchange() {
     assert_eq!(pairs.len(), 600);
     pairs.dedup();
     assert!(pairs.len() <= 20, "every key is seen by one task of each operator: {pairs:?}");
+}
+
+#[test]
+fn explaining_a_job_that_cannot_run_says_so_with_its_exit_code() {
+    let run = RunArgs { shards: Some(1), ..RunArgs::default() };
+    let command = Some(JobCommand::Explain { format: ExplainFormat::Dot });
+    let args = JobArgs { run, command };
+    let job = Job::new("test");
+    assert!(matches!(job.execute(&args), Err(Error::Plan { .. })), "it has no source");
+    numbers(&job, 1).discard();
+    assert!(matches!(job.execute(&args), Ok(None)));
 }
 
 #[test]

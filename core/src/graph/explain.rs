@@ -3,10 +3,13 @@
 //! Each shows the same: the chains upstream first, the operators in them, and the edges that each
 //! chain reads; then what the checks found.
 
+mod dot;
+
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::graph::facts::SideOutputFacts;
 use crate::graph::logical::{ChainId, Edge, LogicalGraph, Node, NodeKind};
 use crate::graph::physical::{PhysicalEdge, PhysicalGraph};
 use crate::graph::plan::Partitioner;
@@ -41,7 +44,7 @@ impl Explanation<'_> {
         match format {
             ExplainFormat::Text => self.text(),
             ExplainFormat::Json => format!("{:#}\n", self.json()),
-            ExplainFormat::Dot => self.dot(),
+            ExplainFormat::Dot => dot::print(self),
         }
     }
 
@@ -93,8 +96,15 @@ impl Explanation<'_> {
                 "verb": node.verb,
                 "name": node.name,
                 "uid": node.uid(),
+                "is_named": node.is_named,
                 "chain": node.chain.0,
                 "detail": node.facts.detail,
+                "is_keyed": node.facts.is_keyed,
+                "is_stateful": node.facts.is_stateful,
+                "makes_watermarks": node.facts.makes_watermarks,
+                "needs_watermarks": node.facts.needs_watermarks,
+                "unbounded_states": node.facts.unbounded_states,
+                "side_outputs": side_outputs(node),
             })
         });
         let edges = logical.edges.iter().map(|edge| {
@@ -104,6 +114,7 @@ impl Explanation<'_> {
                 "input": edge.input_index,
                 "partitioner": edge.partitioner.to_string(),
                 "side_output": edge.tag.map(|fact| fact.tag),
+                "record": edge.tag.map(|fact| fact.record),
             })
         });
         json!({
@@ -116,43 +127,6 @@ impl Explanation<'_> {
             "problems": self.findings.problems,
             "warnings": self.findings.warnings,
         })
-    }
-
-    fn dot(&self) -> String {
-        let logical = self.logical;
-        let mut dot =
-            format!("digraph {:?} {{\n  rankdir=LR;\n  node [shape=box];\n", logical.name);
-        for id in logical.chain_ids() {
-            let chain = logical.chain(id);
-            let tasks = self.physical.map(|graph| graph.chain(id).parallelism);
-            let tasks =
-                tasks.map_or(String::new(), |count| format!(", {}", counted(count, "task")));
-            let _ = writeln!(dot, "  subgraph cluster_{} {{", id.0);
-            let _ = writeln!(dot, "    label=\"chain {}{tasks}\";", id.0);
-            for node in chain.nodes.iter().map(|id| logical.node(*id)) {
-                let label = match node.name.as_str() {
-                    name if name == node.verb => name.to_string(),
-                    name => format!("{name}\n{}", node.verb),
-                };
-                let _ = writeln!(dot, "    n{} [label={label:?}];", node.id.0);
-            }
-            for pair in chain.nodes.windows(2) {
-                let _ = writeln!(dot, "    n{} -> n{};", pair[0].0, pair[1].0);
-            }
-            dot.push_str("  }\n");
-        }
-        for (index, edge) in logical.edges.iter().enumerate() {
-            let Some(to) = logical.chain(edge.to).nodes.first() else { continue };
-            let runs_as = self.physical.map_or(edge.partitioner, |g| g.edges[index].partitioner);
-            let (style, tag) = match edge.tag {
-                Some(fact) => (", style=dashed", format!("{:?}: ", fact.tag)),
-                None => ("", String::new()),
-            };
-            let label = format!("{tag}{runs_as}");
-            let _ = writeln!(dot, "  n{} -> n{} [label={label:?}{style}];", edge.from.0, to.0);
-        }
-        dot.push_str("}\n");
-        dot
     }
 }
 
@@ -250,6 +224,14 @@ fn physical_json(physical: &PhysicalGraph) -> Value {
         "chains": chains.collect::<Vec<_>>(),
         "edges": edges.collect::<Vec<_>>(),
     })
+}
+
+/// The side outputs that a node says it writes; nothing if it may write any.
+fn side_outputs(node: &Node) -> Option<Vec<&'static str>> {
+    match &node.facts.side_outputs {
+        SideOutputFacts::Any => None,
+        SideOutputFacts::Only(facts) => Some(facts.iter().map(|fact| fact.tag).collect()),
+    }
 }
 
 fn kind(kind: NodeKind) -> &'static str {

@@ -135,7 +135,7 @@ impl LogicalGraph {
     }
 
     /// Appends an operator to a chain. Without a name it is called `verb`, and from the second of
-    /// its kind on `verb-2`, `verb-3`, ...
+    /// its kind on, named or not, `verb-2`, `verb-3`, ...
     pub fn add_node(
         &mut self,
         chain: ChainId,
@@ -219,7 +219,8 @@ impl LogicalGraph {
     }
 
     fn name_from(&self, verb: &'static str) -> String {
-        match self.nodes.iter().filter(|node| node.verb == verb && !node.is_named).count() {
+        // Those that have been named since count, too: their number may be taken.
+        match self.nodes.iter().filter(|node| node.verb == verb).count() {
             0 => verb.to_string(),
             before => format!("{verb}-{}", before + 1),
         }
@@ -244,6 +245,10 @@ mod tests {
         for name in [None, None, Some("enrich".to_string()), None] {
             graph.add_node(chain, NodeKind::Operator, "map", name, Facts::stateless());
         }
-        assert_eq!(graph.chain_name(chain), "map -> map-2 -> enrich -> map-3");
+        assert_eq!(graph.chain_name(chain), "map -> map-2 -> enrich -> map-4");
+        let renamed = graph.node_mut(NodeId(0));
+        (renamed.name, renamed.is_named) = ("parse".to_string(), true);
+        graph.add_node(chain, NodeKind::Operator, "map", None, Facts::stateless());
+        assert_eq!(graph.chain_name(chain), "parse -> map-2 -> enrich -> map-4 -> map-5");
     }
 }

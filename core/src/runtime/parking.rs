@@ -150,7 +150,7 @@ impl Parker {
     /// Forgets rings that nobody waited for.
     ///
     /// # Panics
-    /// If this parker was not made by [`Parker::with_eventfd`].
+    /// If this parker was not made by `Parker::with_eventfd`.
     pub fn drain(&self) {
         match &self.shared.bell {
             // Nothing to read is the usual case and an error of its own.

@@ -222,12 +222,10 @@ impl Disk {
         now: SystemTime,
         fails: bool,
     ) -> io::Result<FileAnswer> {
-        let before = self.open.get(&file);
-        assert!(
-            before.is_none_or(|before| before.stored.is_none()),
-            "file {file} is opened for {} while it is open",
-            path.display()
-        );
+        if self.open.get(&file).is_some_and(|before| before.stored.is_some()) {
+            let message = "the requester's id names an open file";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         if mode == OpenMode::Lock {
             return self.lock(file, path, fails);
         }

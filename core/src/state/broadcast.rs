@@ -83,8 +83,9 @@ impl BroadcastStates {
     }
 }
 
+/// With the name's length: no name followed by anything begins with another's.
 fn stored_prefix(name: &str) -> String {
-    format!("broadcast/{name}/")
+    format!("broadcast/{}:{name}/", name.len())
 }
 
 impl fmt::Debug for BroadcastStates {

@@ -1,7 +1,8 @@
 //! [`OperatorList`]: state that belongs to no key, element by element.
 //!
 //! As Flink's operator list state: every task has a list; a snapshot has them all; after a restore,
-//! at whatever parallelism, each element is on exactly one task, dealt out in turn.
+//! at whatever parallelism, each element is on exactly one task, dealt out in turn; or, of a union
+//! list, all elements are on every task.
 
 use std::any::Any;
 use std::fmt;
@@ -29,7 +30,7 @@ pub struct OperatorLists {
 trait State: Any + Send {
     fn snapshot(&self, prefix: &str, writer: &mut SnapshotWriter<'_>);
 
-    /// Takes every element whose number modulo `parallelism` is `task_index`.
+    /// Takes every element whose number modulo `parallelism` is `task_index`; of a union list all.
     fn restore(
         &mut self,
         prefix: &str,
@@ -39,11 +40,15 @@ trait State: Any + Send {
     ) -> Result<(), Error>;
 }
 
-struct List<V>(Vec<V>);
+struct List<V> {
+    elements: Vec<V>,
+    /// After a restore every task has all elements.
+    is_union: bool,
+}
 
 impl<V: Record> State for List<V> {
     fn snapshot(&self, prefix: &str, writer: &mut SnapshotWriter<'_>) {
-        for (position, value) in self.0.iter().enumerate() {
+        for (position, value) in self.elements.iter().enumerate() {
             writer.operator_state(&format!("{prefix}{position:012}"), value);
         }
     }
@@ -56,8 +61,9 @@ impl<V: Record> State for List<V> {
         reader: &SnapshotReader<'_>,
     ) -> Result<(), Error> {
         let elements = reader.operator_state::<V>(prefix)?.into_iter();
-        let mine = elements.skip(task_index as usize).step_by(parallelism as usize);
-        self.0 = mine.map(|(_, value)| value).collect();
+        let (first, step) = if self.is_union { (0, 1) } else { (task_index, parallelism) };
+        let mine = elements.skip(first as usize).step_by(step as usize);
+        self.elements = mine.map(|(_, value)| value).collect();
         Ok(())
     }
 }
@@ -92,8 +98,9 @@ impl OperatorLists {
     }
 }
 
+/// With the name's length: no name followed by anything begins with another's.
 fn stored_prefix(name: &str) -> String {
-    format!("list/{name}/")
+    format!("list/{}:{name}/", name.len())
 }
 
 impl fmt::Debug for OperatorLists {
@@ -128,11 +135,13 @@ impl<V> fmt::Debug for OperatorList<V> {
 
 impl<V: Record> OperatorList<V> {
     /// Declares the list; `None` if the operator has one of that name.
-    pub(crate) fn declare(lists: &mut OperatorLists, name: &str) -> Option<Self> {
+    pub(crate) fn declare(lists: &mut OperatorLists, name: &str, is_union: bool) -> Option<Self> {
         if lists.names().any(|other| other == name) {
             return None;
         }
-        lists.lists.push((name.to_string(), Box::new(List(Vec::<V>::new()))));
+        lists
+            .lists
+            .push((name.to_string(), Box::new(List { elements: Vec::<V>::new(), is_union })));
         Some(Self { number: lists.lists.len() - 1, types: PhantomData })
     }
 
@@ -140,13 +149,62 @@ impl<V: Record> OperatorList<V> {
     pub fn get<'a>(&self, ctx: &'a impl OperatorListScope) -> &'a [V] {
         let list = ctx.lists().lists.get(self.number).map(|(_, list)| &**list);
         let list = list.and_then(|list| (list as &dyn Any).downcast_ref::<List<V>>());
-        &list.expect("`open` has declared the list").0
+        &list.expect("`open` has declared the list").elements
     }
 
     /// The elements, to change.
     pub fn get_mut<'a>(&self, ctx: &'a mut impl OperatorListScope) -> &'a mut Vec<V> {
         let list = ctx.lists_mut().lists.get_mut(self.number).map(|(_, list)| &mut **list);
         let list = list.and_then(|list| (list as &mut dyn Any).downcast_mut::<List<V>>());
-        &mut list.expect("`open` has declared the list").0
+        &mut list.expect("`open` has declared the list").elements
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::snapshot::Snapshot;
+
+    /// One after the other of two tasks, and what is in each list after a restore as task
+    /// `task_index` of `parallelism`.
+    fn restored(task_index: u32, parallelism: u32) -> [Vec<u32>; 3] {
+        let declare = || {
+            let mut lists = OperatorLists::default();
+            let names = [("a", false), ("a/00000000", false), ("all", true)];
+            let handles = names.map(|(name, is_union)| {
+                OperatorList::<u32>::declare(&mut lists, name, is_union).expect("a new name")
+            });
+            (lists, handles)
+        };
+        let mut snapshot = Snapshot::default();
+        for task in 0..2 {
+            let (mut lists, handles) = declare();
+            for (handle, element) in handles.iter().zip([1, 10, 100]) {
+                handle.get_mut(&mut lists).extend([element, element + task]);
+            }
+            lists.snapshot(task, &mut SnapshotWriter::new(&mut snapshot, "uid"));
+        }
+        let (mut lists, handles) = declare();
+        let reader = SnapshotReader::new(&snapshot, "uid");
+        lists.restore(task_index, parallelism, &reader).expect("just written");
+        handles.map(|handle| handle.get(&lists).to_vec())
+    }
+
+    impl OperatorListScope for OperatorLists {
+        fn lists(&self) -> &OperatorLists {
+            self
+        }
+
+        fn lists_mut(&mut self) -> &mut OperatorLists {
+            self
+        }
+    }
+
+    #[test]
+    fn elements_are_dealt_out_and_those_of_a_union_list_are_everywhere() {
+        let all = vec![100, 100, 100, 101];
+        assert_eq!(restored(0, 1), [vec![1, 1, 1, 2], vec![10, 10, 10, 11], all.clone()]);
+        assert_eq!(restored(0, 3), [vec![1, 2], vec![10, 11], all.clone()]);
+        assert_eq!(restored(2, 3), [vec![1], vec![10], all]);
     }
 }

@@ -32,7 +32,10 @@ enum Host {
 pub(super) fn on_every_disk(script: impl Fn(&mut Bench)) {
     on_real_disks(&script);
     for seed in 0..10 {
-        let disk = Box::new(Disk::new(Rng::new(seed), DiskFaults::NONE));
+        // Answers come in another order with every seed; without latency all would be the same.
+        let latency = Duration::ZERO..Duration::from_millis(seed);
+        let faults = DiskFaults { latency, ..DiskFaults::NONE };
+        let disk = Box::new(Disk::new(Rng::new(seed), faults));
         script(&mut Bench::new("simulated", Host::Simulated { disk, now: Duration::ZERO }));
     }
 }
@@ -48,6 +51,7 @@ fn real(driver: StorageDriver) -> Host {
     let waker = Parker::with_eventfd().expect("descriptors are left").waker();
     let (service, mut handles) =
         StorageService::start(driver, None, vec![waker]).expect("the service starts");
+    assert_eq!(service.driver(), driver, "raise the limit of locked memory, or nothing is tested");
     let handle = handles.remove(0);
     Host::Real { handle, _service: service, start: Instant::now() }
 }

@@ -420,3 +420,75 @@ fn a_directory_is_no_file() {
         ]);
     });
 }
+
+#[test]
+fn an_id_that_is_open_cannot_be_opened() {
+    on_every_disk(|bench| {
+        bench.prepare("a", b"first");
+        bench.prepare("b", b"second");
+        bench.open(1, "a", Read).open(1, "b", Read).read(1, 0, 10).close(1);
+        bench.open(1, "b", Read).read(1, 0, 10).close(1);
+        bench.expect(&[
+            "opened 5",
+            "could not open b: the requester's id names an open file",
+            "read first",
+            "closed",
+            "opened 6",
+            "read second",
+            "closed",
+        ]);
+    });
+}
+
+#[test]
+fn only_files_are_renamed_and_removed() {
+    on_every_disk(|bench| {
+        bench.prepare("d/a", b"");
+        bench.open(1, "e/b", Create).close(1);
+        bench.expect(&["opened 0", "closed"]);
+        for directory in ["d", "e"] {
+            bench.rename(directory, "f").remove(directory);
+            bench.expect(&[
+                &format!("could not rename {directory} to f: Is a directory (os error 21)"),
+                &format!("could not remove {directory}: Is a directory (os error 21)"),
+            ]);
+        }
+        bench.rename("d/a", "e");
+        bench.expect(&["could not rename d/a to e: Is a directory (os error 21)"]);
+        bench.open(1, "d/a", Read).open(2, "e/b", Read);
+        bench.expect(&["opened 0", "opened 0"]);
+    });
+}
+
+#[test]
+fn a_file_is_renamed_into_directories_that_are_there() {
+    on_every_disk(|bench| {
+        bench.prepare("a", b"");
+        bench.open(1, "b", Create).close(1);
+        bench.expect(&["opened 0", "closed"]);
+        for name in ["a", "b"] {
+            bench.rename(name, "missing/c");
+            bench.expect(&[&format!(
+                "could not rename {name} to missing/c: No such file or directory (os error 2)"
+            )]);
+        }
+        bench.rename("a", "b/c");
+        bench.expect(&["could not rename a to b/c: Not a directory (os error 20)"]);
+    });
+}
+
+#[test]
+fn nothing_is_below_a_file() {
+    on_every_disk(|bench| {
+        bench.prepare("a", b"");
+        bench.open(1, "b", Create).close(1);
+        bench.expect(&["opened 0", "closed"]);
+        for name in ["a", "b"] {
+            bench.open(1, &format!("{name}/c"), Read).remove(&format!("{name}/c"));
+            bench.expect(&[
+                &format!("could not open {name}/c: Not a directory (os error 20)"),
+                &format!("could not remove {name}/c: Not a directory (os error 20)"),
+            ]);
+        }
+    });
+}

@@ -91,6 +91,7 @@ fn main() -> ExitCode {
 fn numbers(job: &Job, count: u64) {
     let directory = std::env::var("TEST_JOB_OUTPUT").unwrap_or_else(|_| "output".to_string());
     job.source("numbers", GeneratorSource::new(count, |n| n))
+        .watermark(Monotonic::new(), |n| *n as i64)
         .key_by(|n| *n)
         .reduce(|_, b| b)
         .sink("files", FileSink::json_lines(directory));

@@ -98,11 +98,21 @@ impl OpenContext<'_> {
     /// A list for each task, whose elements are dealt out anew when the parallelism changes. For
     /// functions without keys.
     pub fn operator_list<V: Record>(&mut self, name: &str) -> OperatorList<V> {
+        self.list_of_task(name, false)
+    }
+
+    /// A list for each task; after a restart every task has the elements of all. For functions
+    /// without keys that keep few.
+    pub fn union_list<V: Record>(&mut self, name: &str) -> OperatorList<V> {
+        self.list_of_task(name, true)
+    }
+
+    fn list_of_task<V: Record>(&mut self, name: &str, is_union: bool) -> OperatorList<V> {
         if self.declarable.keyed {
             self.problem(format!("list {name:?} is kept per task: declare a list per key instead"));
             return OperatorList::default();
         }
-        let list = OperatorList::declare(&mut self.declared.lists, name);
+        let list = OperatorList::declare(&mut self.declared.lists, name, is_union);
         self.unique(name, list)
     }
 

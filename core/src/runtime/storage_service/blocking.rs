@@ -96,10 +96,13 @@ pub(super) fn lacks_direct_io(error: &io::Error) -> bool {
 
 /// Refuses directories, and makes those that a new file needs.
 pub(super) fn prepare(path: &Path, mode: OpenMode) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
-        return Err(io::Error::from_raw_os_error(libc::EISDIR));
-    }
+    refuse_directory(path)?;
     if mode.creates() { create_directory(directory_of(path)) } else { Ok(()) }
+}
+
+fn refuse_directory(path: &Path) -> io::Result<()> {
+    let is_directory = fs::metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    if is_directory { Err(io::Error::from_raw_os_error(libc::EISDIR)) } else { Ok(()) }
 }
 
 /// Makes `directory` and those above it, durably: a file's name is worth no more than its path.
@@ -118,8 +121,9 @@ fn create_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Renames, and returns the directories to be synced.
+/// Renames a file, and returns the directories to be synced.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<Vec<PathBuf>> {
+    refuse_directory(from)?;
     fs::rename(from, to)?;
     let directories = BTreeSet::from([directory_of(from), directory_of(to)]);
     Ok(directories.into_iter().map(Path::to_owned).collect())

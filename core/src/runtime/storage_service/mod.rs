@@ -66,6 +66,7 @@ impl StorageDriver {
 #[derive(Debug)]
 pub struct StorageService {
     thread: Option<JoinHandle<()>>,
+    driver: StorageDriver,
     health: Arc<Health>,
     waker: Waker,
 }
@@ -102,12 +103,17 @@ impl StorageService {
                 StorageDriver::Ring => ring::run(desk, &parker, &ready),
             }
         })?;
-        let service = Self { thread: Some(thread), health, waker };
+        let service = Self { thread: Some(thread), driver, health, waker };
         match is_ready.recv() {
             Ok(Ok(())) => Ok((service, handles)),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the storage service died while starting")),
         }
+    }
+
+    /// Who talks to the disk: not who was asked for, if this process cannot have him.
+    pub fn driver(&self) -> StorageDriver {
+        self.driver
     }
 
     /// Answers everything accepted so far, then ends the thread.

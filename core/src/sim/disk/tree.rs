@@ -56,6 +56,9 @@ impl Tree {
         match self.names.get(&path) {
             Some(Name::File { stored, .. }) => Ok(*stored),
             Some(Name::Absent) => Err(os_error(errno::ENOENT)),
+            None if path.ancestors().skip(1).any(|above| self.is_file(above)) => {
+                Err(os_error(errno::ENOTDIR))
+            }
             None => match real::read(&path) {
                 Ok(bytes) => {
                     let modified = match real::look(&path) {
@@ -77,9 +80,6 @@ impl Tree {
     /// A new or truncated file called `path`, and its directories.
     pub(super) fn create(&mut self, path: &Path, now: SystemTime) -> io::Result<StoredId> {
         let path = normal(path);
-        if path.ancestors().skip(1).any(|above| self.is_file(above)) {
-            return Err(os_error(errno::ENOTDIR));
-        }
         match self.find(&path) {
             Ok(stored) => {
                 self.file_mut(stored).truncate(now);
@@ -105,7 +105,8 @@ impl Tree {
             return Err(os_error(errno::EISDIR));
         }
         if !self.is_directory(parent(&to)) {
-            return Err(os_error(errno::ENOENT));
+            let is_below_a_file = parent(&to).ancestors().any(|above| self.is_file(above));
+            return Err(os_error(if is_below_a_file { errno::ENOTDIR } else { errno::ENOENT }));
         }
         self.sync_directory(parent(&from));
         self.sync_directory(parent(&to));
