@@ -26,7 +26,7 @@ pub use crate::operator::window::{
     CoGroupFunction, EmitResult, ProcessWindowFunction, WindowContext, WindowFunction,
 };
 pub use crate::operator::{Nothing, Operator, OperatorContext, Output, Progress, Sink};
-pub use crate::runtime::node::JobReport;
+pub use crate::runtime::node::{JobEnd, JobReport};
 pub use crate::sim::world::{SimConfig, SimReport};
 pub use crate::state::aggregate::AggregateFunction;
 pub use crate::state::broadcast::{BroadcastScope, BroadcastScopeMut, BroadcastState};

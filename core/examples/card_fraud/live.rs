@@ -76,13 +76,13 @@ impl fmt::Display for Latency {
 ///
 /// # Errors
 /// What kept the job from starting, or ended it.
-pub fn run(rate: u64, seconds: u64, config: &Config) -> Result<Measured> {
-    let hiccups = hiccups(rate, config.shards);
+pub fn run(rate: u64, seconds: u64, args: &JobArgs) -> Result<Measured> {
+    let hiccups = hiccups(rate, args.run.config()?.shards);
     let world = World::new(rate * seconds);
     let verdicts = Latency::new();
     let job = Job::new("card-fraud-live");
     build(&job, world, rate, &verdicts);
-    job.run(config)?;
+    job.execute(args)?;
     Ok(Measured { rate, verdicts, hiccups })
 }
 

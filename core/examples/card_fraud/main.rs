@@ -115,11 +115,17 @@ fn tour(job: &Job, world: &World, args: &mut Args) -> anyhow::Result<()> {
     println!("\nJudging them as fast as possible");
     args.job.run.progress = true;
     let Some(report) = job.execute(&args.job)? else { return Ok(()) };
+    if report.end == JobEnd::Drained {
+        println!("\nEnded before all payments were judged: what came of the others is in");
+        report::print_files(&args.dir);
+        return Ok(());
+    }
     let measured = if args.rate * args.seconds == 0 {
         None
     } else {
         println!("\nJudging {} payments a second as they come", grouped(args.rate));
-        Some(live::run(args.rate, args.seconds, &args.job.run.config()?)?)
+        args.job.run.progress = false;
+        Some(live::run(args.rate, args.seconds, &args.job)?)
     };
     let alerts =
         score::read_alerts(&args.dir.join("alerts")).context("could not read the alerts")?;

@@ -150,6 +150,7 @@ impl Job {
     }
 
     /// Runs the job until its sources end, without touching signals, logs or the command line.
+    /// Signals that an earlier [`Job::execute`] of the program has caught stay caught.
     ///
     /// # Errors
     /// [`Error::Plan`] or [`Error::Config`] with all mistakes; otherwise what ended the job early.

@@ -26,9 +26,20 @@ use crate::shard::metrics::ShardStatus;
 use crate::shard::panic::catch;
 use crate::shard::program::Program;
 
+/// Why a job is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobEnd {
+    /// Its sources had no more.
+    InputEnded,
+    /// A signal ended its sources; what was under way has been processed.
+    Drained,
+}
+
 /// What came of a run.
 #[derive(Debug, Clone)]
 pub struct JobReport {
+    /// Why it is over.
+    pub end: JobEnd,
     /// Wall-clock time from start to end.
     pub took: Duration,
     /// How every shard stood at the end.
@@ -116,8 +127,8 @@ pub fn run_watched(
     let patience = if is_hasty { Duration::ZERO } else { EXIT_PATIENCE };
     let shards = join(threads, patience);
     service.leave(patience);
-    outcome?;
-    Ok(JobReport { took: begun.elapsed(), shards: shards? })
+    let end = outcome?;
+    Ok(JobReport { end, took: begun.elapsed(), shards: shards? })
 }
 
 /// Starts a thread for every seat; all of them or, after `give_up` has told the others, none.

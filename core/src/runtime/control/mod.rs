@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::runtime::control::http::StatusRequest;
 use crate::runtime::control::node::{Decision, HostReport, Node};
 use crate::runtime::control::roll::Roll;
+use crate::runtime::node::JobEnd;
 use crate::runtime::parking::Waker;
 use crate::runtime::spsc::Producer;
 use crate::shard::event::{Command, Report};
@@ -97,7 +98,8 @@ impl Control {
         Ok(Self { runtime, signals, requests, _asker: asker })
     }
 
-    /// Runs `node` and lets `watch` look, until its job ends; then tells all hosts to exit.
+    /// Runs `node` and lets `watch` look, until its job ends; then tells all hosts to exit. Answers
+    /// why it ended.
     ///
     /// # Errors
     /// What ended the job.
@@ -107,7 +109,7 @@ impl Control {
         hosts: &mut [HostLink],
         reports: UnboundedReceiver<(u32, HostReport)>,
         watch: Option<Watch<'_>>,
-    ) -> Result<(), Error> {
+    ) -> Result<JobEnd, Error> {
         tracing::info!(shards = hosts.len(), "started");
         let Self { runtime, mut signals, mut requests, _asker } = self;
         let roll = Roll::new(hosts.len());
@@ -120,7 +122,7 @@ impl Control {
             }
         });
         session.tell_all(|| Order::Exit);
-        session.node.take_outcome().unwrap_or(Ok(()))
+        session.node.take_outcome().expect("it runs until there is one")
     }
 }
 

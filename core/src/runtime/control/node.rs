@@ -9,6 +9,7 @@
 use crate::data::row::Origin;
 use crate::error::Error;
 use crate::operator::split_names::SplitNames;
+use crate::runtime::node::JobEnd;
 use crate::shard::event::{Command, Report};
 use crate::shard::metrics::ShardStatus;
 use crate::shard::panic::LastWords;
@@ -49,7 +50,7 @@ pub struct Node {
     finished: Vec<bool>,
     split_names: SplitNames,
     is_draining: bool,
-    outcome: Option<Result<(), Error>>,
+    outcome: Option<Result<JobEnd, Error>>,
 }
 
 impl Node {
@@ -92,7 +93,7 @@ impl Node {
     }
 
     /// How it ended, once it has.
-    pub fn take_outcome(&mut self) -> Option<Result<(), Error>> {
+    pub fn take_outcome(&mut self) -> Option<Result<JobEnd, Error>> {
         self.outcome.take()
     }
 
@@ -111,7 +112,8 @@ impl Node {
             Report::Finished => {
                 self.finished[shard as usize] = true;
                 if self.outcome.is_none() && self.finished.iter().all(|finished| *finished) {
-                    self.outcome = Some(Ok(()));
+                    let end = if self.is_draining { JobEnd::Drained } else { JobEnd::InputEnded };
+                    self.outcome = Some(Ok(end));
                     return Decision::End;
                 }
             }
@@ -173,7 +175,7 @@ mod tests {
         let mut node = Node::new(2, Vec::new());
         assert_eq!(node.on_report(1, shard(Report::Finished)), Decision::Nothing);
         assert_eq!(node.on_report(0, shard(Report::Finished)), Decision::End);
-        assert!(matches!(node.take_outcome(), Some(Ok(()))));
+        assert!(matches!(node.take_outcome(), Some(Ok(JobEnd::InputEnded))));
     }
 
     #[test]
@@ -183,6 +185,15 @@ mod tests {
         assert!(node.is_running());
         assert_eq!(node.on_signal(), Decision::End);
         assert!(matches!(node.take_outcome(), Some(Err(Error::Interrupted))));
+    }
+
+    #[test]
+    fn a_drained_job_says_that_it_was() {
+        let mut node = Node::new(1, Vec::new());
+        assert_eq!(node.on_signal(), Decision::Tell(Command::Drain));
+        let finished = HostReport::Shard(Box::new(Report::Finished));
+        assert_eq!(node.on_report(0, finished), Decision::End);
+        assert!(matches!(node.take_outcome(), Some(Ok(JobEnd::Drained))));
     }
 
     #[test]
