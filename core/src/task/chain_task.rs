@@ -20,6 +20,7 @@ use crate::data::row::{MAX_WATERMARK, NO_EVENT_TIME};
 use crate::error::Error;
 use crate::exchange::channel::{Load, Outbox, Returned};
 use crate::graph::plan::{ChannelId, TaskPlan};
+use crate::limits::INPUT_SHARE_WHILE_DUE;
 use crate::operator::env::TaskPlace;
 use crate::operator::{Chain, Progress, TaskEnv};
 use crate::state::snapshot::Snapshot;
@@ -139,7 +140,9 @@ where
 
     /// Finishes what an earlier turn left, and what processing time makes due.
     fn catch_up(&mut self, row_limit: u32) -> Progress {
-        self.env.set_budget(row_limit);
+        // As much as all inputs together may give.
+        let channels = self.plan.inputs.iter().map(|input| input.channels.len() as u32);
+        self.env.set_budget(row_limit.saturating_mul(channels.sum::<u32>().max(1)));
         if self.chain.is_pending() {
             let mut end = ChainEnd { end: &mut self.end, env: &self.env };
             let released = self.chain.resume(&self.env, &mut end);
@@ -346,7 +349,9 @@ where
             time = self.catch_up(row_limit);
         }
         if self.phase == Phase::Running {
-            self.feed_round(row_limit, mail);
+            let is_behind = self.chain.is_pending();
+            let share = if is_behind { INPUT_SHARE_WHILE_DUE } else { 1 };
+            self.feed_round(row_limit.div_ceil(share), mail);
             self.end_batch();
             self.tell_idleness();
         }

@@ -385,3 +385,43 @@ fn a_source_that_drains_hands_on_what_it_holds() {
     assert_eq!(driven.said(0), "r1 r2 r3 wmax end");
     assert_eq!(driven.turn(), Activity::Finished);
 }
+
+/// Owes so many results at the first watermark.
+struct Owing(u32);
+
+impl Operator for Owing {
+    type In = u64;
+    type Out = u64;
+
+    fn on_row(&mut self, row: Row<u64>, _ctx: &OperatorContext<'_>, out: &mut impl Output<u64>) {
+        out.emit(row);
+    }
+
+    fn on_watermark(
+        &mut self,
+        _watermark_ms: i64,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<u64>,
+    ) -> Progress {
+        while self.0 > 0 {
+            if !ctx.env().spend() {
+                return Progress::Pending;
+            }
+            self.0 -= 1;
+        }
+        Progress::Done
+    }
+}
+
+#[test]
+fn rows_go_on_while_results_are_due_and_do_not_outpace_them() {
+    let mut task = Driven::new(Stage::new(Owing(1_000), "o", "o"), 1, Partitioner::Forward, 1);
+    let rows: Vec<String> = (0..64).map(|n| n.to_string()).collect();
+    task.tell("0w10");
+    task.turn();
+    task.tell(&format!("0r{}", rows.join(",")));
+    task.turn();
+    assert_eq!(task.task.status().records_in, 256 / 16);
+    task.settle();
+    assert_eq!(task.task.status().records_in, 64);
+}
