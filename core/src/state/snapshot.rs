@@ -72,6 +72,11 @@ impl Snapshot {
         hash.digest()
     }
 
+    /// The uids of the operators that wrote into it, in order.
+    pub fn uids(&self) -> impl Iterator<Item = &str> {
+        self.operators.keys().map(String::as_str)
+    }
+
     /// How many keyed entries it holds, over all operators.
     pub fn keyed_entry_count(&self) -> usize {
         self.operators.values().flat_map(|op| op.keyed_state.values()).map(BTreeMap::len).sum()
@@ -119,6 +124,14 @@ impl<'a> SnapshotReader<'a> {
     /// Reads the state of operator `uid`; an operator without any finds nothing.
     pub fn new(snapshot: &'a Snapshot, uid: &'a str) -> Self {
         Self { uid, operator: snapshot.operators.get(uid) }
+    }
+
+    /// The names of all state that is not empty: of no key, then keyed, each in order.
+    pub fn state_names(&self) -> impl Iterator<Item = &'a str> {
+        let operator = self.operator.into_iter();
+        operator
+            .flat_map(|op| op.operator_state.keys().chain(op.keyed_state.keys()))
+            .map(String::as_str)
     }
 
     /// How far event time had come.

@@ -45,6 +45,7 @@ pub struct OperatorHarness<C: Chain> {
     rows: Vec<Row<C::Out>>,
     watermark_ms: i64,
     sides: Vec<Side>,
+    looked_at: Option<String>,
 }
 
 /// Whether the order in which keys have their say matters to [`conformance`].
@@ -117,6 +118,7 @@ impl<C: Chain> OperatorHarness<C> {
             rows: Vec::new(),
             watermark_ms: NO_EVENT_TIME,
             sides: Vec::new(),
+            looked_at: None,
         }
     }
 
@@ -348,13 +350,42 @@ impl<C: Chain> OperatorHarness<C> {
         self.chain.restore(snapshot, &self.env)
     }
 
-    /// The entries of the keyed state `name` (values, elements of lists, values of maps), in the
-    /// order of key hashes.
+    /// Which operator of a chain the test looks into from now on, by its uid. Not needed if there
+    /// is only one.
+    pub fn look_at(&mut self, uid: &str) {
+        self.looked_at = Some(uid.to_string());
+    }
+
+    /// The stored names of all state that the operator keeps now. A state without entries is not
+    /// stored and not among them; those of keys begin with `state/`.
     ///
     /// # Panics
-    /// If keys are not of type `K`, or entries not of type `V`.
+    /// As [`OperatorHarness::keyed_state`] if the operator is not known.
+    pub fn state_names(&mut self) -> Vec<String> {
+        let snapshot = self.snapshot();
+        let reader = SnapshotReader::new(&snapshot, self.uid_in(&snapshot));
+        reader.state_names().map(str::to_string).collect()
+    }
+
+    /// The entries of the keyed state `name` (values, elements of lists, values of maps), in the
+    /// order of key hashes. Without entries a state cannot be told from one that does not exist.
+    ///
+    /// # Panics
+    /// If keys are not of type `K`, or entries not of type `V`; if there are several operators and
+    /// [`OperatorHarness::look_at`] was not called, or with a uid that none of them has.
     pub fn keyed_state<K: Key, V: Record>(&mut self, name: &str) -> Vec<(K, V)> {
         self.stored(&format!("state/{name}"))
+    }
+
+    /// The state of no key whose stored names begin with `prefix`, by name.
+    ///
+    /// # Panics
+    /// If it is not of type `V`; as [`OperatorHarness::keyed_state`] if the operator is not known.
+    pub fn operator_state<V: Record>(&mut self, prefix: &str) -> Vec<(String, V)> {
+        let snapshot = self.snapshot();
+        let reader = SnapshotReader::new(&snapshot, self.uid_in(&snapshot));
+        let state = reader.operator_state(prefix).expect("state of the type that was asked for");
+        state.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
     }
 
     /// The timers of all keys, by the keys' hashes, then by time (ms).
@@ -368,7 +399,7 @@ impl<C: Chain> OperatorHarness<C> {
 
     fn stored<K: Key, V: Record>(&mut self, name: &str) -> Vec<(K, V)> {
         let snapshot = self.snapshot();
-        let reader = SnapshotReader::new(&snapshot, OPERATOR);
+        let reader = SnapshotReader::new(&snapshot, self.uid_in(&snapshot));
         let entries = reader.keyed_state::<V>(name, 0..KEY_GROUP_COUNT_MAX);
         let entries = entries.expect("entries of the type that was asked for");
         let keys = entries.into_iter().map(|(place, value)| {
@@ -376,6 +407,19 @@ impl<C: Chain> OperatorHarness<C> {
             (key.expect("keys of the type that was asked for"), value)
         });
         keys.collect()
+    }
+
+    /// The uid of the operator that the test looks at.
+    fn uid_in<'a>(&self, snapshot: &'a Snapshot) -> &'a str {
+        let uids: Vec<&str> = snapshot.uids().collect();
+        match (&self.looked_at, &uids[..]) {
+            (None, [uid]) => uid,
+            (None, _) => panic!("call `look_at` with the uid of one of the operators {uids:?}"),
+            (Some(uid), _) => uids
+                .iter()
+                .find(|known| *known == uid)
+                .unwrap_or_else(|| panic!("no operator has the uid {uid:?}; there are {uids:?}")),
+        }
     }
 
     /// Takes the failure of an operator, if there was one.

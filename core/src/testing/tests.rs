@@ -3,6 +3,7 @@
 use crate::data::row::Row;
 use crate::operator::aggregate::{KeyedAggregate, KeyedReduce};
 use crate::operator::process::KeyedProcess;
+use crate::operator::{Chain, Stage, Then};
 use crate::prelude::*;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::testing::{OperatorHarness, Step, conformance};
@@ -291,4 +292,42 @@ fn a_record_whose_key_has_very_many_timers_due_waits_and_keeps_its_place() {
     }
     assert!(all.iter().copied().eq((0..1_000).chain([-1, -1])), "in order: {all:?}");
     assert_eq!(many.released_watermark_ms(), 2_000);
+}
+
+#[test]
+fn names_of_state_are_listed() {
+    let key_of = |value: &u8| value % 3;
+    let mut sums = OperatorHarness::new(KeyedAggregate::new(key_of, Sum)).keyed_by(key_of);
+    sums.push(4, 0);
+    sums.push(7, 0);
+    assert_eq!(sums.state_names(), ["state/accumulators"]);
+}
+
+fn two_stages() -> OperatorHarness<impl Chain<In = u8>> {
+    let count = Stage::new(Number::default(), "count", "count-uid");
+    let key_of = |value: &u64| value % 3;
+    let sum = Stage::new(KeyedReduce::new(key_of, |a: u64, b: u64| a + b), "sum", "sum-uid");
+    OperatorHarness::of_chain(Then { first: count, second: sum })
+}
+
+#[test]
+fn operators_of_a_chain_are_looked_at_by_uid() {
+    let mut chain = two_stages();
+    chain.push(1, 0);
+    chain.look_at("count-uid");
+    assert_eq!(chain.operator_state::<u64>("count"), [("count".to_string(), 1)]);
+}
+
+#[test]
+#[should_panic(expected = r#"there are ["count-uid", "sum-uid"]"#)]
+fn an_unknown_uid_is_answered_with_those_there_are() {
+    let mut chain = two_stages();
+    chain.look_at("operator");
+    chain.state_names();
+}
+
+#[test]
+#[should_panic(expected = "call `look_at`")]
+fn one_of_several_operators_must_be_named() {
+    two_stages().timers::<u64>(TimerKind::Event);
 }
