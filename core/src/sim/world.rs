@@ -176,6 +176,15 @@ struct SimShard {
     printed: VecDeque<(Duration, FileDone)>,
 }
 
+/// Checkpoints that may be under way at a time.
+const CHECKPOINTS_IN_FLIGHT_MAX: u64 = 4;
+
+/// Whether all tasks have taken part in a checkpoint.
+fn is_complete(chains: &BTreeMap<u16, (u32, Snapshot)>, parallelism: &BTreeMap<u16, u32>) -> bool {
+    let counts = chains.iter().map(|(chain, (count, _))| (*chain, *count));
+    counts.eq(parallelism.iter().map(|(chain, count)| (*chain, *count)))
+}
+
 impl<'a> World<'a> {
     fn new(program: &'a Program, config: &'a SimConfig) -> Self {
         let rng = Rng::new(config.seed);
@@ -345,8 +354,13 @@ impl<'a> World<'a> {
             (self.next_checkpoint, self.config.checkpoint_interval)
             && due <= self.now
         {
-            commands.push(Command::Trigger(checkpoint));
-            self.next_checkpoint = Some((self.now + interval, CheckpointId(checkpoint.0 + 1)));
+            // Sources send barriers first: without a bound, no record might ever leave.
+            let has_room = self.in_flight_count(checkpoint) < CHECKPOINTS_IN_FLIGHT_MAX;
+            if has_room {
+                commands.push(Command::Trigger(checkpoint));
+            }
+            let next = CheckpointId(checkpoint.0 + u64::from(has_room));
+            self.next_checkpoint = Some((self.now + interval, next));
         }
         if !self.has_drained && self.config.drain_at.is_some_and(|at| at <= self.now) {
             self.has_drained = true;
@@ -479,18 +493,25 @@ impl<'a> World<'a> {
         self.fail(last.into_error(message, record));
     }
 
+    /// How many checkpoints before `next` somebody's part is missing in.
+    fn in_flight_count(&self, next: CheckpointId) -> u64 {
+        let parallelism = self.parallelism();
+        let completed = self.snapshots.values().filter(|chains| is_complete(chains, &parallelism));
+        next.0 - 1 - completed.count() as u64
+    }
+
+    /// How many tasks each chain has.
+    fn parallelism(&self) -> BTreeMap<u16, u32> {
+        let plans = self.program.plans.iter().flatten();
+        plans.map(|plan| (plan.chain_index, plan.parallelism)).collect()
+    }
+
     /// The checkpoints in which nobody's part is missing.
     fn completed(&mut self) -> BTreeMap<CheckpointId, BTreeMap<u16, Snapshot>> {
-        let mut parallelism: BTreeMap<u16, u32> = BTreeMap::new();
-        for plan in self.program.plans.iter().flatten() {
-            parallelism.insert(plan.chain_index, plan.parallelism);
-        }
-        let is_complete = |chains: &BTreeMap<u16, (u32, Snapshot)>| {
-            let counts = chains.iter().map(|(chain, (count, _))| (*chain, *count));
-            counts.eq(parallelism.iter().map(|(chain, count)| (*chain, *count)))
-        };
+        let parallelism = self.parallelism();
         let snapshots = std::mem::take(&mut self.snapshots);
-        let completed = snapshots.into_iter().filter(|(_, chains)| is_complete(chains));
+        let completed =
+            snapshots.into_iter().filter(|(_, chains)| is_complete(chains, &parallelism));
         let parts = |chains: BTreeMap<u16, (u32, Snapshot)>| {
             chains.into_iter().map(|(chain, (_, snapshot))| (chain, snapshot)).collect()
         };
