@@ -14,7 +14,7 @@ use millstream::operator::window::{
 };
 use millstream::state::aggregate::AggregateFunction;
 use millstream::time::evictor::{KeepAll, KeepCount};
-use millstream::time::trigger::{Count, EventTime, ProcessingTime, Purging};
+use millstream::time::trigger::{Count, EventTime, Purging};
 use millstream::time::window::{
     Cumulative, Global, Session, Sliding, TimeDomain, Tumbling, Window,
 };
@@ -259,93 +259,6 @@ proptest! {
         let operator =
             GeneralWindows::new(session, EventTime, key_of, contents, lateness(allowed));
         check(&operator, Kind::Session { gap }, allowed, &moves);
-    }
-}
-
-/// Drives by the clock: a record counts when it is seen, and a window is complete once the clock is
-/// past its last millisecond. The records' event times are noise.
-fn check_by_clock<O>(operator: &O, kind: Kind, moves: &[(u32, i64, u32)])
-where
-    O: Operator<In = Record, Out = Firing> + Clone,
-{
-    let mut script = Vec::new();
-    let (mut now, mut id) = (0, 0);
-    for (what, by, key) in moves {
-        match what {
-            0 => {
-                id += 1;
-                script.push(Step::Record { key: *key, time: now, id });
-            }
-            1 => {
-                now += by;
-                script.push(Step::Watermark(now - 1));
-            }
-            _ => {}
-        }
-    }
-    script.push(Step::Watermark(i64::MAX));
-    let expected = run(kind, 0, &script);
-    for units in [u32::MAX, 0, 1, 3] {
-        let mut drive = Drive::new(operator.clone());
-        let (mut now, mut id) = (0, 0);
-        drive.time(now, units);
-        for (what, by, key) in moves {
-            match what {
-                0 => {
-                    id += 1;
-                    drive.row(row(*key, by * 7 - 50, id));
-                }
-                1 => {
-                    now += by;
-                    drive.time(now, units);
-                }
-                2 => drive.restart(),
-                _ => drive.watermark(1_000_000, units),
-            }
-        }
-        drive.end();
-        assert_eq!(drive.late_count(), 0, "the clock makes nothing late");
-        let firings = drive.rows.into_iter().map(|row| row.value).collect();
-        let found = Outcome { firings, late: Vec::new() };
-        assert_eq!(by_window(&found), by_window(&expected), "with {units} units a turn");
-    }
-}
-
-/// Records, a clock that goes on, restarts, and watermarks that should not matter.
-fn clock_moves() -> impl Strategy<Value = Vec<(u32, i64, u32)>> {
-    let what = prop_oneof![10 => Just(0_u32), 4 => Just(1), 1 => Just(2), 1 => Just(3)];
-    prop::collection::vec((what, 0_i64..20, 0_u32..4), 0..100)
-}
-
-const CLOCK: TimeDomain = TimeDomain::Processing;
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn windows_by_the_clock_agree(
-        size in 1_i64..30, slide in 1_i64..30, offset in 0_i64..20, moves in clock_moves(),
-    ) {
-        let (by, late) = (offset % slide, Lateness::default);
-        let sliding = Sliding { size_ms: size, slide_ms: slide, offset_ms: by, domain: CLOCK };
-        let kind = Kind::Sliding { size, slide, offset: by };
-        let aggregate = Aggregate(Gather);
-        let operator =
-            SlidingWindows::new(SlicedBy::new(sliding), key_of, aggregate, firing_of, late());
-        check_by_clock(&operator, kind, &moves);
-
-        let by = offset % size;
-        let tumbling = Sliding { size_ms: size, slide_ms: size, offset_ms: by, domain: CLOCK };
-        let kind = Kind::Sliding { size, slide: size, offset: by };
-        let aggregate = Aggregate(Gather);
-        let operator =
-            TumblingWindows::new(SlicedBy::new(tumbling), key_of, aggregate, firing_of, late());
-        check_by_clock(&operator, kind, &moves);
-
-        let session = Session { gap_ms: size, domain: CLOCK };
-        let contents = Aggregated::new(Aggregate(Gather), firing_of);
-        let operator = GeneralWindows::new(session, ProcessingTime, key_of, contents, late());
-        check_by_clock(&operator, Kind::Session { gap: size }, &moves);
     }
 }
 
