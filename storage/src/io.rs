@@ -50,9 +50,9 @@ pub enum OpenMode {
     ReadDirect,
     /// New or truncated file, through the page cache, written at any offset. Not for reading.
     Create,
-    /// A lock file, made if need be: whoever has opened it holds it alone, among all requesters and
-    /// processes, until it is closed; closing removes it. Opening fails with `WouldBlock` while it
-    /// is held. Not for reading or writing.
+    /// A lock file, made if need be. The requesters of one host may hold it together; no other host
+    /// and no other process can, until all of them have closed it: the last one removes it. Opening
+    /// fails with `WouldBlock` while somebody else holds it. Not for reading or writing.
     Lock,
     /// New or truncated file, direct I/O, written in multiples of [`DIRECT_ALIGNMENT_BYTES`]. Not
     /// for reading.

@@ -204,10 +204,12 @@ fn a_second_run_in_the_directory_is_refused_and_the_first_goes_on() {
     let mut job = Job::start("endless", &["--shards", "2"], directory.path());
     job.await_line("started");
     await_unfinished(directory.path());
-    let output = run("bounded", &["--shards", "3"], directory.path());
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{log}");
-    assert!(log.contains("another run of this job, or another job, writes to the"), "{log}");
+    for shards in ["1", "2", "3"] {
+        let output = run("bounded", &["--shards", shards], directory.path());
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{shards} shards: {log}");
+        assert!(log.contains("another run of this job, or another job, writes to the"), "{log}");
+    }
     job.signal("-INT");
     assert_eq!(job.await_end(), Some(0));
     let numbers = numbers_in(directory.path());

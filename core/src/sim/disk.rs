@@ -52,8 +52,9 @@ pub struct Disk {
     tree: Tree,
     /// By the requester's name. A file whose opening failed is here too, until it is closed.
     open: BTreeMap<FileId, OpenFile>,
-    /// Lock files that are held, and by whom. They leave no trace among the files.
-    locks: BTreeMap<PathBuf, FileId>,
+    /// Open lock files. There is no other host, so whoever asks may hold one, and they leave no
+    /// trace among the files.
+    locks: BTreeSet<FileId>,
     /// By when an operation is due, then by its number.
     waiting: BTreeMap<(Duration, u64), FileOp>,
     /// When the last operation of a lane is due. Lanes with nothing to wait for are not here.
@@ -87,7 +88,7 @@ impl Disk {
             faults,
             tree: Tree::default(),
             open: BTreeMap::new(),
-            locks: BTreeMap::new(),
+            locks: BTreeSet::new(),
             waiting: BTreeMap::new(),
             lanes: BTreeMap::new(),
             listings: SharedListings::default(),
@@ -241,17 +242,12 @@ impl Disk {
     }
 
     fn lock(&mut self, file: FileId, path: PathBuf, fails: bool) -> io::Result<FileAnswer> {
-        let is_held = self.locks.contains_key(&path);
-        let open = OpenFile { path: path.clone(), mode: OpenMode::Lock, stored: None };
-        self.open.insert(file, open);
-        match (fails, is_held) {
-            (true, _) => Err(os_error(errno::EIO)),
-            (false, true) => Err(os_error(errno::EAGAIN)),
-            (false, false) => {
-                self.locks.insert(path, file);
-                Ok(FileAnswer::Opened { size_bytes: 0 })
-            }
+        self.open.insert(file, OpenFile { path, mode: OpenMode::Lock, stored: None });
+        if fails {
+            return Err(os_error(errno::EIO));
         }
+        self.locks.insert(file);
+        Ok(FileAnswer::Opened { size_bytes: 0 })
     }
 
     fn read(&mut self, file: FileId, offset: u64, len: usize) -> io::Result<FileAnswer> {
@@ -315,12 +311,9 @@ impl Disk {
 
     fn close(&mut self, file: FileId, fails: bool) -> io::Result<FileAnswer> {
         let usable = self.usable(file).map(drop);
-        let before = self.open.remove(&file);
-        match before {
-            Some(OpenFile { path, .. }) if self.locks.get(&path) == Some(&file) => {
-                self.locks.remove(&path);
-            }
-            _ => usable?,
+        self.open.remove(&file);
+        if !self.locks.remove(&file) {
+            usable?;
         }
         // The file is closed even so: the operating system reports what it could not write.
         if fails { Err(os_error(errno::EIO)) } else { Ok(FileAnswer::Closed) }

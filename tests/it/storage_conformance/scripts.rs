@@ -1,7 +1,7 @@
 //! The scripts: a behaviour of the contract each, from opening what is missing to listing.
 
 use std::ffi::OsStr;
-use std::fs::{Permissions, set_permissions};
+use std::fs::{File, Permissions, TryLockError, set_permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -329,19 +329,45 @@ fn a_directory_is_listed_by_its_path() {
 }
 
 #[test]
-fn a_lock_is_held_by_one_until_it_is_closed_and_leaves_nothing() {
+fn a_lock_is_held_by_all_of_one_host_and_leaves_nothing() {
     on_every_disk(|bench| {
         bench.open(1, "out/.lock", Lock).open(2, "out/.lock", Lock);
-        bench.expect(&[
-            "opened 0",
-            "could not lock out/.lock: Resource temporarily unavailable (os error 11)",
-        ]);
+        bench.expect(&["opened 0", "opened 0"]);
         bench.read(1, 0, 1).close(1);
         bench.expect(&["could not read out/.lock: Bad file descriptor (os error 9)", "closed"]);
-        bench.open(2, "out/.lock", Lock).close(2);
-        bench.expect(&["opened 0", "closed"]);
+        bench.open(1, "out/.lock", Lock).close(2).close(1);
+        bench.expect(&["opened 0", "closed", "closed"]);
         bench.list_directory("out");
         bench.expect(&["listed "]);
+    });
+}
+
+#[test]
+fn a_lock_is_refused_from_the_first_holder_of_another_host_to_its_last() {
+    let refused = "could not lock out/.lock: Resource temporarily unavailable (os error 11)";
+    on_real_disks(|bench| {
+        let lock_file = bench.path("out/.lock");
+        let is_held = || {
+            let file = File::open(&lock_file).expect("it is there");
+            matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+        };
+        bench.open(1, "out/.lock", Lock).open(2, "out/.lock", Lock);
+        bench.expect(&["opened 0", "opened 0"]);
+        bench.close(1);
+        bench.expect(&["closed"]);
+        assert!(is_held(), "it is given back with the first, on {}", bench.name);
+        bench.close(2);
+        bench.expect(&["closed"]);
+        assert!(!lock_file.exists(), "it is not given back with the last, on {}", bench.name);
+
+        bench.prepare("out/.lock", b"");
+        let theirs = File::open(&lock_file).expect("it is there");
+        theirs.lock().expect("nobody holds it");
+        bench.open(1, "out/.lock", Lock).open(2, "out/.lock", Lock);
+        bench.expect(&[refused, refused]);
+        drop(theirs);
+        bench.open(1, "out/.lock", Lock).close(1);
+        bench.expect(&["opened 0", "closed"]);
     });
 }
 

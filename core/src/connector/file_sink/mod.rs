@@ -10,10 +10,10 @@
 //! Complete files that are there already stay: a task continues with the number after its highest,
 //! over restarts.
 //!
-//! Each task holds a lock file in the directory while it runs, so a second run of the job, or
-//! another job, cannot take its names; two sinks of one job in one directory are a mistake of the
-//! plan. With the lock it removes the unfinished files that an earlier run left: its own, and the
-//! first task also those of tasks that there are not any more.
+//! The tasks of a run together hold a lock file in the directory while they run, so a second run of
+//! the job, or another job, cannot write there; two sinks of one job in one directory are a mistake
+//! of the plan. With the lock a task removes the unfinished files that an earlier run left: its
+//! own, and the first task also those of tasks that there are not any more.
 //!
 //! Not here: the life of one file (`part.rs`), how a task takes the directory (`take.rs`), formats
 //! (`connector/format/`).

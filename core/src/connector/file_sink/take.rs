@@ -6,8 +6,9 @@
 //!                            there?      unfinished   highest there      closed
 //! ```
 //!
-//! Only who holds the lock file may list, and only what the listing found is removed: so nobody's
-//! file is taken for a leftover while it is being written.
+//! The lock file is one for the whole directory, and the tasks of a run hold it together. Only who
+//! holds it may list, and only what the listing found is removed: so nobody's file is taken for a
+//! leftover while it is being written, however many tasks either run has.
 //!
 //! Not here: the files themselves (`part.rs`).
 
@@ -21,6 +22,9 @@ use crate::connector::file_error;
 use crate::connector::file_source::IN_PROGRESS_SUFFIX;
 use crate::error::Error;
 use crate::operator::OperatorContext;
+
+/// The lock file of a directory. Sources pass over names that begin with a dot.
+const LOCK_NAME: &str = ".lock";
 
 /// How far a task is.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,8 +41,7 @@ pub(super) enum Take {
 impl Take {
     /// Asks for the lock.
     pub(super) fn begin(directory: &Path, ctx: &OperatorContext<'_>) -> Self {
-        let path = directory.join(format!(".part-{:05}.lock", ctx.env().task.task_index));
-        let (lock, op) = ctx.open_file(path, OpenMode::Lock);
+        let (lock, op) = ctx.open_file(directory.join(LOCK_NAME), OpenMode::Lock);
         Self::Locking { lock, op }
     }
 
@@ -177,7 +180,7 @@ mod tests {
         let of = |name: &str| Name::of(Path::new(name));
         assert_eq!(of("out/part-00001-000007.jsonl"), Some(name(1, 7, true)));
         assert_eq!(of("part-00001-000007.jsonl.inprogress"), Some(name(1, 7, false)));
-        for other in ["part-1", "part-x-1.csv", ".part-00001.lock", "notes.txt.inprogress"] {
+        for other in ["part-1", "part-x-1.csv", ".lock", "notes.txt.inprogress"] {
             assert_eq!(of(other), None, "{other}");
         }
     }

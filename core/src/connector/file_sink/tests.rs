@@ -195,16 +195,14 @@ fn numbers_continue_behind_what_is_there_and_leftovers_are_removed() {
 #[test]
 fn a_directory_that_another_run_writes_to_is_left_alone() {
     let mut disk = MemoryDisk::new(1).with("out/part-00001-000000.jsonl.inprogress", "theirs");
-    disk.locks.insert("out/.part-00001.lock".into());
+    disk.locks.insert("out/.lock".into());
     let mut task = Task::new(&json(), 1, disk);
     task.write(0);
     assert_eq!(
         task.finish(),
-        Err(
-            "operator alerts: could not lock out/.part-00001.lock: operation would block; another \
-             run of this job, or another job, writes to the directory: stop it, or write elsewhere"
-                .to_string()
-        )
+        Err("operator alerts: could not lock out/.lock: operation would block; another run of \
+             this job, or another job, writes to the directory: stop it, or write elsewhere"
+            .to_string())
     );
     assert_eq!(task.names(), ["out/part-00001-000000.jsonl.inprogress"]);
 }
@@ -276,7 +274,7 @@ fn an_error_of_the_disk_says_what_to_do_whatever_fails_first() {
 
 #[test]
 fn a_directory_that_cannot_be_written_says_what_to_do() {
-    let lock = "out/.part-00000.lock";
+    let lock = "out/.lock";
     let disk = MemoryDisk::new(1).failing(lock, ErrorKind::PermissionDenied);
     let mut task = Task::new(&json(), 0, disk);
     task.write(0);

@@ -6,13 +6,14 @@
 //!
 //! Not here: reading, writing and syncing files (`glommio.rs`, `ring.rs`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
 
 use millstream_storage::io::{FileEntry, OpenMode};
 use millstream_storage::listing::{self, Found, Places};
@@ -42,6 +43,33 @@ pub(super) fn open(path: &Path, mode: OpenMode) -> io::Result<Opened> {
         return Err(io::Error::from_raw_os_error(libc::EISDIR));
     }
     Ok(Opened { file, size_bytes: metadata.len(), is_direct })
+}
+
+/// The lock files that the service holds: each once, however many requesters hold it.
+#[derive(Debug, Default)]
+pub(super) struct Locks {
+    by_path: BTreeMap<PathBuf, Weak<Lock>>,
+}
+
+impl Locks {
+    /// The lock file `path`, if a requester holds it.
+    pub(super) fn held(&self, path: &Path) -> Option<Rc<Lock>> {
+        self.by_path.get(path)?.upgrade()
+    }
+
+    /// Remembers a lock that was taken, for requesters who want to hold it too.
+    pub(super) fn keep(&mut self, lock: Lock) -> Rc<Lock> {
+        let (path, lock) = (lock.path.clone(), Rc::new(lock));
+        self.by_path.insert(path, Rc::downgrade(&lock));
+        lock
+    }
+
+    /// A requester lets go of `lock`; the last one gives it back.
+    pub(super) fn release(&mut self, lock: Rc<Lock>) -> io::Result<()> {
+        let Some(lock) = Rc::into_inner(lock) else { return Ok(()) };
+        self.by_path.remove(&lock.path);
+        lock.release()
+    }
 }
 
 /// A lock file that this process holds.
@@ -82,7 +110,7 @@ impl Lock {
     }
 
     /// Removes the lock file while it is held, then lets go of it.
-    pub(super) fn release(self) -> io::Result<()> {
+    fn release(self) -> io::Result<()> {
         let removed = fs::remove_file(&self.path);
         drop(self.file);
         removed

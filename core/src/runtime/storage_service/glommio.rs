@@ -71,6 +71,7 @@ struct Shared {
     names: Lane,
     data: Lane,
     listings: SharedListings,
+    locks: blocking::Locks,
     /// Everything is answered and the lanes may end.
     has_ended: bool,
     /// Wakes the desk's task.
@@ -138,6 +139,7 @@ async fn serve(desk: Desk, parker: Parker) {
         names: Lane::default(),
         data: Lane::default(),
         listings: SharedListings::default(),
+        locks: blocking::Locks::default(),
         has_ended: false,
         desk_task: None,
     }));
@@ -254,6 +256,7 @@ impl Shared {
 
 async fn carry_out(shared: &RefCell<Shared>, work: Work<Handle>) -> Carried {
     let answer = match work {
+        Work::Open { path, mode: OpenMode::Lock } => return lock(shared, path).await,
         Work::Open { path, mode } => return open(&path, mode).await,
         Work::Read { file, offset, len } => {
             FileAnswer::Read { bytes: read(&file, offset, len).await? }
@@ -272,7 +275,7 @@ async fn carry_out(shared: &RefCell<Shared>, work: Work<Handle>) -> Carried {
             FileAnswer::Synced
         }
         Work::Close { file } => {
-            close(file).await?;
+            close(shared, file).await?;
             FileAnswer::Closed
         }
         Work::Rename { from, to } => {
@@ -311,12 +314,21 @@ async fn list(
     Ok(files)
 }
 
+/// There is one lane for names, so nobody takes a lock while another is taking it.
+async fn lock(shared: &RefCell<Shared>, path: PathBuf) -> Carried {
+    let held = shared.borrow().locks.held(&path);
+    let lock = match held {
+        Some(lock) => lock,
+        None => {
+            let lock = executor().spawn_blocking(move || blocking::lock(&path)).await?;
+            shared.borrow_mut().locks.keep(lock)
+        }
+    };
+    Ok(Outcome::Opened { file: Handle::Lock(lock), size_bytes: 0 })
+}
+
 async fn open(path: &Path, mode: OpenMode) -> Carried {
     let owned = path.to_owned();
-    if mode == OpenMode::Lock {
-        let lock = executor().spawn_blocking(move || blocking::lock(&owned)).await?;
-        return Ok(Outcome::Opened { file: Handle::Lock(Rc::new(lock)), size_bytes: 0 });
-    }
     executor().spawn_blocking(move || blocking::prepare(&owned, mode)).await?;
     let creates = mode.creates();
     let mut options = OpenOptions::new();
@@ -384,7 +396,7 @@ async fn write(file: &Handle, offset: u64, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-async fn close(file: Handle) -> io::Result<()> {
+async fn close(shared: &RefCell<Shared>, file: Handle) -> io::Result<()> {
     match file {
         Handle::Direct(file) => {
             let file = Rc::into_inner(file).expect("nothing else runs on a file that is closed");
@@ -394,10 +406,7 @@ async fn close(file: Handle) -> io::Result<()> {
             let file = Rc::into_inner(file).expect("nothing else runs on a file that is closed");
             file.close().await.map_err(io_error)
         }
-        Handle::Lock(lock) => {
-            let lock = Rc::into_inner(lock).expect("nothing else runs on a file that is closed");
-            lock.release()
-        }
+        Handle::Lock(lock) => shared.borrow_mut().locks.release(lock),
     }
 }
 

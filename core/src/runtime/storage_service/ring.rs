@@ -47,7 +47,7 @@ struct OpenFile {
     fd: Rc<OwnedFd>,
     is_direct: bool,
     /// It is a lock file.
-    lock: Option<blocking::Lock>,
+    lock: Option<Rc<blocking::Lock>>,
 }
 
 /// Names an operation in the kernel: the bell, or a job by its place in the table.
@@ -82,6 +82,7 @@ struct RingService {
     uring: OpRing<Tag>,
     files: Files<Handle>,
     listings: SharedListings,
+    locks: blocking::Locks,
     running: Vec<Option<Running>>,
     free: Vec<usize>,
     /// Buffers for direct transfers, small ones first.
@@ -136,6 +137,7 @@ impl RingService {
             uring,
             files: Files::new(),
             listings: SharedListings::default(),
+            locks: blocking::Locks::default(),
             running: Vec::new(),
             free: Vec::new(),
             pools: DIRECT_POOLS.map(|(bytes, count_max)| Slab::new(bytes, count_max)),
@@ -154,7 +156,7 @@ impl RingService {
     fn start(&mut self, job: Job<Handle>) {
         let Job { ticket, work } = job;
         let result = match work {
-            Work::Open { path, mode: OpenMode::Lock } => lock(&path),
+            Work::Open { path, mode: OpenMode::Lock } => self.lock(&path),
             Work::Open { path, mode } => blocking::open(&path, mode).map(|opened| {
                 let fd = Rc::new(opened.file.into());
                 let file = Rc::new(OpenFile { fd, is_direct: opened.is_direct, lock: None });
@@ -177,7 +179,7 @@ impl RingService {
             Work::Close { file } => {
                 let file =
                     Rc::into_inner(file).expect("nothing else runs on a file that is closed");
-                let released = file.lock.map_or(Ok(()), blocking::Lock::release);
+                let released = file.lock.map_or(Ok(()), |lock| self.locks.release(lock));
                 released.map(|()| Outcome::Answer(FileAnswer::Closed))
             }
             Work::Rename { from, to } => match blocking::rename(&from, &to) {
@@ -313,6 +315,16 @@ impl RingService {
         }
     }
 
+    fn lock(&mut self, path: &Path) -> io::Result<Outcome<Handle>> {
+        let lock = match self.locks.held(path) {
+            Some(lock) => lock,
+            None => self.locks.keep(blocking::lock(path)?),
+        };
+        let fd = Rc::new(lock.descriptor()?);
+        let file = Rc::new(OpenFile { fd, is_direct: false, lock: Some(lock) });
+        Ok(Outcome::Opened { file, size_bytes: 0 })
+    }
+
     /// A buffer of at least `len` bytes for direct I/O.
     fn direct_buffer(&mut self, len: usize) -> Buffer {
         let fitting = self.pools.iter_mut().find(|pool| len <= pool.buffer_bytes());
@@ -350,13 +362,6 @@ impl RingService {
             None => self.vec_from(bytes),
         }
     }
-}
-
-fn lock(path: &Path) -> io::Result<Outcome<Handle>> {
-    let lock = blocking::lock(path)?;
-    let fd = Rc::new(lock.descriptor()?);
-    let file = Rc::new(OpenFile { fd, is_direct: false, lock: Some(lock) });
-    Ok(Outcome::Opened { file, size_bytes: 0 })
 }
 
 /// Worth trying again.

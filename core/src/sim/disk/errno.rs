@@ -7,7 +7,6 @@ use std::io;
 pub(super) const ENOENT: i32 = 2;
 pub(super) const EIO: i32 = 5;
 pub(super) const EBADF: i32 = 9;
-pub(super) const EAGAIN: i32 = 11;
 pub(super) const ENOTDIR: i32 = 20;
 pub(super) const EISDIR: i32 = 21;
 pub(super) const EINVAL: i32 = 22;
