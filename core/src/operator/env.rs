@@ -288,6 +288,15 @@ impl TaskEnv {
         left > 0
     }
 
+    /// Takes at most `units` of the budget; how many there were.
+    #[inline]
+    pub fn spend_up_to(&self, units: u32) -> u32 {
+        let left = self.budget.get();
+        let granted = units.min(left);
+        self.budget.set(left - granted);
+        granted
+    }
+
     /// Takes `units` of the budget, or what is left of it, for work that has been done already.
     pub fn spend_more(&self, units: u32) {
         self.budget.set(self.budget.get().saturating_sub(units));

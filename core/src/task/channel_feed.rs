@@ -176,10 +176,8 @@ impl<D: Decoder> ChannelFeed<D> {
             if now.is_empty() && near.is_empty() {
                 break;
             }
-            for _ in 0..now.len() {
-                if !env.spend() {
-                    return;
-                }
+            let group_len = env.spend_up_to(now.len() as u32);
+            for _ in 0..group_len {
                 match self.decoder.next(open, env) {
                     Decoded::Row(row) => {
                         self.row_count += 1;
@@ -189,6 +187,9 @@ impl<D: Decoder> ChannelFeed<D> {
                     Decoded::Nothing => self.row_count += 1,
                     Decoded::End => break,
                 }
+            }
+            if (group_len as usize) < now.len() {
+                return;
             }
             (now, near) = (near, far);
         }

@@ -195,6 +195,10 @@ pub struct GeneratorReader<G> {
     generator: G,
 }
 
+/// Records that are made without a look at what is left of the budget: operators behind them may
+/// have spent it.
+const RUSH_LEN: u64 = 16;
+
 /// What one split could do.
 enum Step {
     Emitted,
@@ -256,19 +260,24 @@ impl<G: Generate> GeneratorReader<G> {
         if !is_plain || is_paused(ctx, split.index) {
             return false;
         }
-        for _ in 0..self.batch_count {
-            let n = split.next;
-            if n >= self.count {
-                return false;
-            }
-            if !ctx.env().spend() {
+        let Split { index, stride, mut next, .. } = *split;
+        let rest = self.count.saturating_sub(next).div_ceil(u64::from(stride));
+        let mut left = rest.min(u64::from(self.batch_count));
+        while left > 0 {
+            let group_len = ctx.env().spend_up_to(left.min(RUSH_LEN) as u32);
+            if group_len == 0 {
                 break;
             }
-            split.next = n.saturating_add(u64::from(split.stride));
-            let (event_time_ms, value) = self.generator.make(n, 0);
-            out.emit(split.index, n, event_time_ms, value);
+            for _ in 0..group_len {
+                let n = next;
+                next = n.saturating_add(u64::from(stride));
+                let (event_time_ms, value) = self.generator.make(n, 0);
+                out.emit(index, n, event_time_ms, value);
+            }
+            left -= u64::from(group_len);
         }
-        true
+        split.next = next;
+        next < self.count
     }
 
     fn status(&self, ctx: &OperatorContext<'_>, due_ns: Option<u64>) -> SourceStatus {
