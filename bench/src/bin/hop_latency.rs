@@ -9,7 +9,10 @@
 //! The loop is open: a record is due at its number times the interval, whether anybody is ready or
 //! not, and latency counts from there. Only rows that crossed to the other shard are reported. Both
 //! shards spin. Beside it stand the gaps in which nothing ran: of a bare loop on the same cores
-//! just before, and between two polls of the sources in the measured run itself.
+//! just before and just after, and between two polls of the sources in the measured run itself. A
+//! gap of the bare loop also counts as the delays of all records that would have been due in it: so
+//! late an engine would be that takes no time at all. The same is said second by second: gaps spoil
+//! some seconds, not all of them.
 //!
 //! `cargo run --release -p millstream-bench --bin hop_latency [-- --rate 100000 --seconds 10]`
 
@@ -34,7 +37,7 @@ struct Options {
     #[arg(long, default_value_t = 100_000)]
     rate: u64,
     /// Seconds that are measured.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// Seconds before that.
     #[arg(long, default_value_t = 1)]
@@ -49,22 +52,32 @@ const LEAD: Duration = Duration::from_millis(300);
 
 /// What all tasks of a run write into at their end.
 #[derive(Debug, Clone)]
-struct Findings(Arc<Mutex<[Histogram<u64>; 3]>>);
+struct Findings(Arc<Mutex<Vec<Histogram<u64>>>>);
 
-/// Indexes into [`Findings`].
-const CROSSED: usize = 0;
-const STAYED: usize = 1;
-const POLL_GAPS: usize = 2;
+/// Indexes into [`Findings`]; behind them what crossed, one histogram for each second.
+const STAYED: usize = 0;
+const POLL_GAPS: usize = 1;
+const CROSSED: usize = 2;
 
 impl Findings {
-    fn new() -> Self {
-        Self(Arc::new(Mutex::new(std::array::from_fn(|_| histogram()))))
+    fn new(seconds: u64) -> Self {
+        Self(Arc::new(Mutex::new(histograms(CROSSED + seconds as usize))))
     }
 
     fn add(&self, index: usize, histogram: &Histogram<u64>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all[index].add(histogram).expect("histograms of one kind");
     }
+}
+
+fn histograms(count: usize) -> Vec<Histogram<u64>> {
+    std::iter::repeat_with(histogram).take(count).collect()
+}
+
+fn sum<'a>(parts: impl IntoIterator<Item = &'a Histogram<u64>>) -> Histogram<u64> {
+    let mut all = histogram();
+    parts.into_iter().for_each(|part| all.add(part).expect("histograms of one kind"));
+    all
 }
 
 /// Nanoseconds, up to ten seconds.
@@ -200,7 +213,8 @@ impl AggregateFunction for CountPings {
 struct LatencySink {
     begin: Instant,
     warm_up_ns: u64,
-    crossed: Histogram<u64>,
+    /// By the second in which a ping was due.
+    crossed: Vec<Histogram<u64>>,
     stayed: Histogram<u64>,
     findings: Findings,
 }
@@ -217,46 +231,72 @@ impl Operator for LatencySink {
     ) {
         let now_ns = self.begin.elapsed().as_nanos() as u64;
         let Some(ping) = row.value.1 else { return };
-        if ping.due_ns < self.warm_up_ns {
-            return;
-        }
+        let Some(measured_ns) = ping.due_ns.checked_sub(self.warm_up_ns) else { return };
         let latency_ns = now_ns.saturating_sub(ping.due_ns);
         if ping.from_task == ctx.env().task.task_index {
             self.stayed.saturating_record(latency_ns);
         } else {
-            self.crossed.saturating_record(latency_ns);
+            let second = (measured_ns / 1_000_000_000) as usize;
+            self.crossed[second].saturating_record(latency_ns);
         }
     }
 
     fn on_end(&mut self, _ctx: &OperatorContext<'_>, _out: &mut impl Output<Nothing>) -> Progress {
-        self.findings.add(CROSSED, &self.crossed);
+        for (second, crossed) in self.crossed.iter().enumerate() {
+            self.findings.add(CROSSED + second, crossed);
+        }
         self.findings.add(STAYED, &self.stayed);
         Progress::Done
     }
 }
 
-/// What a bare loop on each of the first two cores misses in `seconds`.
-fn hiccups(seconds: u64) -> Histogram<u64> {
-    let on_core = |id| {
-        core_affinity::set_for_current(core_affinity::CoreId { id });
-        let mut gaps = histogram();
-        let begin = Instant::now();
-        let mut last = begin;
-        while last - begin < Duration::from_secs(seconds) {
-            let now = Instant::now();
-            gaps.saturating_record((now - last).as_nanos() as u64);
-            last = now;
+/// What bare loops on the first two cores miss.
+struct Hiccups {
+    gaps: Histogram<u64>,
+    /// Of records that would have been due.
+    delays: Histogram<u64>,
+    /// Since the last record was due.
+    passed_ns: u64,
+}
+
+impl Hiccups {
+    fn new() -> Self {
+        Self { gaps: histogram(), delays: histogram(), passed_ns: 0 }
+    }
+
+    /// Looks for `seconds`; each core would have had a record every `interval_ns`.
+    fn measure(&mut self, seconds: u64, interval_ns: u64) {
+        let on_core = |id| {
+            core_affinity::set_for_current(core_affinity::CoreId { id });
+            let mut found = Self::new();
+            let begin = Instant::now();
+            let mut last = begin;
+            while last - begin < Duration::from_secs(seconds) {
+                let now = Instant::now();
+                found.add((now - last).as_nanos() as u64, interval_ns);
+                last = now;
+            }
+            found
+        };
+        std::thread::scope(|scope| {
+            let threads = [0, 1].map(|id| scope.spawn(move || on_core(id)));
+            for thread in threads {
+                let found = thread.join().expect("it only counts");
+                self.gaps.add(found.gaps).expect("histograms of one kind");
+                self.delays.add(found.delays).expect("histograms of one kind");
+            }
+        });
+    }
+
+    /// Nothing happened for `gap_ns`. A record that was due meanwhile is late by what was left.
+    fn add(&mut self, gap_ns: u64, interval_ns: u64) {
+        self.gaps.saturating_record(gap_ns);
+        self.passed_ns += gap_ns;
+        while interval_ns <= self.passed_ns {
+            self.passed_ns -= interval_ns;
+            self.delays.saturating_record(self.passed_ns);
         }
-        gaps
-    };
-    std::thread::scope(|scope| {
-        let threads = [0, 1].map(|id| scope.spawn(move || on_core(id)));
-        let mut all = histogram();
-        for thread in threads {
-            all.add(thread.join().expect("it only counts")).expect("histograms of one kind");
-        }
-        all
-    })
+    }
 }
 
 fn print(name: &str, histogram: &Histogram<u64>) {
@@ -276,16 +316,18 @@ fn print(name: &str, histogram: &Histogram<u64>) {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    print("hiccups of a bare loop", &hiccups(options.seconds.div_ceil(2)));
+    let mut hiccups = Hiccups::new();
+    let interval_ns = 2_000_000_000 / options.rate;
+    hiccups.measure(options.seconds.div_ceil(2), interval_ns);
 
     let job = Job::new("hop-latency");
-    let findings = Findings::new();
+    let findings = Findings::new(options.seconds);
     let config = stopwatch::spinning();
     let begin = Instant::now() + LEAD;
     let sink = LatencySink {
         begin,
         warm_up_ns: options.warm_up * 1_000_000_000,
-        crossed: histogram(),
+        crossed: histograms(options.seconds as usize),
         stayed: histogram(),
         findings: findings.clone(),
     };
@@ -298,10 +340,25 @@ fn main() -> anyhow::Result<()> {
     let report = millstream::runtime::node::run(&plan.program, &config, false)?;
     let cpu = process::cpu_time().saturating_sub(cpu_before);
 
+    hiccups.measure(options.seconds.div_ceil(2), interval_ns);
+
     let findings = findings.0.lock().unwrap_or_else(PoisonError::into_inner);
-    print("hop, crossed", &findings[CROSSED]);
+    let seconds = &findings[CROSSED..];
+    let crossed = sum(seconds);
+    print("hop, crossed", &crossed);
     print("hop, stayed", &findings[STAYED]);
     print("gaps between polls", &findings[POLL_GAPS]);
+    print("gaps of a bare loop", &hiccups.gaps);
+    print("delays of a bare loop", &hiccups.delays);
+    let us = |of: &Histogram<u64>, quantile| of.value_at_quantile(quantile) as f64 / 1e3;
+    let mut p99s: Vec<f64> = seconds.iter().map(|second| us(second, 0.99)).collect();
+    p99s.sort_by(f64::total_cmp);
+    let median = p99s[p99s.len() / 2];
+    println!(
+        "p99 of a second: median {median:.2} µs, best {:.2}, worst {:.2}",
+        p99s[0],
+        p99s[p99s.len() - 1],
+    );
     println!(
         "{} records/s, both shards spinning; {:.1} s of processor time in {:.1} s, \
          {:.0} MiB resident",
@@ -310,12 +367,12 @@ fn main() -> anyhow::Result<()> {
         report.took.as_secs_f64(),
         process::resident_mib(),
     );
-    let us = |quantile| findings[CROSSED].value_at_quantile(quantile) as f64 / 1e3;
     let met = |is_met| if is_met { "met" } else { "NOT MET" };
     println!(
-        "gate p50 at most 2 µs: {}; p99 at most 20 µs: {}",
-        met(us(0.5) <= 2.0),
-        met(us(0.99) <= 20.0)
+        "gate p50 at most 2 µs: {}; p99 at most 20 µs: {}, in the median second {}",
+        met(us(&crossed, 0.5) <= 2.0),
+        met(us(&crossed, 0.99) <= 20.0),
+        met(median <= 20.0),
     );
     Ok(())
 }
