@@ -2,7 +2,8 @@
 //!
 //! Nothing here opens a file. Bytes leave as [`io::FileOp`] and come back as [`io::FileDone`]; a
 //! host (a real one, or a simulated disk) carries them out. [`arena`] holds the memory that frames
-//! and blocks are built in.
+//! and blocks are built in. [`table`] is the format in which a store's entries lie in files, with
+//! all it takes to write, open, look up and scan them.
 
 pub mod arena;
 pub mod huge_vec;
@@ -10,3 +11,4 @@ pub mod io;
 pub mod key;
 pub mod listing;
 pub mod prefetch;
+pub mod table;
