@@ -23,7 +23,7 @@ use super::judge::Judge;
 use super::punctual::{LATE, Punctual};
 use super::records::{Evidence, LATE_AFTER_MS, Payment, Rule, Verdict};
 use super::usual::UsualAmount;
-use super::velocity::{CardVelocity, Payments};
+use super::velocity::{CardVelocity, Totals};
 
 /// Velocity is measured over so much time, ms.
 pub const WINDOW_MS: i64 = 300_000;
@@ -89,8 +89,8 @@ pub fn evidence<'j>(
     let velocities = punctual
         .key_by(|payment| payment.card)
         .window(windows)
-        .aggregate_with(CardVelocity, |card: &u64, window: &Window, payments: Payments| {
-            payments.evidence(*card, window)
+        .aggregate_with(CardVelocity, |card: &u64, window: &Window, totals: Totals| {
+            totals.evidence(*card, window)
         })
         .name("velocity")
         .filter(|evidence| !evidence.is_single());

@@ -25,15 +25,24 @@ impl Payments {
             self.merchants.insert(place, merchant);
         }
     }
+}
 
+/// What a window says of a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// How many payments.
+    pub count: u32,
+    /// How much money.
+    pub sum_cents: u64,
+    /// How many different merchants.
+    pub merchants: u32,
+}
+
+impl Totals {
     /// The velocity of `card` as evidence, at the last millisecond of the window.
-    pub fn evidence(&self, card: u64, window: &Window) -> Evidence {
-        let velocity = Velocity {
-            from_ms: window.start_ms,
-            count: self.count,
-            sum_cents: self.sum_cents,
-            merchants: self.merchants.len() as u32,
-        };
+    pub fn evidence(self, card: u64, window: &Window) -> Evidence {
+        let Self { count, sum_cents, merchants } = self;
+        let velocity = Velocity { from_ms: window.start_ms, count, sum_cents, merchants };
         let at_ms = window.max_timestamp();
         Evidence { card, at_ms, due_ns: None, seen: Seen::Velocity(velocity) }
     }
@@ -42,7 +51,7 @@ impl Payments {
 impl AggregateFunction for CardVelocity {
     type In = Payment;
     type Accumulator = Payments;
-    type Out = Payments;
+    type Out = Totals;
 
     fn create(&self) -> Payments {
         Payments::default()
@@ -60,7 +69,8 @@ impl AggregateFunction for CardVelocity {
         other.merchants.into_iter().for_each(|merchant| payments.add_merchant(merchant));
     }
 
-    fn result(&self, payments: &Payments) -> Payments {
-        payments.clone()
+    fn result(&self, payments: &Payments) -> Totals {
+        let Payments { count, sum_cents, merchants } = payments;
+        Totals { count: *count, sum_cents: *sum_cents, merchants: merchants.len() as u32 }
     }
 }
