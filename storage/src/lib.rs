@@ -12,3 +12,4 @@ pub mod key;
 pub mod listing;
 pub mod prefetch;
 pub mod table;
+pub mod write_buffer;

@@ -1,0 +1,470 @@
+//! Reads and writes of records.
+
+use super::budget::{Budget, Full};
+use super::dirty::{self, Entry};
+use super::pages::Address;
+use super::record::{self, Header, Kind, flag};
+use super::{LISTS, Lookup, RecordKey, SpaceId, WriteBuffer, section_of};
+use crate::arena::CHUNK_BYTES;
+
+/// Where a key belongs.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    space: SpaceId,
+    section: usize,
+    prefix: u32,
+    tag: u32,
+}
+
+impl WriteBuffer {
+    /// Asks for the index lines of `far`, whose records are read or written soon, and for the slots
+    /// of `near`, whose lines were asked for before. Groups of 16 are long enough for the memory to
+    /// answer and short enough for the cache to hold.
+    #[inline]
+    pub fn prefetch(&self, space: SpaceId, near: &[RecordKey<'_>], far: &[RecordKey<'_>]) {
+        let sections = &self.space(space).sections;
+        for key in far {
+            sections[self.locate(key.hash64).0].index.prefetch(&self.slots, key.tag());
+        }
+        for key in near {
+            let section = &sections[self.locate(key.hash64).0];
+            if let Some(slot) = section.index.guess(&self.slots, key.tag()) {
+                self.slots.prefetch(slot);
+            }
+        }
+    }
+
+    /// The value of `key`. It begins at a multiple of 16.
+    #[inline]
+    pub fn get(&mut self, space: SpaceId, key: RecordKey<'_>) -> Lookup<&[u8]> {
+        let (_, found) = self.find(space, key);
+        let Some(slot) = found else { return self.miss(space, key) };
+        let header = Header::read(&self.slots, slot);
+        record::touch(&mut self.slots, slot, header.flags);
+        match header.kind() {
+            Kind::Value => Lookup::Found(record::value_of(&self.slots, slot, &header)),
+            Kind::Tombstone => Lookup::Absent,
+            Kind::Operands => self.operands_wait(&header),
+        }
+    }
+
+    /// The value of `key`, to be changed in place. It counts as changed.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no memory to note that, or for the copy that a frozen epoch needs.
+    #[inline]
+    pub fn get_mut(
+        &mut self,
+        budget: &mut Budget,
+        space: SpaceId,
+        key: RecordKey<'_>,
+    ) -> Result<Lookup<&mut [u8]>, Full> {
+        let (place, found) = self.find(space, key);
+        let Some(slot) = found else { return Ok(self.miss(space, key)) };
+        let mut header = Header::read(&self.slots, slot);
+        match header.kind() {
+            Kind::Value => {
+                if header.epoch == self.epoch {
+                    record::touch(&mut self.slots, slot, header.flags);
+                } else {
+                    self.make_dirty(budget, place, slot, &mut header)?;
+                    header.write(&mut self.slots, slot);
+                }
+                let value = slot.offset(header.value_offset());
+                Ok(Lookup::Found(self.slots.bytes_mut(value, header.value_len as usize)))
+            }
+            Kind::Tombstone => Ok(Lookup::Absent),
+            Kind::Operands => Ok(self.operands_wait(&header)),
+        }
+    }
+
+    /// Lets the value of `key` be `value`, whatever it was.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no memory for it; nothing has changed.
+    ///
+    /// # Panics
+    /// If key and value are larger than a chunk: rows are limited to far less.
+    pub fn put(
+        &mut self,
+        budget: &mut Budget,
+        space: SpaceId,
+        key: RecordKey<'_>,
+        value: &[u8],
+    ) -> Result<(), Full> {
+        let (place, found) = self.find(space, key);
+        match found {
+            Some(slot) => self.overwrite(budget, place, slot, Kind::Value, value),
+            None => self.insert(budget, place, key, Kind::Value, value, self.epoch),
+        }
+    }
+
+    /// Adds `bytes` at the end of the value of `key`. Where nobody knows the value without asking
+    /// tables, they become an operand, which is merged with what tables say by whoever reads it:
+    /// nothing is read now. The operands of one epoch lie one behind the other, unmarked.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no memory for it; nothing has changed.
+    ///
+    /// # Panics
+    /// If the key with all that was appended is larger than a chunk.
+    pub fn append(
+        &mut self,
+        budget: &mut Budget,
+        space: SpaceId,
+        key: RecordKey<'_>,
+        bytes: &[u8],
+    ) -> Result<(), Full> {
+        let (place, found) = self.find(space, key);
+        let Some(slot) = found else {
+            let is_complete = self.section(space, place.section).is_complete;
+            let kind = if is_complete { Kind::Value } else { Kind::Operands };
+            return self.insert(budget, place, key, kind, bytes, self.epoch);
+        };
+        let header = Header::read(&self.slots, slot);
+        match header.kind() {
+            Kind::Tombstone => self.overwrite(budget, place, slot, Kind::Value, bytes),
+            kind => {
+                // What earlier epochs appended to operands stays with them.
+                let is_anew = kind == Kind::Operands && header.epoch != self.epoch;
+                let start = if is_anew { 0 } else { header.value_len as usize };
+                self.write_at(budget, place, slot, (kind, start), bytes)
+            }
+        }
+    }
+
+    /// Removes the record of `key`. If a table has it, or may have it, a tombstone stays.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no memory for that; nothing has changed.
+    pub fn remove(
+        &mut self,
+        budget: &mut Budget,
+        space: SpaceId,
+        key: RecordKey<'_>,
+    ) -> Result<(), Full> {
+        let (place, found) = self.find(space, key);
+        let Some(slot) = found else {
+            if self.section(space, place.section).is_complete {
+                return Ok(());
+            }
+            return self.insert(budget, place, key, Kind::Tombstone, &[], self.epoch);
+        };
+        let header = Header::read(&self.slots, slot);
+        if header.kind() == Kind::Tombstone {
+            return Ok(());
+        }
+        if header.epoch == self.epoch && !header.has(flag::PERSISTED) {
+            let section = section_of(&mut self.spaces, space, place.section);
+            let list = &mut section.dirty[self.epoch as usize % LISTS];
+            list.remove(&mut self.slots, budget, header.dirty_at);
+            section.index.remove(&mut self.slots, budget, place.tag, slot);
+            section.record_count -= 1;
+            self.changed_bytes[self.epoch as usize % LISTS] -= header.slot_bytes();
+            self.slots.free(budget, slot, header.slot_bytes());
+            return Ok(());
+        }
+        self.overwrite(budget, place, slot, Kind::Tombstone, &[])
+    }
+
+    /// Takes in what tables say of `key`, after [`Lookup::Unknown`]: the record is clean. Nothing
+    /// happens if the write buffer knows better by now.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no memory for it; nothing has changed.
+    ///
+    /// # Panics
+    /// If key and value are larger than a chunk.
+    pub fn load(
+        &mut self,
+        budget: &mut Budget,
+        space: SpaceId,
+        key: RecordKey<'_>,
+        value: Option<&[u8]>,
+    ) -> Result<(), Full> {
+        let (place, found) = self.find(space, key);
+        if let Some(slot) = found {
+            let header = Header::read(&self.slots, slot);
+            if header.kind() != Kind::Operands || self.written < header.epoch {
+                return Ok(());
+            }
+            // All its operands are in the tables, and so in the value.
+            self.forget(budget, place, slot, &header);
+        } else if self.section(space, place.section).is_complete {
+            return Ok(());
+        }
+        let kind = if value.is_some() { Kind::Value } else { Kind::Tombstone };
+        self.insert(budget, place, key, kind, value.unwrap_or_default(), 0)
+    }
+
+    /// The operands of `key` that no table has yet, oldest first, after [`Lookup::Operands`].
+    pub fn operands(&self, space: SpaceId, key: RecordKey<'_>) -> Vec<&[u8]> {
+        let (_, Some(mut slot)) = self.find(space, key) else { return Vec::new() };
+        let mut operands = Vec::new();
+        while !slot.is_none() {
+            let header = Header::read(&self.slots, slot);
+            if header.kind() != Kind::Operands || header.epoch <= self.written {
+                break;
+            }
+            operands.push(record::value_of(&self.slots, slot, &header));
+            slot = header.older;
+        }
+        operands.reverse();
+        operands
+    }
+
+    /// Takes a clean record out of the buffer.
+    pub(super) fn evict_record(
+        &mut self,
+        budget: &mut Budget,
+        (space, section): (SpaceId, usize),
+        tag: u32,
+        slot: Address,
+    ) {
+        let header = Header::read(&self.slots, slot);
+        if header.kind() == Kind::Value {
+            self.section_mut(space, section).is_complete = false;
+        }
+        self.forget(budget, Place { space, section, prefix: 0, tag }, slot, &header);
+    }
+
+    /// Frees the record at `slot`, and the versions behind it that nobody waits for.
+    pub(super) fn free_record(&mut self, budget: &mut Budget, slot: Address, header: &Header) {
+        self.release_older(budget, header.older);
+        self.slots.free(budget, slot, header.slot_bytes());
+    }
+
+    #[inline]
+    fn find(&self, space: SpaceId, key: RecordKey<'_>) -> (Place, Option<Address>) {
+        let (section, prefix) = self.locate(key.hash64);
+        assert!(self.space(space).dropped_in.is_none(), "{space:?} was dropped");
+        let tag = key.tag();
+        let is_it = |slot| record::is_key(&self.slots, slot, key.hash64, key.bytes);
+        let found = self.section(space, section).index.find(&self.slots, tag, is_it);
+        (Place { space, section, prefix, tag }, found)
+    }
+
+    fn miss<T>(&self, space: SpaceId, key: RecordKey<'_>) -> Lookup<T> {
+        let section = self.section(space, self.locate(key.hash64).0);
+        if section.is_complete { Lookup::Absent } else { Lookup::Unknown }
+    }
+
+    fn operands_wait<T>(&self, header: &Header) -> Lookup<T> {
+        if header.epoch <= self.written { Lookup::Unknown } else { Lookup::Operands }
+    }
+
+    /// Takes a record that no list has out of the index, and frees it.
+    fn forget(&mut self, budget: &mut Budget, place: Place, slot: Address, header: &Header) {
+        let section = section_of(&mut self.spaces, place.space, place.section);
+        section.index.remove(&mut self.slots, budget, place.tag, slot);
+        section.record_count -= 1;
+        self.free_record(budget, slot, header);
+    }
+
+    /// A new record, changed in `epoch`; 0 for a clean one.
+    fn insert(
+        &mut self,
+        budget: &mut Budget,
+        place: Place,
+        key: RecordKey<'_>,
+        kind: Kind,
+        value: &[u8],
+        epoch: u32,
+    ) -> Result<(), Full> {
+        let mut header = Header::new(key.hash64, key.bytes.len(), value.len());
+        header.epoch = epoch;
+        header.set_kind(kind);
+        header.value_len = value.len() as u32;
+        check_size(&header);
+        let section = section_of(&mut self.spaces, place.space, place.section);
+        if !section.is_complete {
+            header.flags |= flag::PERSISTED;
+        }
+        let list = &mut section.dirty[epoch as usize % LISTS];
+        if epoch != 0 {
+            list.begin(epoch);
+            list.reserve(&mut self.slots, budget)?;
+        }
+        let slot = self.slots.alloc(budget, header.slot_bytes())?;
+        let moved = section.index.insert(&mut self.slots, budget, place.tag, slot);
+        self.step_count +=
+            moved.inspect_err(|_| self.slots.free(budget, slot, header.slot_bytes()))? as u64;
+        if epoch != 0 {
+            let entry = Entry { prefix: place.prefix, slot };
+            header.dirty_at = list.push(&mut self.slots, entry);
+            self.changed_bytes[epoch as usize % LISTS] += header.slot_bytes();
+        }
+        section.record_count += 1;
+        header.write(&mut self.slots, slot);
+        let bytes = self.slots.bytes_mut(slot, header.bytes());
+        bytes[record::HEADER_BYTES..][..key.bytes.len()].copy_from_slice(key.bytes);
+        bytes[header.value_offset()..].copy_from_slice(value);
+        Ok(())
+    }
+
+    /// Lets a record say something else.
+    fn overwrite(
+        &mut self,
+        budget: &mut Budget,
+        place: Place,
+        slot: Address,
+        kind: Kind,
+        value: &[u8],
+    ) -> Result<(), Full> {
+        self.write_at(budget, place, slot, (kind, 0), value)
+    }
+
+    /// Lets a record be of `kind`, and its value end with `bytes` from `start` on.
+    fn write_at(
+        &mut self,
+        budget: &mut Budget,
+        place: Place,
+        mut slot: Address,
+        (kind, start): (Kind, usize),
+        bytes: &[u8],
+    ) -> Result<(), Full> {
+        let mut header = Header::read(&self.slots, slot);
+        let value_len = start + bytes.len();
+        let larger = (header.capacity() < value_len)
+            .then(|| self.alloc_larger(budget, &header, value_len))
+            .transpose()?;
+        self.make_dirty(budget, place, slot, &mut header).inspect_err(|_| {
+            if let Some((larger, larger_header)) = &larger {
+                self.slots.free(budget, *larger, larger_header.slot_bytes());
+            }
+        })?;
+        if let Some((larger, larger_header)) = larger {
+            self.slots.copy(slot, larger, header.value_offset() + start);
+            self.slots.free(budget, slot, header.slot_bytes());
+            let changed_bytes = &mut self.changed_bytes[self.epoch as usize % LISTS];
+            *changed_bytes += larger_header.slot_bytes() - header.slot_bytes();
+            header.take_size(&larger_header);
+            let section = section_of(&mut self.spaces, place.space, place.section);
+            section.index.replace(&mut self.slots, place.tag, slot, larger);
+            dirty::set_slot(&mut self.slots, header.dirty_at, larger);
+            slot = larger;
+        }
+        if kind != Kind::Operands {
+            self.release_older(budget, std::mem::take(&mut header.older));
+        }
+        header.set_kind(kind);
+        header.value_len = value_len as u32;
+        header.write(&mut self.slots, slot);
+        let at = header.value_offset() + start;
+        self.slots.bytes_mut(slot, header.bytes())[at..].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// A slot for the record of `header` with a value of `value_len`, and room to grow by half.
+    fn alloc_larger(
+        &mut self,
+        budget: &mut Budget,
+        header: &Header,
+        value_len: usize,
+    ) -> Result<(Address, Header), Full> {
+        let key_len = header.key_len as usize;
+        let room = CHUNK_BYTES.saturating_sub(record::value_offset(key_len));
+        let roomy = (value_len + value_len / 2).min(room).max(value_len);
+        let larger = Header::new(header.hash, key_len, roomy);
+        check_size(&larger);
+        Ok((self.slots.alloc(budget, larger.slot_bytes())?, larger))
+    }
+
+    /// Enters a record in the current epoch's dirty list, unless it is there, after it was copied
+    /// aside for a frozen epoch that needs it. The header is not written yet.
+    fn make_dirty(
+        &mut self,
+        budget: &mut Budget,
+        place: Place,
+        slot: Address,
+        header: &mut Header,
+    ) -> Result<(), Full> {
+        if header.epoch == self.epoch {
+            return Ok(());
+        }
+        let section = section_of(&mut self.spaces, place.space, place.section);
+        let list = &mut section.dirty[self.epoch as usize % LISTS];
+        list.begin(self.epoch);
+        list.reserve(&mut self.slots, budget)?;
+        let are_operands = header.kind() == Kind::Operands;
+        if self.written < header.epoch && (are_operands || !header.has(flag::EMITTED)) {
+            let copy = self.copy_aside(budget, slot, header)?;
+            header.older = if are_operands { copy } else { Address::NONE };
+        }
+        self.trim_older(budget, header);
+        header.epoch = self.epoch;
+        header.flags = header.flags & !flag::EMITTED | flag::PERSISTED;
+        let section = section_of(&mut self.spaces, place.space, place.section);
+        let list = &mut section.dirty[self.epoch as usize % LISTS];
+        let entry = Entry { prefix: place.prefix, slot };
+        header.dirty_at = list.push(&mut self.slots, entry);
+        self.changed_bytes[self.epoch as usize % LISTS] += header.slot_bytes();
+        Ok(())
+    }
+
+    /// Copies a record as its epoch left it to where that epoch's writer finds it.
+    fn copy_aside(
+        &mut self,
+        budget: &mut Budget,
+        slot: Address,
+        header: &Header,
+    ) -> Result<Address, Full> {
+        let size = Header::new(header.hash, header.key_len as usize, header.value_len as usize);
+        let copy = self.slots.alloc(budget, size.slot_bytes())?;
+        self.slots.copy(slot, copy, header.bytes());
+        let mut aside = *header;
+        aside.flags |= flag::ASIDE;
+        if header.kind() == Kind::Operands {
+            aside.flags |= flag::CHAINED;
+        }
+        aside.take_size(&size);
+        aside.write(&mut self.slots, copy);
+        if !header.has(flag::EMITTED) {
+            dirty::set_slot(&mut self.slots, header.dirty_at, copy);
+        }
+        self.step_count += 1;
+        Ok(copy)
+    }
+
+    /// Frees the older versions of a record of operands that tables have by now.
+    fn trim_older(&mut self, budget: &mut Budget, header: &mut Header) {
+        let mut older = header.older;
+        let mut newest_kept = None;
+        while !older.is_none() {
+            let version = Header::read(&self.slots, older);
+            if version.epoch <= self.written {
+                match newest_kept {
+                    None => header.older = Address::NONE,
+                    Some(kept) => {
+                        let mut kept_header = Header::read(&self.slots, kept);
+                        kept_header.older = Address::NONE;
+                        kept_header.write(&mut self.slots, kept);
+                    }
+                }
+                self.release_older(budget, older);
+                return;
+            }
+            newest_kept = Some(older);
+            older = version.older;
+        }
+    }
+
+    /// Frees a chain of older versions; those that a writer still waits for, it frees.
+    fn release_older(&mut self, budget: &mut Budget, mut older: Address) {
+        while !older.is_none() {
+            let mut version = Header::read(&self.slots, older);
+            let next = std::mem::take(&mut version.older);
+            if version.has(flag::EMITTED) {
+                self.slots.free(budget, older, version.slot_bytes());
+            } else {
+                version.flags &= !flag::CHAINED;
+                version.write(&mut self.slots, older);
+            }
+            older = next;
+        }
+    }
+}
+
+fn check_size(header: &Header) {
+    assert!(header.slot_bytes() <= CHUNK_BYTES, "a record of {} bytes", header.slot_bytes());
+}

@@ -1,0 +1,70 @@
+//! The memory of a shard's state: so many chunks, and never one more.
+//!
+//! Not here: what is done when it is used up. Whoever gets [`Full`] gives memory back, by eviction
+//! or by a flush, or takes in less.
+
+use crate::arena::{Buffer, CHUNK_BYTES, Slab};
+
+/// Hands out chunks of [`CHUNK_BYTES`].
+#[derive(Debug)]
+pub struct Budget {
+    chunks: Slab,
+}
+
+/// No memory is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the memory for state is used up: flush and evict, or raise the memory per shard")]
+pub struct Full;
+
+impl Budget {
+    /// As many chunks as fit into `bytes`. Asks the system for none of them yet.
+    pub fn new(bytes: usize) -> Self {
+        Self { chunks: Slab::new(CHUNK_BYTES, bytes / CHUNK_BYTES) }
+    }
+
+    /// A chunk, all of it in use; its bytes are what they happen to be.
+    ///
+    /// # Errors
+    /// [`Full`] if all chunks are taken.
+    pub fn take(&mut self) -> Result<Buffer, Full> {
+        let mut chunk = self.chunks.take().ok_or(Full)?;
+        chunk.set_len(CHUNK_BYTES);
+        Ok(chunk)
+    }
+
+    /// Takes a chunk back.
+    ///
+    /// # Panics
+    /// If it is not of this budget.
+    pub fn put(&mut self, chunk: Buffer) {
+        self.chunks.put(chunk);
+    }
+
+    /// Bytes of the chunks that are taken.
+    pub fn taken_bytes(&self) -> usize {
+        self.chunks.outstanding() * CHUNK_BYTES
+    }
+
+    /// Bytes of all chunks.
+    pub fn total_bytes(&self) -> usize {
+        self.chunks.buffer_count_max() * CHUNK_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_all_is_refused() {
+        let mut budget = Budget::new(2 * CHUNK_BYTES + 1);
+        assert_eq!(budget.total_bytes(), 2 * CHUNK_BYTES);
+        let chunk = budget.take().expect("one of two");
+        assert_eq!(chunk.len(), CHUNK_BYTES);
+        let _other = budget.take().expect("two of two");
+        assert_eq!(budget.take().err(), Some(Full));
+        budget.put(chunk);
+        assert_eq!(budget.taken_bytes(), CHUNK_BYTES);
+        assert!(budget.take().is_ok());
+    }
+}

@@ -1,0 +1,324 @@
+//! Runs of pages in chunks: a buddy system.
+//!
+//! ```text
+//! chunk  │ 512 pages of 4 KiB                                   │  2 MiB, a huge page
+//!        │ used (5)     │1│ 2  │ 8              │ 16 …            │
+//! ```
+//!
+//! Free runs are of 2^n pages, each at a multiple of its length. A run of any number of pages is
+//! the beginning of such a one; what is behind it is free again at once. A run that is given back
+//! is merged with its free neighbours, and a chunk of which nothing is used goes back to the
+//! budget. Every operation takes some ten steps or fewer, whatever there is.
+//!
+//! Free runs are linked through their own first bytes: next and previous page, 4 bytes each.
+
+use super::budget::{Budget, Full};
+use crate::arena::{Buffer, CHUNK_BYTES};
+use crate::prefetch::prefetch;
+
+/// A page is the unit of this file.
+pub(super) const PAGE_BYTES: usize = 4096;
+
+/// Pages of a chunk.
+const PAGE_COUNT: u32 = (CHUNK_BYTES / PAGE_BYTES) as u32;
+
+/// A free run of this order is a whole chunk.
+const ORDER_MAX: u32 = PAGE_COUNT.trailing_zeros();
+
+/// Addresses are in units of this many bytes: what every allocation is aligned to.
+pub(super) const UNIT_BYTES: usize = 16;
+
+const UNITS_PER_CHUNK_LOG2: u32 = (CHUNK_BYTES / UNIT_BYTES).trailing_zeros();
+const UNITS_PER_PAGE_LOG2: u32 = (PAGE_BYTES / UNIT_BYTES).trailing_zeros();
+
+/// What is asked for of an allocation: a record with a key and a value of some hundred bytes.
+const PREFETCH_BYTES: usize = 192;
+
+/// Chunks that addresses can tell apart. Half of what 32 bits hold: a place of 8 bytes has an
+/// address of 32 bits too.
+const CHUNK_COUNT_MAX: usize = 1 << (31 - UNITS_PER_CHUNK_LOG2);
+
+/// The map's mark of the first page of a free run; its order is in the other bits.
+const FREE: u8 = 0x80;
+
+/// Where something is: chunk, and 16 bytes in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub(super) struct Address(pub(super) u32);
+
+impl Address {
+    /// Of nothing.
+    pub(super) const NONE: Self = Self(0);
+
+    #[inline]
+    pub(super) fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// This many bytes, a multiple of 16, further on.
+    #[inline]
+    pub(super) fn offset(self, bytes: usize) -> Self {
+        Self(self.0 + (bytes / UNIT_BYTES) as u32)
+    }
+}
+
+/// All memory of a write buffer.
+#[derive(Debug)]
+pub(super) struct Pages {
+    /// By number; number 0 is never used, so that no address is 0.
+    chunks: Vec<Option<Chunk>>,
+    vacant_numbers: Vec<u32>,
+    /// By order, the first page of the first free run; 0 if there is none.
+    free: [u32; ORDER_MAX as usize + 1],
+    used_count: usize,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    memory: Buffer,
+    /// For each page whether a free run begins at it, and of which order.
+    map: Box<[u8; PAGE_COUNT as usize]>,
+}
+
+impl Pages {
+    pub(super) fn new() -> Self {
+        Self { chunks: vec![None], vacant_numbers: Vec::new(), free: [0; _], used_count: 0 }
+    }
+
+    /// Bytes of the runs in use.
+    #[cfg(test)]
+    pub(super) fn used_bytes(&self) -> usize {
+        self.used_count * PAGE_BYTES
+    }
+
+    /// Bytes of the chunks taken from the budget.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        (self.chunks.len() - 1 - self.vacant_numbers.len()) * CHUNK_BYTES
+    }
+
+    /// A run of `count` pages, at a multiple of the next power of two.
+    ///
+    /// # Panics
+    /// If that is more than a chunk.
+    pub(super) fn alloc(&mut self, budget: &mut Budget, count: u32) -> Result<Address, Full> {
+        assert!(0 < count && count <= PAGE_COUNT, "a run of {count} pages does not fit a chunk");
+        let order = count.next_power_of_two().trailing_zeros();
+        let (page, order) = match (order..=ORDER_MAX).find(|o| self.free[*o as usize] != 0) {
+            Some(order) => {
+                let page = self.free[order as usize];
+                self.unlink(page, order);
+                (page, order)
+            }
+            None => (self.add_chunk(budget)?, ORDER_MAX),
+        };
+        for (rest, order) in aligned(page + count, page + (1 << order)) {
+            self.link(rest, order);
+        }
+        self.used_count += count as usize;
+        Ok(Address(page << UNITS_PER_PAGE_LOG2))
+    }
+
+    /// Takes back a run of `count` pages.
+    pub(super) fn free(&mut self, budget: &mut Budget, start: Address, count: u32) {
+        let page = start.0 >> UNITS_PER_PAGE_LOG2;
+        assert!(start.0.is_multiple_of(1 << UNITS_PER_PAGE_LOG2));
+        self.used_count -= count as usize;
+        for (part, order) in aligned(page, page + count) {
+            self.release(budget, part, order);
+        }
+    }
+
+    /// `len` bytes from `start` on.
+    #[inline]
+    pub(super) fn bytes(&self, start: Address, len: usize) -> &[u8] {
+        let (chunk, offset) = locate(start);
+        let chunk = self.chunks[chunk].as_ref().expect("an address is of a chunk that is held");
+        &chunk.memory.as_slice()[offset..offset + len]
+    }
+
+    /// `len` bytes from `start` on.
+    #[inline]
+    pub(super) fn bytes_mut(&mut self, start: Address, len: usize) -> &mut [u8] {
+        let (chunk, offset) = locate(start);
+        let chunk = self.chunks[chunk].as_mut().expect("an address is of a chunk that is held");
+        &mut chunk.memory.as_mut_slice()[offset..offset + len]
+    }
+
+    /// Asks for the first lines of what is at `start`.
+    #[inline]
+    pub(super) fn prefetch(&self, start: Address) {
+        let (chunk, offset) = locate(start);
+        let chunk = self.chunks[chunk].as_ref().expect("an address is of a chunk that is held");
+        let bytes = &chunk.memory.as_slice()[offset..];
+        match bytes.first_chunk::<PREFETCH_BYTES>() {
+            Some(bytes) => prefetch(bytes),
+            None => prefetch(&bytes[0]),
+        }
+    }
+
+    /// Copies `len` bytes.
+    pub(super) fn copy(&mut self, from: Address, to: Address, len: usize) {
+        let ((from_chunk, from), (to_chunk, to)) = (locate(from), locate(to));
+        let missing = "an address is of a chunk that is held";
+        if from_chunk == to_chunk {
+            let memory = &mut self.chunks[from_chunk].as_mut().expect(missing).memory;
+            memory.as_mut_slice().copy_within(from..from + len, to);
+            return;
+        }
+        let chunks = self.chunks.get_disjoint_mut([from_chunk, to_chunk]).expect("they differ");
+        let [source, target] = chunks.map(|chunk| &mut chunk.as_mut().expect(missing).memory);
+        let source = &source.as_slice()[from..from + len];
+        target.as_mut_slice()[to..to + len].copy_from_slice(source);
+    }
+
+    fn add_chunk(&mut self, budget: &mut Budget) -> Result<u32, Full> {
+        let memory = budget.take()?;
+        let chunk = Some(Chunk { memory, map: Box::new([0; _]) });
+        let number = if let Some(number) = self.vacant_numbers.pop() {
+            self.chunks[number as usize] = chunk;
+            number
+        } else {
+            assert!(self.chunks.len() < CHUNK_COUNT_MAX, "a shard's state is at most 32 GiB");
+            self.chunks.push(chunk);
+            self.chunks.len() as u32 - 1
+        };
+        Ok(number * PAGE_COUNT)
+    }
+
+    fn release(&mut self, budget: &mut Budget, mut page: u32, mut order: u32) {
+        while order < ORDER_MAX {
+            let buddy = page ^ (1 << order);
+            if *self.mark(buddy) != FREE | order as u8 {
+                self.link(page, order);
+                return;
+            }
+            self.unlink(buddy, order);
+            page &= !(1 << order);
+            order += 1;
+        }
+        let number = page / PAGE_COUNT;
+        let chunk = self.chunks[number as usize].take().expect("its last run was just released");
+        budget.put(chunk.memory);
+        self.vacant_numbers.push(number);
+    }
+
+    fn link(&mut self, page: u32, order: u32) {
+        let next = std::mem::replace(&mut self.free[order as usize], page);
+        self.set_links(page, [next, 0]);
+        if next != 0 {
+            let [after, _] = self.links(next);
+            self.set_links(next, [after, page]);
+        }
+        *self.mark(page) = FREE | order as u8;
+    }
+
+    fn unlink(&mut self, page: u32, order: u32) {
+        let [next, previous] = self.links(page);
+        if previous == 0 {
+            self.free[order as usize] = next;
+        } else {
+            let [_, before] = self.links(previous);
+            self.set_links(previous, [next, before]);
+        }
+        if next != 0 {
+            let [after, _] = self.links(next);
+            self.set_links(next, [after, previous]);
+        }
+        *self.mark(page) = 0;
+    }
+
+    fn mark(&mut self, page: u32) -> &mut u8 {
+        let chunk = self.chunks[(page / PAGE_COUNT) as usize].as_mut();
+        let chunk = chunk.expect("a page's neighbours are of the same chunk");
+        &mut chunk.map[(page % PAGE_COUNT) as usize]
+    }
+
+    fn links(&self, page: u32) -> [u32; 2] {
+        let bytes = self.bytes(Address(page << UNITS_PER_PAGE_LOG2), 8);
+        [0, 4].map(|at| u32_at(bytes, at))
+    }
+
+    fn set_links(&mut self, page: u32, [next, previous]: [u32; 2]) {
+        let bytes = self.bytes_mut(Address(page << UNITS_PER_PAGE_LOG2), 8);
+        set_u32_at(bytes, 0, next);
+        set_u32_at(bytes, 4, previous);
+    }
+}
+
+#[inline]
+fn locate(address: Address) -> (usize, usize) {
+    let units = address.0 & ((1 << UNITS_PER_CHUNK_LOG2) - 1);
+    ((address.0 >> UNITS_PER_CHUNK_LOG2) as usize, units as usize * UNIT_BYTES)
+}
+
+/// The fewest runs of powers of two, each at a multiple of its length, that make up
+/// `start..end`.
+fn aligned(mut start: u32, end: u32) -> impl Iterator<Item = (u32, u32)> {
+    std::iter::from_fn(move || {
+        let order = start.trailing_zeros().min((end - start).checked_ilog2()?);
+        let run = (start, order);
+        start += 1 << order;
+        Some(run)
+    })
+}
+
+/// The number at byte `at`.
+#[inline]
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+/// Writes `value` at byte `at`.
+#[inline]
+pub(super) fn set_u32_at(bytes: &mut [u8], at: usize, value: u32) {
+    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// Runs never overlap, keep what is written to them, and leave nothing behind.
+        #[test]
+        fn runs_are_apart(script in prop::collection::vec((1..=PAGE_COUNT, any::<u16>()), 1..80)) {
+            let mut budget = Budget::new(4 * CHUNK_BYTES);
+            let mut pages = Pages::new();
+            let mut runs: Vec<(Address, u32, u8)> = Vec::new();
+            for (i, (count, pick)) in script.into_iter().enumerate() {
+                let count = if pick % 3 == 0 { count } else { 1 + count % 20 };
+                if pick % 5 < 2 && !runs.is_empty() {
+                    let (start, count, mark) = runs.swap_remove(usize::from(pick) % runs.len());
+                    let bytes = pages.bytes(start, count as usize * PAGE_BYTES);
+                    prop_assert!(bytes.iter().all(|byte| *byte == mark));
+                    pages.free(&mut budget, start, count);
+                } else if let Ok(start) = pages.alloc(&mut budget, count) {
+                    let mark = i as u8;
+                    pages.bytes_mut(start, count as usize * PAGE_BYTES).fill(mark);
+                    runs.push((start, count, mark));
+                }
+                let used: usize = runs.iter().map(|run| run.1 as usize * PAGE_BYTES).sum();
+                prop_assert_eq!(pages.used_bytes(), used);
+                prop_assert_eq!(pages.chunk_bytes(), budget.taken_bytes());
+            }
+            for (start, count, _) in runs {
+                pages.free(&mut budget, start, count);
+            }
+            prop_assert_eq!((pages.used_bytes(), budget.taken_bytes()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_freed_chunk_is_whole_again() {
+        let mut budget = Budget::new(CHUNK_BYTES);
+        let mut pages = Pages::new();
+        let runs = [5, 1, 100, 200].map(|count| (pages.alloc(&mut budget, count), count));
+        assert_eq!(pages.alloc(&mut budget, PAGE_COUNT), Err(Full));
+        for (start, count) in runs {
+            pages.free(&mut budget, start.expect("306 of 512 pages"), count);
+        }
+        assert!(pages.alloc(&mut budget, PAGE_COUNT).is_ok());
+    }
+}

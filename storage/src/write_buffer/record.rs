@@ -1,0 +1,212 @@
+//! A record in its slot.
+//!
+//! ```text
+//! byte 0       8       12        16       20      24      28      29      30     32
+//!      │ hash  │ epoch │ value   │ key    │ older │ dirty │ flags │ class │ pages │
+//!      │       │       │ length  │ length │       │  at   │       │       │       │
+//!                                │ key │ 0 to 15 bytes │ value, at a multiple of 16 │ room │
+//! ```
+//!
+//! | field | |
+//! |---|---|
+//! | hash | `hash64` of the stored key |
+//! | epoch | in which it was last changed; 0: it was read from a table and not changed since |
+//! | key | what follows the hash in the stored key |
+//! | older | for operands: the version of the epoch before, while no table can be read for it |
+//! | dirty at | its place in the dirty list of its epoch, in units of 8 bytes |
+//! | flags | see below |
+//! | class, pages | size of the slot: its class, or 255 and how many pages |
+
+use super::pages::{Address, PAGE_BYTES, UNIT_BYTES};
+use super::slots::{CLASS_BYTES, Slots};
+
+/// Bytes of the fixed part.
+pub(super) const HEADER_BYTES: usize = 32;
+
+/// What a record says of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Value,
+    Tombstone,
+    Operands,
+}
+
+/// Flags of a record; the lowest two bits are its kind.
+pub(super) mod flag {
+    /// Some table has, or may have, an entry of the key: a removal leaves a tombstone.
+    pub(in super::super) const PERSISTED: u8 = 1 << 2;
+    /// The epoch in which it was changed is frozen, and the record was handed to its writer.
+    pub(in super::super) const EMITTED: u8 = 1 << 3;
+    /// A version that the index does not name: kept for a frozen epoch, or as `older` of another.
+    pub(in super::super) const ASIDE: u8 = 1 << 4;
+    /// Such a version, and a record or another version names it as `older`.
+    pub(in super::super) const CHAINED: u8 = 1 << 5;
+    /// How often it was used since the clock's hand last passed: 0 to 3.
+    pub(in super::super) const USES_ONE: u8 = 1 << 6;
+    pub(in super::super) const USES_MASK: u8 = 3 << 6;
+}
+
+/// The fixed part of a record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header {
+    pub(super) hash: u64,
+    pub(super) epoch: u32,
+    pub(super) value_len: u32,
+    pub(super) key_len: u32,
+    pub(super) older: Address,
+    pub(super) dirty_at: u32,
+    pub(super) flags: u8,
+    class: u8,
+    pages: u16,
+}
+
+const FLAGS_AT: usize = 28;
+const PAGES_CLASS: u8 = u8::MAX;
+
+impl Header {
+    /// Of a record with a key of `key_len` bytes and room for a value of `value_len`, without one
+    /// yet.
+    pub(super) fn new(hash: u64, key_len: usize, value_len: usize) -> Self {
+        let bytes = Slots::size_of(value_offset(key_len) + value_len);
+        let class = CLASS_BYTES.iter().position(|class_bytes| *class_bytes == bytes);
+        let (class, pages) = match class {
+            Some(class) => (class as u8, 0),
+            None => (PAGES_CLASS, (bytes / PAGE_BYTES) as u16),
+        };
+        Self {
+            hash,
+            epoch: 0,
+            value_len: 0,
+            key_len: key_len as u32,
+            older: Address::NONE,
+            dirty_at: 0,
+            flags: Kind::Value as u8,
+            class,
+            pages,
+        }
+    }
+
+    /// Reads the one at `slot`.
+    #[inline]
+    pub(super) fn read(slots: &Slots, slot: Address) -> Self {
+        let bytes: &[u8; HEADER_BYTES] =
+            slots.bytes(slot, HEADER_BYTES).try_into().expect("a header's length");
+        let u32_at = |at| super::pages::u32_at(bytes, at);
+        Self {
+            hash: u64::from(u32_at(0)) | u64::from(u32_at(4)) << 32,
+            epoch: u32_at(8),
+            value_len: u32_at(12),
+            key_len: u32_at(16),
+            older: Address(u32_at(20)),
+            dirty_at: u32_at(24),
+            flags: bytes[FLAGS_AT],
+            class: bytes[29],
+            pages: u16::from_le_bytes([bytes[30], bytes[31]]),
+        }
+    }
+
+    /// Writes it to `slot`.
+    #[inline]
+    pub(super) fn write(&self, slots: &mut Slots, slot: Address) {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[0..8].copy_from_slice(&self.hash.to_le_bytes());
+        let numbers =
+            [self.epoch, self.value_len, self.key_len, self.older.0, self.dirty_at].into_iter();
+        for (number, at) in numbers.zip((8..).step_by(4)) {
+            super::pages::set_u32_at(&mut bytes, at, number);
+        }
+        bytes[FLAGS_AT] = self.flags;
+        bytes[29] = self.class;
+        bytes[30..32].copy_from_slice(&self.pages.to_le_bytes());
+        slots.bytes_mut(slot, HEADER_BYTES).copy_from_slice(&bytes);
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self.flags & 3 {
+            0 => Kind::Value,
+            1 => Kind::Tombstone,
+            _ => Kind::Operands,
+        }
+    }
+
+    pub(super) fn set_kind(&mut self, kind: Kind) {
+        self.flags = self.flags & !3 | kind as u8;
+    }
+
+    pub(super) fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Lets it be of a slot of the size of another's.
+    pub(super) fn take_size(&mut self, other: &Self) {
+        (self.class, self.pages) = (other.class, other.pages);
+    }
+
+    /// Bytes of the slot.
+    pub(super) fn slot_bytes(&self) -> usize {
+        match self.class {
+            PAGES_CLASS => usize::from(self.pages) * PAGE_BYTES,
+            class => CLASS_BYTES[usize::from(class)],
+        }
+    }
+
+    /// Bytes from the beginning of the record to its value.
+    #[inline]
+    pub(super) fn value_offset(&self) -> usize {
+        value_offset(self.key_len as usize)
+    }
+
+    /// Bytes that a value may have without a new slot.
+    pub(super) fn capacity(&self) -> usize {
+        self.slot_bytes() - self.value_offset()
+    }
+
+    /// Bytes of the record, without what is room.
+    pub(super) fn bytes(&self) -> usize {
+        self.value_offset() + self.value_len as usize
+    }
+}
+
+/// Notes that the record at `slot`, whose flags are `flags`, was used.
+#[inline]
+pub(super) fn touch(slots: &mut Slots, slot: Address, flags: u8) {
+    if flags & flag::USES_MASK != flag::USES_MASK {
+        set_flags(slots, slot, flags + flag::USES_ONE);
+    }
+}
+
+/// Sets the flags of the record at `slot`.
+pub(super) fn set_flags(slots: &mut Slots, slot: Address, flags: u8) {
+    slots.bytes_mut(slot, HEADER_BYTES)[FLAGS_AT] = flags;
+}
+
+/// Sets the place in a dirty list of the record at `slot`.
+pub(super) fn set_dirty_at(slots: &mut Slots, slot: Address, dirty_at: u32) {
+    super::pages::set_u32_at(slots.bytes_mut(slot, HEADER_BYTES), 24, dirty_at);
+}
+
+/// Whether the record at `slot` is that of `hash` and `key`.
+#[inline]
+pub(super) fn is_key(slots: &Slots, slot: Address, hash: u64, key: &[u8]) -> bool {
+    let header = Header::read(slots, slot);
+    header.hash == hash
+        && header.key_len as usize == key.len()
+        && &slots.bytes(slot, HEADER_BYTES + key.len())[HEADER_BYTES..] == key
+}
+
+/// Bytes from the beginning of a record to its value.
+#[inline]
+pub(super) fn value_offset(key_len: usize) -> usize {
+    (HEADER_BYTES + key_len).next_multiple_of(UNIT_BYTES)
+}
+
+/// The key of the record at `slot`.
+pub(super) fn key_of<'a>(slots: &'a Slots, slot: Address, header: &Header) -> &'a [u8] {
+    &slots.bytes(slot, HEADER_BYTES + header.key_len as usize)[HEADER_BYTES..]
+}
+
+/// The value of the record at `slot`.
+#[inline]
+pub(super) fn value_of<'a>(slots: &'a Slots, slot: Address, header: &Header) -> &'a [u8] {
+    slots.bytes(slot.offset(header.value_offset()), header.value_len as usize)
+}
