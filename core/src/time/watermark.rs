@@ -10,7 +10,8 @@
 //! An active channel without a watermark holds everything back: nothing is known about it. A
 //! channel at [`MAX_WATERMARK`] counts as ended. A watermark of an idle channel is noted and does
 //! not make it active. While *all* that have not ended are idle, the combined watermark is the
-//! largest of theirs, so that the order in which they fell idle does not matter. A channel that
+//! largest that any channel has had, so that the order in which they fell idle or ended does not
+//! matter. The end of a channel alone is not the end of time: idle ones may go on. A channel that
 //! becomes active again with a watermark behind the combined one stops it until it has caught up:
 //! what it delivers between the two must not be late.
 //!
@@ -84,9 +85,11 @@ impl WatermarkCombiner {
         if known.state == ChannelState::Ended {
             return None;
         }
+        if watermark_ms == MAX_WATERMARK {
+            return self.on_end(channel);
+        }
         known.watermark_ms = known.watermark_ms.max(watermark_ms);
-        let is_over = known.watermark_ms == MAX_WATERMARK;
-        let state = if is_over { ChannelState::Ended } else { known.state };
+        let state = known.state;
         self.set_state(channel, state)
     }
 
@@ -177,7 +180,7 @@ impl WatermarkCombiner {
     }
 
     fn raise(&mut self) -> Option<i64> {
-        let combined_ms = if self.is_idle() { self.idle_max_ms() } else { self.tree[1] };
+        let combined_ms = if self.is_idle() { self.max_ms() } else { self.tree[1] };
         if combined_ms <= self.combined_ms {
             return None;
         }
@@ -185,9 +188,8 @@ impl WatermarkCombiner {
         Some(combined_ms)
     }
 
-    fn idle_max_ms(&self) -> i64 {
-        let idle = self.channels.iter().filter(|channel| channel.state == ChannelState::Idle);
-        idle.map(|channel| channel.watermark_ms).max().unwrap_or(NO_EVENT_TIME)
+    fn max_ms(&self) -> i64 {
+        self.channels.iter().map(|channel| channel.watermark_ms).max().unwrap_or(NO_EVENT_TIME)
     }
 
     fn set_leaf(&mut self, channel: usize) {
@@ -285,6 +287,14 @@ mod tests {
     }
 
     #[test]
+    fn what_an_ended_channel_reached_counts_when_the_others_are_idle() {
+        check(2, "1w6 1i 0w100 0e", "100 idle");
+        check(2, "0w100 1w6 0e 1i", "6 100 idle");
+        check(2, "0w100 1w6 1i 0e", "6 100 idle");
+        check(3, "0w100 1w6 2w7 0e 1i 2i 1a 1w90 2e 1w120", "6 7 100 idle 120");
+    }
+
+    #[test]
     fn channels_can_be_added() {
         let mut combiner = WatermarkCombiner::new(0);
         assert!(combiner.is_ended());
@@ -316,7 +326,7 @@ mod tests {
 
     proptest! {
         /// The combined watermark is the largest value so far of the minimum over active channels,
-        /// or of the maximum over idle ones if none is active.
+        /// or of the maximum over all if none is active and some are idle.
         #[test]
         fn agrees_with_the_definition(
             channel_count in 1_usize..9,
@@ -350,7 +360,9 @@ mod tests {
                     }
                 };
                 let of = |state| channels.iter().filter(move |c| c.1 == state).map(|c| c.0);
-                let now = of('a').min().or(of('i').max()).unwrap_or(i64::MAX);
+                let all_max = channels.iter().map(|channel| channel.0).max();
+                let idle_max = of('i').next().and(all_max);
+                let now = of('a').min().or(idle_max).unwrap_or(i64::MAX);
                 prop_assert_eq!(risen, (now > combined).then_some(now));
                 combined = combined.max(now);
                 prop_assert_eq!(combiner.combined_ms(), combined);
