@@ -167,17 +167,12 @@ where
             Kept::Mortal(keyed, state) => {
                 let (watermark_ms, now_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
                 keyed.enter(hash64, key, StateTime::of_record(event_time_ms, watermark_ms, now_ms));
-                let row = row.map(|value| match state.get_mut(&mut **keyed) {
-                    Some(stored) => {
-                        aggregate.add_to(stored, value);
-                        aggregate.result_of(stored)
-                    }
-                    None => {
-                        let stored = aggregate.first(value);
-                        let result = aggregate.result_of(&stored);
-                        state.set(&mut **keyed, stored);
-                        result
-                    }
+                let row = row.map(|value| {
+                    let stored = state.fold(&mut **keyed, |stored| match stored {
+                        Some(stored) => aggregate.and(stored, value),
+                        None => aggregate.first(value),
+                    });
+                    aggregate.result_of(stored)
                 });
                 keyed.leave();
                 out.emit(row);
@@ -396,6 +391,41 @@ mod tests {
         let reader = SnapshotReader::new(&snapshot, "r");
         let entries = reader.keyed_state::<(u32, u64)>(STORED, env.task.key_groups());
         assert_eq!(entries.expect("just written").len(), key_count);
+    }
+
+    /// Counts how often a value of this thread is cloned.
+    #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+    struct Counted(u64);
+
+    std::thread_local! {
+        static CLONE_COUNT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
+
+    impl Clone for Counted {
+        fn clone(&self) -> Self {
+            CLONE_COUNT.set(CLONE_COUNT.get() + 1);
+            Self(self.0)
+        }
+    }
+
+    /// The value stays, and its clone is the result.
+    #[test]
+    fn a_record_costs_one_clone_with_a_time_to_live_or_without() {
+        let env = env(0, 1);
+        let sum =
+            KeyedReduce::new(|_: &Counted| 1_u32, |a: Counted, b: Counted| Counted(a.0 + b.0));
+        for sum in [sum.clone().with_ttl(Ttl::event_time(LIFE)), sum] {
+            let mut chain = Stage::new(sum, "r", "r");
+            chain.open(&env).expect("nothing can fail");
+            let mut out = Collect(Vec::new(), &env);
+            for value in 1..=3 {
+                CLONE_COUNT.set(0);
+                let row = Row::new(Counted(value), 0, Origin::NONE);
+                chain.on_row(Row { hash64: 1_u32.hash64(), ..row }, &env, &mut out);
+                assert_eq!(CLONE_COUNT.get(), 1);
+            }
+            assert!(out.0.iter().map(|sum| sum.0).eq([1, 3, 6]));
+        }
     }
 
     #[test]

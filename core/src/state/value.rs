@@ -92,6 +92,17 @@ impl<V: Record> ValueColumn<V> {
         value.get_or_insert_with(new)
     }
 
+    /// Makes a value of the one that is there.
+    #[inline]
+    fn fold(&mut self, scope: &mut Scope, change: impl FnOnce(Option<V>) -> V) -> &V {
+        let value = self.entry(scope);
+        let old = value.take();
+        if old.is_none() {
+            scope.gained();
+        }
+        value.insert(change(old))
+    }
+
     fn get_mut(&mut self, scope: &mut Scope) -> Option<&mut V> {
         if self.values.get(scope.slot).is_none_or(Option::is_none) {
             return None;
@@ -261,6 +272,17 @@ impl<V: Record> ValueState<V> {
     pub fn set(&self, ctx: &mut impl StateScope, value: V) {
         let (column, scope) = ctx.states_mut().column_mut(self.column);
         column.set(scope, value);
+    }
+
+    /// Makes the key's value of the one that is there, and answers it.
+    #[inline]
+    pub(crate) fn fold<'a>(
+        &self,
+        ctx: &'a mut impl StateScope,
+        change: impl FnOnce(Option<V>) -> V,
+    ) -> &'a V {
+        let (column, scope) = ctx.states_mut().column_mut(self.column);
+        column.fold(scope, change)
     }
 
     /// Removes the key's value and answers it.

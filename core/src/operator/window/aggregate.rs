@@ -41,8 +41,8 @@ pub trait WindowAggregate: Clone + Send + 'static {
     /// What is stored of one value.
     fn first(&self, value: Self::In) -> Self::Stored;
 
-    /// Adds one value to what is stored of others.
-    fn add_to(&self, stored: &mut Self::Stored, value: Self::In);
+    /// Adds one value to what is stored of others: what is stored then.
+    fn and(&self, stored: Self::Stored, value: Self::In) -> Self::Stored;
 
     /// The result of the values that something is stored of.
     fn result_of(&self, stored: &Self::Stored) -> Self::Out;
@@ -92,8 +92,9 @@ impl<A: AggregateFunction> WindowAggregate for Aggregate<A> {
         accumulator
     }
 
-    fn add_to(&self, stored: &mut A::Accumulator, value: A::In) {
-        self.0.add(stored, value);
+    fn and(&self, mut stored: A::Accumulator, value: A::In) -> A::Accumulator {
+        self.0.add(&mut stored, value);
+        stored
     }
 
     fn result_of(&self, stored: &A::Accumulator) -> A::Out {
@@ -163,8 +164,8 @@ impl<T: Record, F: Fn(T, T) -> T + Clone + Send + 'static> WindowAggregate for R
         value
     }
 
-    fn add_to(&self, stored: &mut T, value: T) {
-        *stored = (self.f)(stored.clone(), value);
+    fn and(&self, stored: T, value: T) -> T {
+        (self.f)(stored, value)
     }
 
     fn result_of(&self, stored: &T) -> T {
