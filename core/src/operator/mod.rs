@@ -27,6 +27,7 @@ pub mod source;
 pub mod split_names;
 pub mod stateless;
 pub mod view;
+mod waiting;
 pub mod watermark;
 pub mod window;
 

@@ -26,7 +26,6 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod unkeyed;
-mod waiting;
 
 pub use broadcast::{
     BroadcastContext, BroadcastProcess, BroadcastProcessFunction, KeyedBroadcastProcess,

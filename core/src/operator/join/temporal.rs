@@ -13,10 +13,13 @@
 //! With a time to live, a version ends that long after its event time: later left records are
 //! joined as if the key had none. So when it is dropped cannot be seen.
 //!
+//! What the watermark has reached is joined before the next row of its key, so joining in slices
+//! cannot be seen; but at most so much in one go, or else the row waits (`operator/waiting.rs`).
+//!
 //! Invariant: of the versions at or before the watermark a key keeps the newest only, and that only
 //! until its time to live is over.
 
-use std::marker::PhantomData;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::data::ahead::Ahead;
@@ -28,8 +31,10 @@ use crate::data::row::{Origin, Row};
 use crate::data::slot::Slot;
 use crate::error::Error;
 use crate::graph::{Facts, SideOutputFacts};
+use crate::limits::INPUT_BUDGET_RECORDS;
 use crate::operator::join::side::{self, Side};
 use crate::operator::join::{LateJoin, LateSides};
+use crate::operator::waiting::WaitingRows;
 use crate::operator::watermark::has_event_time;
 use crate::operator::window::LateOutput as _;
 use crate::operator::window::agenda::Agenda;
@@ -100,7 +105,7 @@ pub struct TemporalJoin<K, A, B, S, J> {
     groups: KeyGroupCount,
     keys: KeyTable<K, History<A, B>>,
     agenda: Agenda,
-    types: PhantomData<fn(A, B)>,
+    waiting: VecDeque<Row<Either<A, B>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -156,7 +161,7 @@ where
             groups: KeyGroupCount::new(1).expect("in range"),
             keys: KeyTable::new(HashRange::ALL),
             agenda: Agenda::default(),
-            types: PhantomData,
+            waiting: VecDeque::new(),
         }
     }
 
@@ -226,6 +231,59 @@ where
     }
 }
 
+impl<K, A, B, S, J> WaitingRows for TemporalJoin<K, A, B, S, J>
+where
+    K: Key,
+    A: Record,
+    B: Record,
+    S: FnMut(&Either<A, B>) -> K + 'static,
+    J: TemporalFunction<A, B>,
+{
+    #[inline]
+    fn waiting(&mut self) -> &mut VecDeque<Row<Either<A, B>>> {
+        &mut self.waiting
+    }
+
+    fn take(
+        &mut self,
+        row: Row<Either<A, B>>,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<J::Out>,
+    ) -> Option<Row<Either<A, B>>> {
+        let (time_ms, watermark_ms) = (row.event_time_ms, ctx.watermark_ms());
+        if matches!(row.value, Either::Left(_)) && time_ms <= watermark_ms {
+            self.late.put_aside(row, ctx);
+            return None;
+        }
+        let key = (self.key_of)(&row.value);
+        let slot = self.keys.find_or_insert_with(row.hash64, key, History::default);
+        let mut left = INPUT_BUDGET_RECORDS;
+        while self.join_first(slot, watermark_ms, out) {
+            ctx.env().spend_more(1);
+            left -= 1;
+            if left == 0 {
+                return Some(row);
+            }
+        }
+        let history = self.keys.value_mut(slot);
+        history.forget(watermark_ms, self.ttl_ms);
+        let has_ended =
+            self.ttl_ms.is_some_and(|ttl_ms| time_ms.saturating_add(ttl_ms) <= watermark_ms);
+        let replaced_ms = history.versions.first_ms().filter(|first_ms| *first_ms <= watermark_ms);
+        match row.value {
+            Either::Left(left) => history.waiting.add(time_ms, left),
+            Either::Right(version)
+                if !has_ended && replaced_ms.is_none_or(|known_ms| known_ms <= time_ms) =>
+            {
+                history.versions.add(time_ms, version);
+            }
+            Either::Right(_) => self.late.put_aside(row, ctx),
+        }
+        self.settle(slot, watermark_ms);
+        None
+    }
+}
+
 impl<K, A, B, S, J> Operator for TemporalJoin<K, A, B, S, J>
 where
     K: Key,
@@ -274,32 +332,9 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<J::Out>,
     ) {
-        if !has_event_time(&row, ctx) {
-            return;
+        if has_event_time(&row, ctx) {
+            self.take_or_wait(row, ctx, out);
         }
-        let (time_ms, watermark_ms) = (row.event_time_ms, ctx.watermark_ms());
-        if matches!(row.value, Either::Left(_)) && time_ms <= watermark_ms {
-            self.late.put_aside(row, ctx);
-            return;
-        }
-        let key = (self.key_of)(&row.value);
-        let slot = self.keys.find_or_insert_with(row.hash64, key, History::default);
-        while self.join_first(slot, watermark_ms, out) {}
-        let history = self.keys.value_mut(slot);
-        history.forget(watermark_ms, self.ttl_ms);
-        let has_ended =
-            self.ttl_ms.is_some_and(|ttl_ms| time_ms.saturating_add(ttl_ms) <= watermark_ms);
-        let replaced_ms = history.versions.first_ms().filter(|first_ms| *first_ms <= watermark_ms);
-        match row.value {
-            Either::Left(left) => history.waiting.add(time_ms, left),
-            Either::Right(version)
-                if !has_ended && replaced_ms.is_none_or(|known_ms| known_ms <= time_ms) =>
-            {
-                history.versions.add(time_ms, version);
-            }
-            Either::Right(_) => self.late.put_aside(row, ctx),
-        }
-        self.settle(slot, watermark_ms);
     }
 
     fn on_watermark(
@@ -308,6 +343,9 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<J::Out>,
     ) -> Progress {
+        if self.take_waiting(ctx, out) == Progress::Pending {
+            return Progress::Pending;
+        }
         while let Some((due_ms, slot)) = self.agenda.first(watermark_ms) {
             if self.keys.get_slot(slot).is_some_and(|history| history.due_ms == due_ms) {
                 if !ctx.env().spend() {
@@ -325,7 +363,20 @@ where
         Progress::Done
     }
 
+    fn on_input_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<J::Out>,
+    ) -> Progress {
+        self.take_waiting(ctx, out)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        assert!(self.waiting.is_empty(), "an operator that is not ready is not cut");
         for (hash64, key, history) in self.keys.iter() {
             let mut writer = KeyWriter::new(writer, self.groups, hash64, key);
             history.waiting.save(WAITING, &mut writer);
@@ -365,7 +416,7 @@ impl<K, A, B, S: Clone, J: Clone> Clone for TemporalJoin<K, A, B, S, J> {
             groups: self.groups,
             keys: KeyTable::new(HashRange::ALL),
             agenda: Agenda::default(),
-            types: PhantomData,
+            waiting: VecDeque::new(),
         }
     }
 }
@@ -397,5 +448,43 @@ mod tests {
         harness.watermark(150);
         assert_eq!(harness.take_output(), [(1, Some('a')), (1, None)]);
         assert_eq!(harness.operator().keys.len(), 0);
+    }
+
+    /// A version behind the watermark is for what has not been joined: not for what is due.
+    #[test]
+    fn a_version_whose_key_has_very_much_due_waits_and_keeps_its_place() {
+        let run = |budget: u32| {
+            let join = LeftOuterJoin(|key, version: Option<&(u64, char)>| {
+                (key, version.map(|version| version.1))
+            });
+            let join = TemporalJoin::new(key_of, join, LateSides::default());
+            let mut harness = OperatorHarness::new(join).keyed_by(key_of);
+            harness.push(Either::Right((1, 'a')), 0);
+            (0..1_000).for_each(|n| harness.push(Either::Left(1), 100 + n));
+            harness.set_budget(budget);
+            harness.watermark(1_050);
+            let mut turns = vec![harness.take_output()];
+            harness.push(Either::Right((1, 'b')), 50);
+            turns.push(harness.take_output());
+            harness.push(Either::Left(1), 1_060);
+            turns.push(harness.take_output());
+            harness.set_budget(budget.max(100));
+            while harness.is_pending() {
+                harness.resume();
+                turns.push(harness.take_output());
+            }
+            harness.set_budget(u32::MAX);
+            harness.end();
+            turns.push(harness.take_output());
+            turns
+        };
+        let turns = run(0);
+        let budget = INPUT_BUDGET_RECORDS as usize;
+        assert_eq!(turns[0..3].iter().map(Vec::len).collect::<Vec<_>>(), [0, budget, 0]);
+        let is_slice = |turn: &Vec<_>| turn.len() <= budget + 100;
+        assert!(turns[..turns.len() - 1].iter().all(is_slice), "too much in one turn");
+        let expected = [vec![(1, Some('a')); 951], vec![(1, Some('b')); 50]].concat();
+        assert!(turns.concat() == expected, "what is due is joined without the new version");
+        assert!(run(u32::MAX).concat() == expected);
     }
 }

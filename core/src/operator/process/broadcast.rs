@@ -16,8 +16,8 @@ use crate::operator::process::context::{FiredTimer, KeyedContext, ProcessContext
 use crate::operator::process::open::{Declarable, Declared, OpenContext};
 use crate::operator::process::task::{FiringFunction, KeyedTask, WithBroadcast};
 use crate::operator::process::unkeyed::UnkeyedTask;
-use crate::operator::process::waiting::WaitingRows;
 use crate::operator::side_output::OutputTag;
+use crate::operator::waiting::WaitingRows;
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::broadcast::{BroadcastScope, BroadcastScopeMut, BroadcastStates};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};

@@ -10,7 +10,7 @@ use crate::graph::Facts;
 use crate::operator::process::context::{FiredTimer, KeyedContext, split};
 use crate::operator::process::open::{Declarable, Declared, OpenContext};
 use crate::operator::process::task::{FiringFunction, KeyedTask, OneInput};
-use crate::operator::process::waiting::WaitingRows;
+use crate::operator::waiting::WaitingRows;
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::keyed::KeyedState;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! record ──► due timers of its key ──► process      even while a firing is being done in slices;
-//!            if they are too many, the record waits (`waiting.rs`)
+//!            if they are too many, the record waits (`operator/waiting.rs`)
 //! watermark ──► due timers of all keys, by time and hash, as far as the budget goes; the rest next
 //! ```
 

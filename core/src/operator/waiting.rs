@@ -1,11 +1,12 @@
-//! Rows that wait until the timers of their key have fired.
+//! Rows that wait until what is due of their key has happened.
 //!
-//! A row's due timers fire before it, but at most so many in one go. If there are more, the row
-//! waits, and so do those behind it; the operator is not ready meanwhile, so the task leaves its
-//! inputs alone and no barrier passes. Timers that are due are timers whose firing is pending, so
-//! the operator is called again in the next turn, and that begins with the rows that wait.
+//! What is due of a row's key (timers that fire, records that are joined) happens before the row,
+//! but at most so much in one go. If there is more, the row waits, and so do those behind it; the
+//! operator is not ready meanwhile, so the task leaves its inputs alone and no barrier passes. What
+//! is due is pending, so the operator is called again in the next turn, and that begins with the
+//! rows that wait.
 //!
-//! Invariant: rows wait only while timers are due.
+//! Invariant: rows wait only while the operator has told the task that something is pending.
 
 use std::collections::VecDeque;
 
@@ -13,11 +14,11 @@ use crate::data::row::Row;
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 
 /// An operator whose rows may have to wait.
-pub(super) trait WaitingRows: Operator {
+pub(in crate::operator) trait WaitingRows: Operator {
     /// The rows that wait, in their order.
     fn waiting(&mut self) -> &mut VecDeque<Row<Self::In>>;
 
-    /// Takes `row`; gives it back if its key has more timers to fire first.
+    /// Takes `row`; gives it back if more of its key is due than happens in one go.
     fn take(
         &mut self,
         row: Row<Self::In>,
