@@ -3,13 +3,16 @@
 //! Nothing here opens a file. Bytes leave as [`io::FileOp`] and come back as [`io::FileDone`]; a
 //! host (a real one, or a simulated disk) carries them out. [`arena`] holds the memory that frames
 //! and blocks are built in. [`table`] is the format in which a store's entries lie in files, with
-//! all it takes to write, open, look up and scan them.
+//! all it takes to write, open, look up and scan them; [`merge`] makes one of many, [`compaction`]
+//! decides of which.
 
 pub mod arena;
+pub mod compaction;
 pub mod huge_vec;
 pub mod io;
 pub mod key;
 pub mod listing;
+pub mod merge;
 pub mod prefetch;
 pub mod table;
 pub mod write_buffer;
