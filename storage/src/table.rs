@@ -176,7 +176,7 @@ pub use footer::{TableId, TableMeta};
 pub use opening::{Filters, Opening};
 pub use range::{HashRange, KeyRange};
 pub use reader::{Located, Table, View, Want};
-pub use writer::{Ending, Piece, Values, Writer, WriterConfig};
+pub use writer::{Ending, KeyTooLarge, Piece, Values, Writer, WriterConfig};
 
 use crate::io::DIRECT_ALIGNMENT_BYTES;
 

@@ -1,8 +1,9 @@
-//! What can be wrong with a table that was read.
+//! What can go wrong with tables.
 
+use super::writer::KeyTooLarge;
 use crate::io::FileId;
 
-/// A file that is not the table it should be.
+/// A file that is not the table it should be, or cannot become one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -27,4 +28,7 @@ pub enum Error {
         /// The last version that is known here.
         newest: u32,
     },
+    /// The entries of one key do not fit a block. Its state has to merge its operands more often.
+    #[error(transparent)]
+    KeyTooLarge(#[from] KeyTooLarge),
 }

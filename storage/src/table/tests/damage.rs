@@ -54,7 +54,7 @@ fn assert_corrupt(error: &Error, length: usize) {
             assert_eq!(*file, FILE);
             assert!(*offset <= length as u64, "{offset} is not in the file");
         }
-        Error::Version { .. } => panic!("the checksum comes before the version"),
+        other => panic!("{other} is not damage"),
     }
 }
 
