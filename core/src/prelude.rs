@@ -34,7 +34,7 @@ pub use crate::state::columns::StateScope;
 pub use crate::state::keyed::TimerKind;
 pub use crate::state::list::ListState;
 pub use crate::state::map::MapState;
-pub use crate::state::operator_list::{OperatorList, OperatorListScope};
+pub use crate::state::operator_list::{OperatorList, OperatorListScope, OperatorLists};
 pub use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 pub use crate::state::spec::{StateSpec, Ttl};
 pub use crate::state::value::{AggregatingState, ReducingState, ValueState};

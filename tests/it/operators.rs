@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use millstream::data::either::Either;
 use millstream::operator::aggregate::{KeyedAggregate, KeyedReduce};
+use millstream::operator::chain::Stage;
 use millstream::operator::co::{CoFlatMap, CoMap};
 use millstream::operator::join::{IntervalJoin, LateSides, LeftOuterJoin, TemporalJoin};
 use millstream::operator::process::KeyedBroadcastProcess;
@@ -15,6 +16,7 @@ use millstream::operator::window::{
 };
 use millstream::prelude::*;
 use millstream::sim::rng::Rng;
+use millstream::state::snapshot::Snapshot;
 use millstream::testing::{OperatorHarness, Step, conformance};
 use millstream::time::evictor::KeepAll;
 
@@ -150,7 +152,7 @@ fn the_assigner_of_watermarks_may_be_cut_anywhere() {
         let strategy = || WatermarkStrategy::new(BoundedOutOfOrderness::new(ms(3)));
         let make = || {
             let time_of = |record: &Record| 1_000_000 + record.1 as i64 * 7 % 50;
-            OperatorHarness::new(AssignWatermarks::new(strategy(), time_of))
+            OperatorHarness::new(AssignWatermarks::new(strategy(), time_of)).on_any_task()
         };
         let steps = script(seed, |_, key, number| (key, number)).into_iter();
         conformance(make, steps.filter(|step| !matches!(step, Step::Watermark(_))));
@@ -299,4 +301,106 @@ fn functions_with_broadcast_may_be_cut_and_rescaled_anywhere() {
         };
         conformance(make, script(seed, record));
     }
+}
+
+/// Holds records back until the watermark has passed them; the least number is everybody's.
+#[derive(Clone, Default)]
+struct InTime {
+    lists: OperatorLists,
+    held: OperatorList<(i64, Record)>,
+    least: OperatorList<u64>,
+}
+
+impl Operator for InTime {
+    type In = Record;
+    type Out = Record;
+
+    fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<()> {
+        self.lists = ctx.lists();
+        self.held = self.lists.list("held");
+        self.least = self.lists.union_list("least");
+        Ok(())
+    }
+
+    fn on_row(
+        &mut self,
+        row: Row<Record>,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<Record>,
+    ) {
+        let least = self.least.get(&self.lists).iter().copied().chain([row.value.1]).min();
+        *self.least.get_mut(&mut self.lists) = least.into_iter().collect();
+        if row.event_time_ms <= ctx.watermark_ms() {
+            out.emit(row);
+        } else {
+            self.held.get_mut(&mut self.lists).push((row.event_time_ms, row.value));
+        }
+    }
+
+    fn on_watermark(
+        &mut self,
+        watermark_ms: i64,
+        _ctx: &OperatorContext<'_>,
+        out: &mut impl Output<Record>,
+    ) -> Progress {
+        let held = self.held.get_mut(&mut self.lists);
+        for (time_ms, value) in held.extract_if(.., |(time_ms, _)| *time_ms <= watermark_ms) {
+            out.collect_at(value, time_ms);
+        }
+        Progress::Done
+    }
+
+    fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        self.lists.snapshot(writer);
+    }
+
+    fn restore(&mut self, reader: &SnapshotReader<'_>, _ctx: &OperatorContext<'_>) -> Result<()> {
+        self.lists.restore(reader)
+    }
+}
+
+#[test]
+fn operators_without_keys_may_be_cut_and_rescaled_anywhere() {
+    for seed in 0..6 {
+        let steps = || script(seed, |_, key, number| (key, number));
+        conformance(|| OperatorHarness::new(InTime::default()).on_any_task(), steps());
+        let double = || Map::new(|record: Record| record.1 * 2);
+        conformance(|| OperatorHarness::new(double()).on_any_task(), steps());
+    }
+}
+
+/// From one task to three, from three to two.
+#[test]
+fn lists_are_dealt_out_by_element_and_union_lists_are_everywhere() {
+    let make = |task_index, parallelism| {
+        OperatorHarness::new(InTime::default()).task(task_index, parallelism)
+    };
+    let held = |task: &mut OperatorHarness<Stage<InTime>>| {
+        task.operator_state::<(i64, Record)>("list/4:held/").len()
+    };
+    let mut one = make(0, 1);
+    for number in 1..=7 {
+        one.push((0, number), number as i64);
+    }
+    let mut snapshot = one.snapshot();
+    for (parallelism, expected) in [(3, vec![3, 2, 2]), (2, vec![4, 3])] {
+        let mut merged = Snapshot::default();
+        let mut found = Vec::new();
+        for task_index in 0..parallelism {
+            let mut task = make(task_index, parallelism);
+            task.restore(&snapshot).expect("it was written by the same operator");
+            found.push(held(&mut task));
+            let least = task.operator_state::<u64>("list/5:least/");
+            assert!(least.iter().all(|(_, least)| *least == 1) && !least.is_empty());
+            merged.merge(task.snapshot());
+        }
+        assert_eq!(found, expected, "on {parallelism} tasks");
+        snapshot = merged;
+    }
+    let mut last = make(0, 1);
+    last.restore(&snapshot).expect("it was written by the same operator");
+    last.watermark(4);
+    let mut numbers: Vec<u64> = last.take_output().into_iter().map(|record| record.1).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [1, 2, 3, 4]);
 }

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::limits::{CHAIN_COUNT_MAX, SHARD_COUNT_MAX, STAGE_COUNT_MAX};
 use crate::operator::side_output::SideOutputs;
 use crate::operator::split_names::SplitNames;
+use crate::state::operator_list::OperatorLists;
 
 /// The environment of one task.
 #[derive(Debug)]
@@ -403,6 +404,12 @@ impl<'a> OperatorContext<'a> {
             );
             self.fail(Error::Plan { problems: vec![problem] });
         }
+    }
+
+    /// Where an operator or a source of a user's own declares lists that belong to no key, in
+    /// `open`: see [`OperatorLists`].
+    pub fn lists(&self) -> OperatorLists {
+        OperatorLists::of_task(self.env.task.task_index, self.env.task.parallelism)
     }
 
     /// Tells the world what split `split` of this source is called and what its positions count.

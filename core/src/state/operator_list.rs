@@ -3,6 +3,9 @@
 //! As Flink's operator list state: every task has a list; a snapshot has them all; after a restore,
 //! at whatever parallelism, each element is on exactly one task, dealt out in turn; or, of a union
 //! list, all elements are on every task.
+//!
+//! A function declares its lists in `open`; an operator or a source of a user's own keeps
+//! [`OperatorLists`] itself.
 
 use std::any::Any;
 use std::fmt;
@@ -21,10 +24,100 @@ pub trait OperatorListScope {
     fn lists_mut(&mut self) -> &mut OperatorLists;
 }
 
-/// All lists of an operator's task.
-#[derive(Default)]
+/// All lists of one task of an operator or a source:
+/// [`OperatorContext::lists`](crate::operator::OperatorContext::lists).
+///
+/// ```
+/// use millstream::prelude::*;
+///
+/// /// Holds records back until the watermark has passed them.
+/// #[derive(Clone, Default)]
+/// struct InTime {
+///     lists: OperatorLists,
+///     held: OperatorList<(i64, u64)>,
+/// }
+///
+/// impl Operator for InTime {
+///     type In = u64;
+///     type Out = u64;
+///
+///     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<()> {
+///         self.lists = ctx.lists();
+///         self.held = self.lists.list("held");
+///         Ok(())
+///     }
+///
+///     fn on_row(
+///         &mut self,
+///         row: Row<u64>,
+///         ctx: &OperatorContext<'_>,
+///         out: &mut impl Output<u64>,
+///     ) {
+///         if row.event_time_ms <= ctx.watermark_ms() {
+///             out.emit(row);
+///         } else {
+///             self.held.get_mut(&mut self.lists).push((row.event_time_ms, row.value));
+///         }
+///     }
+///
+///     fn on_watermark(
+///         &mut self,
+///         watermark_ms: i64,
+///         _ctx: &OperatorContext<'_>,
+///         out: &mut impl Output<u64>,
+///     ) -> Progress {
+///         let held = self.held.get_mut(&mut self.lists);
+///         for (time_ms, value) in held.extract_if(.., |(time_ms, _)| *time_ms <= watermark_ms) {
+///             out.collect_at(value, time_ms);
+///         }
+///         Progress::Done
+///     }
+///
+///     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+///         self.lists.snapshot(writer);
+///     }
+///
+///     fn restore(&mut self, reader: &SnapshotReader<'_>, _: &OperatorContext<'_>) -> Result<()> {
+///         self.lists.restore(reader)
+///     }
+/// }
+///
+/// let job = Job::new("in-time");
+/// job.source("numbers", GeneratorSource::new(100, |n| n))
+///     .watermark(Monotonic::new(), |n| *n as i64)
+///     .operator("in time", InTime::default())
+///     .sink("numbers", DiscardSink::new());
+/// job.simulate(2, &SimConfig::new(1))?.outcome?;
+/// # Ok::<(), millstream::Error>(())
+/// ```
 pub struct OperatorLists {
+    task_index: u32,
+    parallelism: u32,
     lists: Vec<(String, Box<dyn State>)>,
+}
+
+/// Those of an operator that has not been opened.
+impl Default for OperatorLists {
+    fn default() -> Self {
+        Self::of_task(0, 1)
+    }
+}
+
+/// A clone has seen nothing: its operator has not been opened.
+impl Clone for OperatorLists {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl OperatorListScope for OperatorLists {
+    fn lists(&self) -> &OperatorLists {
+        self
+    }
+
+    fn lists_mut(&mut self) -> &mut OperatorLists {
+        self
+    }
 }
 
 trait State: Any + Send {
@@ -69,31 +162,55 @@ impl<V: Record> State for List<V> {
 }
 
 impl OperatorLists {
+    /// No lists yet, of task `task_index` of `parallelism`.
+    pub fn of_task(task_index: u32, parallelism: u32) -> Self {
+        Self { task_index, parallelism, lists: Vec::new() }
+    }
+
+    /// The same lists, of another task.
+    pub(crate) fn moved_to(self, task_index: u32, parallelism: u32) -> Self {
+        Self { task_index, parallelism, lists: self.lists }
+    }
+
+    /// Declares a list whose elements are dealt out anew when the parallelism changes. `name` is
+    /// what it is found under after a restart.
+    ///
+    /// # Panics
+    /// If there is a list of that name, as [`OperatorLists::union_list`] does.
+    pub fn list<V: Record>(&mut self, name: &str) -> OperatorList<V> {
+        self.declare_once(name, false)
+    }
+
+    /// Declares a list of which every task has all elements after a restart: for few.
+    pub fn union_list<V: Record>(&mut self, name: &str) -> OperatorList<V> {
+        self.declare_once(name, true)
+    }
+
+    fn declare_once<V: Record>(&mut self, name: &str, is_union: bool) -> OperatorList<V> {
+        OperatorList::declare(self, name, is_union)
+            .unwrap_or_else(|| panic!("declares two lists named {name:?}"))
+    }
+
     /// The lists' names, in the order in which they were declared.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.lists.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Writes all lists of the task `task_index`.
-    pub fn snapshot(&self, task_index: u32, writer: &mut SnapshotWriter<'_>) {
+    /// Writes all lists.
+    pub fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
         for (name, list) in &self.lists {
-            list.snapshot(&format!("{}{task_index:08}/", stored_prefix(name)), writer);
+            list.snapshot(&format!("{}{:08}/", stored_prefix(name), self.task_index), writer);
         }
     }
 
-    /// Takes what belongs to the task `task_index` of `parallelism` from a snapshot.
+    /// Takes what belongs to the task from a snapshot, whatever number of tasks wrote it.
     ///
     /// # Errors
     /// [`Error::Corrupt`] for damaged bytes.
-    pub fn restore(
-        &mut self,
-        task_index: u32,
-        parallelism: u32,
-        reader: &SnapshotReader<'_>,
-    ) -> Result<(), Error> {
-        let mut lists = self.lists.iter_mut();
-        lists.try_for_each(|(name, list)| {
-            list.restore(&stored_prefix(name), task_index, parallelism, reader)
+    pub fn restore(&mut self, reader: &SnapshotReader<'_>) -> Result<(), Error> {
+        let Self { task_index, parallelism, lists } = self;
+        lists.iter_mut().try_for_each(|(name, list)| {
+            list.restore(&stored_prefix(name), *task_index, *parallelism, reader)
         })
     }
 }
@@ -168,36 +285,27 @@ mod tests {
     /// One after the other of two tasks, and what is in each list after a restore as task
     /// `task_index` of `parallelism`.
     fn restored(task_index: u32, parallelism: u32) -> [Vec<u32>; 3] {
-        let declare = || {
-            let mut lists = OperatorLists::default();
+        let declare = |task_index, parallelism| {
+            let mut lists = OperatorLists::of_task(task_index, parallelism);
             let names = [("a", false), ("a/00000000", false), ("all", true)];
-            let handles = names.map(|(name, is_union)| {
-                OperatorList::<u32>::declare(&mut lists, name, is_union).expect("a new name")
+            let handles = names.map(|(name, is_union)| match is_union {
+                true => lists.union_list::<u32>(name),
+                false => lists.list(name),
             });
             (lists, handles)
         };
         let mut snapshot = Snapshot::default();
         for task in 0..2 {
-            let (mut lists, handles) = declare();
+            let (mut lists, handles) = declare(task, 2);
             for (handle, element) in handles.iter().zip([1, 10, 100]) {
                 handle.get_mut(&mut lists).extend([element, element + task]);
             }
-            lists.snapshot(task, &mut SnapshotWriter::new(&mut snapshot, "uid"));
+            lists.snapshot(&mut SnapshotWriter::new(&mut snapshot, "uid"));
         }
-        let (mut lists, handles) = declare();
+        let (mut lists, handles) = declare(task_index, parallelism);
         let reader = SnapshotReader::new(&snapshot, "uid");
-        lists.restore(task_index, parallelism, &reader).expect("just written");
+        lists.restore(&reader).expect("just written");
         handles.map(|handle| handle.get(&lists).to_vec())
-    }
-
-    impl OperatorListScope for OperatorLists {
-        fn lists(&self) -> &OperatorLists {
-            self
-        }
-
-        fn lists_mut(&mut self) -> &mut OperatorLists {
-            self
-        }
     }
 
     #[test]
@@ -206,5 +314,13 @@ mod tests {
         assert_eq!(restored(0, 1), [vec![1, 1, 1, 2], vec![10, 10, 10, 11], all.clone()]);
         assert_eq!(restored(0, 3), [vec![1, 2], vec![10, 11], all.clone()]);
         assert_eq!(restored(2, 3), [vec![1], vec![10], all]);
+    }
+
+    #[test]
+    #[should_panic(expected = "two lists named \"a\"")]
+    fn a_name_stands_for_one_list() {
+        let mut lists = OperatorLists::default();
+        lists.list::<u32>("a");
+        lists.union_list::<u32>("a");
     }
 }

@@ -38,6 +38,7 @@ pub struct OperatorHarness<C: Chain> {
     env: TaskEnv,
     hash_of: Option<HashOf<C::In>>,
     key_order: KeyOrder,
+    is_dealt_out: bool,
     is_open: bool,
     may_fail: bool,
     budget: u32,
@@ -111,6 +112,7 @@ impl<C: Chain> OperatorHarness<C> {
             env: TaskEnv::new(task),
             hash_of: None,
             key_order: KeyOrder::Compared,
+            is_dealt_out: false,
             is_open: false,
             may_fail: false,
             budget: u32::MAX,
@@ -141,6 +143,16 @@ impl<C: Chain> OperatorHarness<C> {
     /// operator promises an order for each key only.
     pub fn keys_in_any_order(mut self) -> Self {
         self.key_order = KeyOrder::Free;
+        self
+    }
+
+    /// Records without keys go to any task: what comes of them must not depend on which, as it does
+    /// not behind [`rebalance`](crate::api::AnyStream::rebalance). [`conformance`] rescales the
+    /// operator then, and deals the records out in turn.
+    ///
+    /// [`conformance`]: crate::testing::conformance()
+    pub fn on_any_task(mut self) -> Self {
+        self.is_dealt_out = true;
         self
     }
 
@@ -464,6 +476,11 @@ impl<C: Chain> OperatorHarness<C> {
     /// The hash that a record gets, if it has a key.
     pub(super) fn hash64_of(&self, value: &C::In) -> Option<u64> {
         self.hash_of.as_ref().and_then(|hash_of| hash_of(value))
+    }
+
+    /// Whether [`OperatorHarness::on_any_task`] was called.
+    pub(super) fn is_dealt_out(&self) -> bool {
+        self.is_dealt_out
     }
 
     /// What has come out since the last call: rows, then rows of side outputs.

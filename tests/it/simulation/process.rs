@@ -132,3 +132,57 @@ fn state_timers_and_rules() {
         assert_same(about, rows, drawn.expected());
     });
 }
+
+/// An operator without keys: holds records back until the watermark has passed them.
+#[derive(Clone, Default)]
+struct InTime {
+    lists: OperatorLists,
+    held: OperatorList<Event>,
+}
+
+impl Operator for InTime {
+    type In = Event;
+    type Out = Event;
+
+    fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<()> {
+        self.lists = ctx.lists();
+        self.held = self.lists.list("held");
+        Ok(())
+    }
+
+    fn on_row(&mut self, row: Row<Event>, _: &OperatorContext<'_>, _: &mut impl Output<Event>) {
+        self.held.get_mut(&mut self.lists).push(row.value);
+    }
+
+    fn on_watermark(
+        &mut self,
+        watermark_ms: i64,
+        _ctx: &OperatorContext<'_>,
+        out: &mut impl Output<Event>,
+    ) -> Progress {
+        let held = self.held.get_mut(&mut self.lists);
+        for event in held.extract_if(.., |event| event.1 <= watermark_ms) {
+            out.collect(event);
+        }
+        Progress::Done
+    }
+
+    fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        self.lists.snapshot(writer);
+    }
+
+    fn restore(&mut self, reader: &SnapshotReader<'_>, _ctx: &OperatorContext<'_>) -> Result<()> {
+        self.lists.restore(reader)
+    }
+}
+
+#[test]
+fn lists_of_tasks() {
+    let write = |drawn: &Drawn, job: &Job, layout: &Layout, ledger: Ledger<Event>| {
+        let events = drawn.input.source(job, "events", layout).rebalance();
+        events.operator("in time", InTime::default()).sink("ledger", ledger);
+    };
+    check(15, Drawn::draw, write, |about, drawn, _, rows| {
+        assert_same(about, rows, drawn.input.events.clone());
+    });
+}

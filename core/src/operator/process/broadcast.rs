@@ -433,8 +433,8 @@ where
     fn restore(
         &mut self,
         reader: &SnapshotReader<'_>,
-        ctx: &OperatorContext<'_>,
+        _ctx: &OperatorContext<'_>,
     ) -> Result<(), Error> {
-        UnkeyedTask::of(&mut self.task).restore(reader, ctx)
+        UnkeyedTask::of(&mut self.task).restore(reader)
     }
 }

@@ -63,7 +63,9 @@ pub(super) struct UnkeyedTask {
 impl UnkeyedTask {
     pub(super) fn new(declared: Declared, ctx: &OperatorContext<'_>) -> Self {
         let Declared { broadcast, lists, .. } = declared;
-        Self { broadcast, lists, task_index: ctx.env().task.task_index }
+        let task = ctx.env().task;
+        let lists = lists.moved_to(task.task_index, task.parallelism);
+        Self { broadcast, lists, task_index: task.task_index }
     }
 
     /// The task of an operator that has been opened.
@@ -90,17 +92,12 @@ impl UnkeyedTask {
 
     pub(super) fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
         self.broadcast.snapshot(self.task_index, writer);
-        self.lists.snapshot(self.task_index, writer);
+        self.lists.snapshot(writer);
     }
 
-    pub(super) fn restore(
-        &mut self,
-        reader: &SnapshotReader<'_>,
-        ctx: &OperatorContext<'_>,
-    ) -> Result<(), Error> {
-        let task = ctx.env().task;
+    pub(super) fn restore(&mut self, reader: &SnapshotReader<'_>) -> Result<(), Error> {
         self.broadcast.restore(reader)?;
-        self.lists.restore(task.task_index, task.parallelism, reader)
+        self.lists.restore(reader)
     }
 }
 
@@ -162,8 +159,8 @@ impl<In: 'static, F: ProcessFunction<In>> Operator for Process<In, F> {
     fn restore(
         &mut self,
         reader: &SnapshotReader<'_>,
-        ctx: &OperatorContext<'_>,
+        _ctx: &OperatorContext<'_>,
     ) -> Result<(), Error> {
-        UnkeyedTask::of(&mut self.task).restore(reader, ctx)
+        UnkeyedTask::of(&mut self.task).restore(reader)
     }
 }
