@@ -34,7 +34,9 @@ use crate::operator::pass::Pass;
 use crate::operator::process::{KeyedProcess, KeyedProcessFunction};
 use crate::operator::side_output::OutputTag;
 use crate::operator::view::Viewed;
-use crate::state::aggregate::{AggregateFunction, Better, Sum, larger_by, smaller_by};
+use crate::state::aggregate::{
+    AggregateFunction, Larger, LargerBy, ReduceFunction, Smaller, SmallerBy, Sum,
+};
 use crate::time::evictor::KeepCount;
 use crate::time::trigger::{Count, Purging};
 use crate::time::window::Global;
@@ -78,7 +80,7 @@ where
         C::Out: Record,
         R: Fn(C::Out, C::Out) -> C::Out + Clone + Send + 'static,
     {
-        self.stream.then("reduce", None, KeyedReduce::new(self.key, reduce))
+        self.reduce_by(reduce)
     }
 
     /// Keeps an accumulator per key; every record gives the result so far. Keys are kept for ever,
@@ -100,39 +102,47 @@ where
     }
 
     /// The record so far of a key that has the least `value`; of several, the first.
-    pub fn min_by<V, G>(self, value: G) -> Reduced<'j, H, C, K, F, impl Better<C::Out>>
+    pub fn min_by<V, G>(self, value: G) -> Reduced<'j, H, C, K, F, SmallerBy<V, G>>
     where
         C::Out: Record,
-        V: PartialOrd,
+        V: PartialOrd + 'static,
         G: Fn(&C::Out) -> V + Clone + Send + 'static,
     {
-        self.reduce(smaller_by(value))
+        self.reduce_by(SmallerBy::of(value))
     }
 
     /// The record so far of a key that has the greatest `value`; of several, the first.
-    pub fn max_by<V, G>(self, value: G) -> Reduced<'j, H, C, K, F, impl Better<C::Out>>
+    pub fn max_by<V, G>(self, value: G) -> Reduced<'j, H, C, K, F, LargerBy<V, G>>
     where
         C::Out: Record,
-        V: PartialOrd,
+        V: PartialOrd + 'static,
         G: Fn(&C::Out) -> V + Clone + Send + 'static,
     {
-        self.reduce(larger_by(value))
+        self.reduce_by(LargerBy::of(value))
     }
 
     /// The least record of a key so far.
-    pub fn min(self) -> Reduced<'j, H, C, K, F, impl Better<C::Out>>
+    pub fn min(self) -> Reduced<'j, H, C, K, F, Smaller>
     where
         C::Out: Record + PartialOrd,
     {
-        self.reduce(|a, b| if b < a { b } else { a })
+        self.reduce_by(Smaller)
     }
 
     /// The greatest record of a key so far.
-    pub fn max(self) -> Reduced<'j, H, C, K, F, impl Better<C::Out>>
+    pub fn max(self) -> Reduced<'j, H, C, K, F, Larger>
     where
         C::Out: Record + PartialOrd,
     {
-        self.reduce(|a, b| if a < b { b } else { a })
+        self.reduce_by(Larger)
+    }
+
+    fn reduce_by<R>(self, reduce: R) -> Reduced<'j, H, C, K, F, R>
+    where
+        C::Out: Record,
+        R: ReduceFunction<C::Out>,
+    {
+        self.stream.then("reduce", None, KeyedReduce::new(self.key, reduce))
     }
 
     /// Lets any number of consumers read the stream by key. Ends the chain: consumers run in tasks

@@ -587,6 +587,33 @@ fn windows_of_a_number_of_records() {
     );
 }
 
+/// Numbers 0 to 9 in two windows of five, by each way to say what windows are.
+#[test]
+fn verbs_of_windows() {
+    let five_ms = Duration::from_millis(5);
+    macro_rules! verbs {
+        ($windows:ident => $cut:expr) => {
+            check(
+                |job| {
+                    let keyed = timed(job, "numbers", 10).key_by(one_key).shared();
+                    let $windows = |width| keyed.stream().window(Tumbling::new(width));
+                    // 0 7 3 10 6, 2 9 5 1 8
+                    let mixed = |n: &u64| n * 7 % 11;
+                    $cut.sum(|n| *n).name("sum").sink("sums", print());
+                    $cut.min().name("min").sink("least", print());
+                    $cut.max().name("max").sink("greatest", print());
+                    $cut.min_by(mixed).name("min_by").sink("least-mixed", print());
+                    $cut.max_by(mixed).name("max_by").sink("greatest-mixed", print());
+                },
+                "0 0 3 4 5 6 8 9 10 35",
+            );
+        };
+    }
+    verbs!(windows => windows(five_ms));
+    verbs!(windows => windows(five_ms).trigger(EventTime));
+    verbs!(windows => windows(five_ms).evictor(KeepCount::of(9)));
+}
+
 #[test]
 fn lateness_may_be_said_before_and_after_the_trigger() {
     let late = OutputTag::new("late");

@@ -4,6 +4,7 @@
 //! aggregates them when it fires.
 
 use std::fmt;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use crate::api::head::Head;
@@ -18,7 +19,7 @@ use crate::operator::window::{
     Aggregate, Aggregated, EmitResult, Folded, GeneralWindows, Lateness, Listed,
     ProcessWindowFunction, Reduce, WindowContents, WindowFunction,
 };
-use crate::state::aggregate::AggregateFunction;
+use crate::state::aggregate::{AggregateFunction, Larger, LargerBy, Smaller, SmallerBy, Sum};
 use crate::time::evictor::{Evictor, KeepAll};
 use crate::time::trigger::{AtEnd, Trigger};
 use crate::time::window::WindowAssigner;
@@ -173,6 +174,58 @@ where
         self.then(Aggregated::new(Aggregate(aggregate), function))
     }
 
+    /// See [`WindowedStream::sum`].
+    pub fn sum<V, F>(
+        self,
+        value: F,
+    ) -> AggregatedBy<'j, H, C, K, S, W, G, Sum<C::Out, V, F>, EmitResult>
+    where
+        C::Out: Clone,
+        V: Record + Default + AddAssign,
+        F: Fn(&C::Out) -> V + Clone + Send + 'static,
+    {
+        self.aggregate(Sum::of(value))
+    }
+
+    /// See [`WindowedStream::min_by`].
+    pub fn min_by<V, F>(
+        self,
+        value: F,
+    ) -> Reduced<'j, H, C, K, S, W, G, SmallerBy<V, F>, EmitResult>
+    where
+        C::Out: Record,
+        V: PartialOrd + 'static,
+        F: Fn(&C::Out) -> V + Clone + Send + 'static,
+    {
+        self.then(Aggregated::new(Reduce::new(SmallerBy::of(value)), EmitResult))
+    }
+
+    /// See [`WindowedStream::max_by`].
+    pub fn max_by<V, F>(self, value: F) -> Reduced<'j, H, C, K, S, W, G, LargerBy<V, F>, EmitResult>
+    where
+        C::Out: Record,
+        V: PartialOrd + 'static,
+        F: Fn(&C::Out) -> V + Clone + Send + 'static,
+    {
+        self.then(Aggregated::new(Reduce::new(LargerBy::of(value)), EmitResult))
+    }
+
+    /// See [`WindowedStream::min`].
+    pub fn min(self) -> Reduced<'j, H, C, K, S, W, G, Smaller, EmitResult>
+    where
+        C::Out: Record + PartialOrd,
+    {
+        self.then(Aggregated::new(Reduce::new(Smaller), EmitResult))
+    }
+
+    /// See [`WindowedStream::max`].
+    pub fn max(self) -> Reduced<'j, H, C, K, S, W, G, Larger, EmitResult>
+    where
+        C::Out: Record + PartialOrd,
+    {
+        self.then(Aggregated::new(Reduce::new(Larger), EmitResult))
+    }
+
     /// See [`WindowedStream::process`].
     pub fn process<P>(self, function: P) -> Processed<'j, H, C, K, S, W, G, KeepAll, P>
     where
@@ -265,6 +318,58 @@ where
         F: WindowFunction<K, A::Out>,
     {
         self.process(Folded::new(Aggregate(aggregate), function))
+    }
+
+    /// See [`WindowedStream::sum`].
+    pub fn sum<V, F>(
+        self,
+        value: F,
+    ) -> EvictedAggregated<'j, H, C, K, S, W, G, E, Sum<C::Out, V, F>, EmitResult>
+    where
+        V: Record + Default + AddAssign,
+        F: Fn(&C::Out) -> V + Clone + Send + 'static,
+    {
+        self.aggregate(Sum::of(value))
+    }
+
+    /// See [`WindowedStream::min_by`].
+    pub fn min_by<V, F>(
+        self,
+        value: F,
+    ) -> EvictedReduced<'j, H, C, K, S, W, G, E, SmallerBy<V, F>, EmitResult>
+    where
+        V: PartialOrd + 'static,
+        F: Fn(&C::Out) -> V + Clone + Send + 'static,
+    {
+        self.process(Folded::new(Reduce::new(SmallerBy::of(value)), EmitResult))
+    }
+
+    /// See [`WindowedStream::max_by`].
+    pub fn max_by<V, F>(
+        self,
+        value: F,
+    ) -> EvictedReduced<'j, H, C, K, S, W, G, E, LargerBy<V, F>, EmitResult>
+    where
+        V: PartialOrd + 'static,
+        F: Fn(&C::Out) -> V + Clone + Send + 'static,
+    {
+        self.process(Folded::new(Reduce::new(LargerBy::of(value)), EmitResult))
+    }
+
+    /// See [`WindowedStream::min`].
+    pub fn min(self) -> EvictedReduced<'j, H, C, K, S, W, G, E, Smaller, EmitResult>
+    where
+        C::Out: PartialOrd,
+    {
+        self.process(Folded::new(Reduce::new(Smaller), EmitResult))
+    }
+
+    /// See [`WindowedStream::max`].
+    pub fn max(self) -> EvictedReduced<'j, H, C, K, S, W, G, E, Larger, EmitResult>
+    where
+        C::Out: PartialOrd,
+    {
+        self.process(Folded::new(Reduce::new(Larger), EmitResult))
     }
 
     /// See [`WindowedStream::process`].

@@ -22,7 +22,7 @@ use crate::operator::window::{
     Aggregate, Aggregated, EmitResult, GeneralWindows, Lateness, Reduce, SlicedBy, SlidingWindows,
     TumblingWindows, WindowAggregate, WindowFunction,
 };
-use crate::state::aggregate::{AggregateFunction, Sum};
+use crate::state::aggregate::{AggregateFunction, Larger, LargerBy, Smaller, SmallerBy, Sum};
 use crate::time::trigger::AtEnd;
 use crate::time::window::{Cumulative, DynamicSession, Session, Sliding, Tumbling, WindowAssigner};
 
@@ -195,6 +195,29 @@ where
     }
 
     /// The sum of what `value` takes from the records of a window.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use millstream::prelude::*;
+    ///
+    /// let results = Collected::new();
+    /// let job = Job::new("shops");
+    /// let payments = [("baker", 5), ("smith", 9), ("baker", 2)];
+    /// let payments = payments.map(|(shop, cents)| (1_000, (shop.to_string(), cents)));
+    /// let payments = job
+    ///     .source("payments", VecSource::timed(payments.to_vec()))
+    ///     .watermark_from_source(Monotonic::new())
+    ///     .key_by(|(shop, _)| shop.clone())
+    ///     .shared();
+    /// let minutes = || payments.stream().window(Tumbling::new(Duration::from_secs(60)));
+    /// minutes().sum(|(_, cents): &(String, u64)| *cents).name("sum").sink("sums", results.sink());
+    /// minutes().max_by(|(_, cents)| *cents).name("largest").discard();
+    /// job.simulate(2, &SimConfig::new(1))?.outcome?;
+    /// let mut sums = results.take_values();
+    /// sums.sort_unstable();
+    /// assert_eq!(sums, [7, 9]);
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     pub fn sum<V, G>(self, value: G) -> Summed<'j, H, C, K, S, W, V, G>
     where
         V: Record + Default + AddAssign,
@@ -202,6 +225,48 @@ where
         W: AggregatingWindows<K, S, Aggregate<Sum<C::Out, V, G>>, EmitResult>,
     {
         self.aggregate(Sum::of(value))
+    }
+
+    /// The record of a window that has the least `value`; of several, the first (the first of the
+    /// earliest slice where windows share slices).
+    pub fn min_by<V, G>(self, value: G) -> Reduced<'j, H, C, K, S, W, SmallerBy<V, G>, EmitResult>
+    where
+        C::Out: Record,
+        V: PartialOrd + 'static,
+        G: Fn(&C::Out) -> V + Clone + Send + 'static,
+        W: AggregatingWindows<K, S, Reduce<C::Out, SmallerBy<V, G>>, EmitResult>,
+    {
+        self.then(Reduce::new(SmallerBy::of(value)), EmitResult)
+    }
+
+    /// The record of a window that has the greatest `value`; of several, as
+    /// [`WindowedStream::min_by`].
+    pub fn max_by<V, G>(self, value: G) -> Reduced<'j, H, C, K, S, W, LargerBy<V, G>, EmitResult>
+    where
+        C::Out: Record,
+        V: PartialOrd + 'static,
+        G: Fn(&C::Out) -> V + Clone + Send + 'static,
+        W: AggregatingWindows<K, S, Reduce<C::Out, LargerBy<V, G>>, EmitResult>,
+    {
+        self.then(Reduce::new(LargerBy::of(value)), EmitResult)
+    }
+
+    /// The least record of a window.
+    pub fn min(self) -> Reduced<'j, H, C, K, S, W, Smaller, EmitResult>
+    where
+        C::Out: Record + PartialOrd,
+        W: AggregatingWindows<K, S, Reduce<C::Out, Smaller>, EmitResult>,
+    {
+        self.then(Reduce::new(Smaller), EmitResult)
+    }
+
+    /// The greatest record of a window.
+    pub fn max(self) -> Reduced<'j, H, C, K, S, W, Larger, EmitResult>
+    where
+        C::Out: Record + PartialOrd,
+        W: AggregatingWindows<K, S, Reduce<C::Out, Larger>, EmitResult>,
+    {
+        self.then(Reduce::new(Larger), EmitResult)
     }
 
     fn then<A, F>(self, aggregate: A, function: F) -> Appended<'j, H, C, Aggregating<W, K, S, A, F>>

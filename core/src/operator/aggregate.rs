@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::graph::Facts;
 use crate::operator::window::{Aggregate, Reduce, WindowAggregate};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
-use crate::state::aggregate::AggregateFunction;
+use crate::state::aggregate::{AggregateFunction, ReduceFunction};
 use crate::state::columns::StateColumns;
 use crate::state::keyed::KeyedState;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
@@ -52,7 +52,7 @@ enum Kept<K, A: WindowAggregate> {
     Mortal(Box<KeyedState<K>>, ValueState<A::Stored>),
 }
 
-impl<K, T, F, R: Fn(T, T) -> T> KeyedReduce<K, T, F, R>
+impl<K, T, F, R: ReduceFunction<T>> KeyedReduce<K, T, F, R>
 where
     Reduce<T, R>: WindowAggregate,
 {

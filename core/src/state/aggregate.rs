@@ -107,21 +107,85 @@ where
     }
 }
 
-/// Picks one of two records.
-pub trait Better<T>: Fn(T, T) -> T + Clone + Send + 'static {}
-
-impl<T, F: Fn(T, T) -> T + Clone + Send + 'static> Better<T> for F {}
-
-/// Of two records the one with the smaller value; of equals, the first.
-pub fn smaller_by<T, V: PartialOrd>(
-    value_of: impl Fn(&T) -> V + Clone + Send + 'static,
-) -> impl Better<T> {
-    move |a, b| if value_of(&b) < value_of(&a) { b } else { a }
+/// Makes one record of two: a closure, or one of those here.
+pub trait ReduceFunction<T>: Clone + Send + 'static {
+    /// What came of the records so far, and another one.
+    fn reduce(&self, reduced: T, value: T) -> T;
 }
 
+impl<T, F: Fn(T, T) -> T + Clone + Send + 'static> ReduceFunction<T> for F {
+    #[inline]
+    fn reduce(&self, reduced: T, value: T) -> T {
+        self(reduced, value)
+    }
+}
+
+/// Of two records the smaller one; of equals, the first.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Smaller;
+
+/// Of two records the larger one; of equals, the first.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Larger;
+
+impl<T: PartialOrd> ReduceFunction<T> for Smaller {
+    #[inline]
+    fn reduce(&self, reduced: T, value: T) -> T {
+        if value < reduced { value } else { reduced }
+    }
+}
+
+impl<T: PartialOrd> ReduceFunction<T> for Larger {
+    #[inline]
+    fn reduce(&self, reduced: T, value: T) -> T {
+        if reduced < value { value } else { reduced }
+    }
+}
+
+/// By what the closure `G` takes from them, of two records one: see [`Smaller`], [`Larger`].
+#[derive(Debug)]
+pub struct By<O, V, G> {
+    value_of: G,
+    types: PhantomData<fn() -> (O, V)>,
+}
+
+/// Of two records the one with the smaller value; of equals, the first.
+pub type SmallerBy<V, G> = By<Smaller, V, G>;
+
 /// Of two records the one with the larger value; of equals, the first.
-pub fn larger_by<T, V: PartialOrd>(
-    value_of: impl Fn(&T) -> V + Clone + Send + 'static,
-) -> impl Better<T> {
-    move |a, b| if value_of(&a) < value_of(&b) { b } else { a }
+pub type LargerBy<V, G> = By<Larger, V, G>;
+
+impl<O, V, G> By<O, V, G> {
+    /// Compares `value_of(record)`.
+    pub fn of(value_of: G) -> Self {
+        Self { value_of, types: PhantomData }
+    }
+}
+
+impl<O, V, G: Clone> Clone for By<O, V, G> {
+    fn clone(&self) -> Self {
+        Self::of(self.value_of.clone())
+    }
+}
+
+impl<T, V, G> ReduceFunction<T> for SmallerBy<V, G>
+where
+    V: PartialOrd + 'static,
+    G: Fn(&T) -> V + Clone + Send + 'static,
+{
+    #[inline]
+    fn reduce(&self, reduced: T, value: T) -> T {
+        if (self.value_of)(&value) < (self.value_of)(&reduced) { value } else { reduced }
+    }
+}
+
+impl<T, V, G> ReduceFunction<T> for LargerBy<V, G>
+where
+    V: PartialOrd + 'static,
+    G: Fn(&T) -> V + Clone + Send + 'static,
+{
+    #[inline]
+    fn reduce(&self, reduced: T, value: T) -> T {
+        if (self.value_of)(&reduced) < (self.value_of)(&value) { value } else { reduced }
+    }
 }

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use crate::data::record::Record;
-use crate::state::aggregate::AggregateFunction;
+use crate::state::aggregate::{AggregateFunction, ReduceFunction};
 
 /// An [`AggregateFunction`] or a reduction, as windows and rolling operators use it.
 ///
@@ -108,8 +108,8 @@ pub struct Reduce<T, F> {
     record: PhantomData<fn(T)>,
 }
 
-impl<T, F: Fn(T, T) -> T> Reduce<T, F> {
-    /// `f(what came of the records so far, another one)`.
+impl<T, F: ReduceFunction<T>> Reduce<T, F> {
+    /// Combines them by `f`.
     pub fn new(f: F) -> Self {
         Self { f, record: PhantomData }
     }
@@ -121,7 +121,7 @@ impl<T, F: Clone> Clone for Reduce<T, F> {
     }
 }
 
-impl<T: Record, F: Fn(T, T) -> T + Clone + Send + 'static> WindowAggregate for Reduce<T, F> {
+impl<T: Record, F: ReduceFunction<T>> WindowAggregate for Reduce<T, F> {
     type In = T;
     /// `None` only until the first value is added.
     type Accumulator = Option<T>;
@@ -136,7 +136,7 @@ impl<T: Record, F: Fn(T, T) -> T + Clone + Send + 'static> WindowAggregate for R
     #[inline]
     fn add(&self, accumulator: &mut Option<T>, value: T) {
         *accumulator = Some(match accumulator.take() {
-            Some(reduced) => (self.f)(reduced, value),
+            Some(reduced) => self.f.reduce(reduced, value),
             None => value,
         });
     }
@@ -165,7 +165,7 @@ impl<T: Record, F: Fn(T, T) -> T + Clone + Send + 'static> WindowAggregate for R
     }
 
     fn and(&self, stored: T, value: T) -> T {
-        (self.f)(stored, value)
+        self.f.reduce(stored, value)
     }
 
     fn result_of(&self, stored: &T) -> T {
