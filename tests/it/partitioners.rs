@@ -84,6 +84,12 @@ fn rebalance_gives_each_task_its_turn() {
 }
 
 #[test]
+fn rescale_stays_within_the_share_of_the_task() {
+    check(&ways!(sent => sent.rescale()), |_, sender| sender);
+    check(&ways!(sent => sent.rescale().parallelism(2)), |_, sender| sender % 2);
+}
+
+#[test]
 fn broadcast_goes_to_all() {
     let ways = ways!(sent => sent.broadcast());
     let expected = (0..RECORD_COUNT).flat_map(|n| (0..SHARD_COUNT).map(move |task| (n, task)));

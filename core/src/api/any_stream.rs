@@ -1,8 +1,8 @@
 //! What can be done with any stream.
 //!
 //! Names and meanings are those of Flink's `DataStream`. Operators that look at one record at a
-//! time are fused with what is before them; `key_by`, `union`, `forward`, `rebalance`, `broadcast`,
-//! `global`, `partition_by`, `connect` and `shared` end the chain.
+//! time are fused with what is before them; `key_by`, `union`, `forward`, `rebalance`, `rescale`,
+//! `broadcast`, `global`, `partition_by`, `connect` and `shared` end the chain.
 //!
 //! Not here: what needs a key (`keyed.rs`), names and side outputs (`stream.rs`).
 
@@ -222,6 +222,31 @@ pub trait AnyStream<'j>: Sized {
         Self::Out: Record,
     {
         self.into_stream().exchange(Partitioner::Rebalance)
+    }
+
+    /// Spreads the records of each task over its own share of the tasks behind, each in turn: two
+    /// tasks feed two of four each, four feed one of two in pairs. A task of the same shard is in
+    /// every share, so less crosses between shards than by [`AnyStream::rebalance`]; the load is
+    /// even if that of the tasks before is.
+    ///
+    /// ```
+    /// use millstream::graph::ExplainFormat;
+    /// use millstream::prelude::*;
+    ///
+    /// let job = Job::new("squares");
+    /// job.source("numbers", GeneratorSource::new(1_000, |n| n))
+    ///     .parallelism(2)
+    ///     .rescale()
+    ///     .map(|n| n * n)
+    ///     .sink("squares", DiscardSink::new());
+    /// let plan = job.explain(4, 128, ExplainFormat::Text);
+    /// assert!(plan.contains("rescale, 4 channels"));
+    /// ```
+    fn rescale(self) -> Exchanged<'j, Self::Out>
+    where
+        Self::Out: Record,
+    {
+        self.into_stream().exchange(Partitioner::Rescale)
     }
 
     /// Spreads records over all tasks; what Flink does at random is done in turn here, so that a

@@ -49,6 +49,8 @@ impl TaskPartitioner {
             }
             Partitioner::Broadcast => Self::All,
             _ if channel_count == 1 => Self::Only,
+            // The first of its share is on its own shard.
+            Partitioner::Rescale => Self::RoundRobin { next: 0 },
             // Senders of a few rows each do not all send them to the same receiver.
             Partitioner::Rebalance => {
                 Self::RoundRobin { next: task_index as usize % channel_count }
@@ -114,6 +116,12 @@ mod tests {
         check((Partitioner::Rebalance, 0), 3, &[0; 5], &[0, 1, 2, 0, 1]);
         check((Partitioner::Rebalance, 2), 3, &[0; 2], &[2, 0]);
         check((Partitioner::Rebalance, 4), 3, &[0; 2], &[1, 2]);
+    }
+
+    #[test]
+    fn rescale_takes_turns_from_its_own_shard_on() {
+        check((Partitioner::Rescale, 1), 3, &[0; 4], &[0, 1, 2, 0]);
+        check((Partitioner::Rescale, 4), 1, &[0; 2], &[0, 0]);
     }
 
     #[test]

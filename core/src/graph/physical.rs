@@ -11,6 +11,8 @@
 //! from 1    first+3   first+4   first+5          first+1  (1 to 1)            first+1 (1 to 0)
 //! ```
 //!
+//! A rescale edge has as many channels as the wider end has tasks, numbered as these are.
+//!
 //! Invariants: a channel has one number, one writer and one reader, and both computed the number by
 //! themselves; every task of a chain that is read into has an input.
 //! Not here: mistakes (`validate.rs`); the graph must have none.
@@ -174,10 +176,17 @@ impl PhysicalGraph {
 
     /// The channels in which task `sender` writes `edge`, in order of the receiving tasks.
     fn sending(&self, edge: &PhysicalEdge, sender: u32) -> Vec<ChannelPlan> {
+        let senders = self.chain(edge.from).parallelism;
         let receivers = self.chain(edge.to).parallelism;
         match edge.partitioner {
             Partitioner::Forward => vec![channel(edge, sender, sender)],
             Partitioner::Global => vec![channel(edge, sender, 0)],
+            Partitioner::Rescale if receivers < senders => {
+                vec![channel(edge, sender, sender % receivers)]
+            }
+            Partitioner::Rescale => share(sender, senders, receivers)
+                .map(|receiver| channel(edge, receiver, receiver))
+                .collect(),
             _ => (0..receivers).map(|to| channel(edge, sender * receivers + to, to)).collect(),
         }
     }
@@ -192,6 +201,12 @@ impl PhysicalGraph {
                 senders.map(|from| channel(edge, from, from)).collect()
             }
             Partitioner::Global => Vec::new(),
+            Partitioner::Rescale if receivers < senders.end => {
+                share(receiver, receivers, senders.end)
+                    .map(|sender| channel(edge, sender, sender))
+                    .collect()
+            }
+            Partitioner::Rescale => vec![channel(edge, receiver, receiver % senders.end)],
             _ => senders.map(|from| channel(edge, from * receivers + receiver, from)).collect(),
         }
     }
@@ -233,8 +248,14 @@ fn tasks_of(chains: &[PhysicalChain], id: ChainId) -> u32 {
 fn channel_count(partitioner: Partitioner, senders: u32, receivers: u32) -> u64 {
     match partitioner {
         Partitioner::Forward | Partitioner::Global => u64::from(senders),
+        Partitioner::Rescale => u64::from(senders.max(receivers)),
         _ => u64::from(senders) * u64::from(receivers),
     }
+}
+
+/// The tasks, of `count`, that task `index` of the `few` at the other end shares with no other.
+fn share(index: u32, few: u32, count: u32) -> impl Iterator<Item = u32> {
+    (index..count).step_by(few as usize)
 }
 
 /// Channel number `offset` of `edge`, whose other end is task `peer`.

@@ -66,7 +66,8 @@ pub struct OutputPlan {
     /// How a row picks its channel.
     pub partitioner: Partitioner,
     /// In order of the receiving tasks: one for [`Partitioner::Forward`] and
-    /// [`Partitioner::Global`], otherwise one for every task of the consuming chain.
+    /// [`Partitioner::Global`], one for every task of its share for [`Partitioner::Rescale`],
+    /// otherwise one for every task of the consuming chain.
     pub channels: Vec<ChannelPlan>,
 }
 
@@ -97,6 +98,9 @@ pub enum Partitioner {
     Hash,
     /// To each task in turn.
     Rebalance,
+    /// To each task of the sender's share in turn: of `n` senders, sender `i` feeds the tasks `i`,
+    /// `i + n`, `i + 2n`, ...; of more senders than `m` tasks, sender `i` feeds task `i % m`.
+    Rescale,
     /// To all tasks.
     Broadcast,
     /// To task 0.
@@ -111,6 +115,7 @@ impl fmt::Display for Partitioner {
             Self::Forward => "forward",
             Self::Hash => "hash",
             Self::Rebalance => "rebalance",
+            Self::Rescale => "rescale",
             Self::Broadcast => "broadcast",
             Self::Global => "global",
             Self::Direct => "custom",

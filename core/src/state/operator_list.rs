@@ -86,7 +86,7 @@ pub trait OperatorListScope {
 /// job.source("numbers", GeneratorSource::new(100, |n| n))
 ///     .watermark(Monotonic::new(), |n| *n as i64)
 ///     .operator("in time", InTime::default())
-///     .sink("numbers", DiscardSink::new());
+///     .sink("in-time-numbers", DiscardSink::new());
 /// job.simulate(2, &SimConfig::new(1))?.outcome?;
 /// # Ok::<(), millstream::Error>(())
 /// ```

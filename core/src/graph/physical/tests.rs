@@ -67,11 +67,28 @@ fn a_hash_edge_reaches_the_task_that_owns_the_key_group() {
     assert_eq!(shards, [0, 1, 2], "in task order, so that a key group's task is an index");
 }
 
+#[test]
+fn a_rescale_edge_gives_each_task_a_share_that_includes_its_own_shard() {
+    let shares = |senders, receivers| {
+        let graph = job(&[Some(senders), Some(receivers)], &[(0, 1, Partitioner::Rescale)]);
+        let graph = on_shards(&graph, 5);
+        let share = |sender| {
+            let plan = graph.task_plan(ChainId(0), sender);
+            plan.outputs[0].channels.iter().map(|c| c.peer_shard).collect::<Vec<_>>()
+        };
+        (0..senders).map(share).collect::<Vec<_>>()
+    };
+    assert_eq!(shares(2, 5), [vec![0, 2, 4], vec![1, 3]]);
+    assert_eq!(shares(5, 2), [[0], [1], [0], [1], [0]]);
+    assert_eq!(shares(3, 3), [[0], [1], [2]]);
+}
+
 fn any_partitioner() -> impl Strategy<Value = Partitioner> {
     prop_oneof![
         Just(Partitioner::Forward),
         Just(Partitioner::Hash),
         Just(Partitioner::Rebalance),
+        Just(Partitioner::Rescale),
         Just(Partitioner::Broadcast),
         Just(Partitioner::Global),
         Just(Partitioner::Direct),
