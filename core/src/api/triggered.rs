@@ -63,6 +63,14 @@ type EvictedReduced<'j, H, C, K, S, W, G, E, R, F> =
 type EvictedAggregated<'j, H, C, K, S, W, G, E, A, F> =
     Processed<'j, H, C, K, S, W, G, E, Folded<Aggregate<A>, F>>;
 
+/// The stream behind windows that sum what `F` takes from their records.
+type Summed<'j, H, C, K, S, W, G, V, F> =
+    AggregatedBy<'j, H, C, K, S, W, G, Sum<<C as Chain>::Out, V, F>, EmitResult>;
+
+/// The same with evictor `E`.
+type EvictedSummed<'j, H, C, K, S, W, G, E, V, F> =
+    EvictedAggregated<'j, H, C, K, S, W, G, E, Sum<<C as Chain>::Out, V, F>, EmitResult>;
+
 impl<'j, H, C, K, S, W> WindowedStream<'j, H, C, K, S, W>
 where
     H: Head,
@@ -175,10 +183,7 @@ where
     }
 
     /// See [`WindowedStream::sum`].
-    pub fn sum<V, F>(
-        self,
-        value: F,
-    ) -> AggregatedBy<'j, H, C, K, S, W, G, Sum<C::Out, V, F>, EmitResult>
+    pub fn sum<V, F>(self, value: F) -> Summed<'j, H, C, K, S, W, G, V, F>
     where
         C::Out: Clone,
         V: Record + Default + AddAssign,
@@ -321,10 +326,7 @@ where
     }
 
     /// See [`WindowedStream::sum`].
-    pub fn sum<V, F>(
-        self,
-        value: F,
-    ) -> EvictedAggregated<'j, H, C, K, S, W, G, E, Sum<C::Out, V, F>, EmitResult>
+    pub fn sum<V, F>(self, value: F) -> EvictedSummed<'j, H, C, K, S, W, G, E, V, F>
     where
         V: Record + Default + AddAssign,
         F: Fn(&C::Out) -> V + Clone + Send + 'static,

@@ -287,11 +287,7 @@ mod tests {
     fn restored(task_index: u32, parallelism: u32) -> [Vec<u32>; 3] {
         let declare = |task_index, parallelism| {
             let mut lists = OperatorLists::of_task(task_index, parallelism);
-            let names = [("a", false), ("a/00000000", false), ("all", true)];
-            let handles = names.map(|(name, is_union)| match is_union {
-                true => lists.union_list::<u32>(name),
-                false => lists.list(name),
-            });
+            let handles = [lists.list("a"), lists.list("a/00000000"), lists.union_list("all")];
             (lists, handles)
         };
         let mut snapshot = Snapshot::default();

@@ -38,7 +38,7 @@ pub struct OperatorHarness<C: Chain> {
     env: TaskEnv,
     hash_of: Option<HashOf<C::In>>,
     key_order: KeyOrder,
-    is_dealt_out: bool,
+    unkeyed: Unkeyed,
     is_open: bool,
     may_fail: bool,
     budget: u32,
@@ -56,6 +56,13 @@ pub struct OperatorHarness<C: Chain> {
 enum KeyOrder {
     Compared,
     Free,
+}
+
+/// Where records without keys go if there are several tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unkeyed {
+    ToAll,
+    InTurn,
 }
 
 /// The hash of a record's key; `None` if every task gets the record.
@@ -112,7 +119,7 @@ impl<C: Chain> OperatorHarness<C> {
             env: TaskEnv::new(task),
             hash_of: None,
             key_order: KeyOrder::Compared,
-            is_dealt_out: false,
+            unkeyed: Unkeyed::ToAll,
             is_open: false,
             may_fail: false,
             budget: u32::MAX,
@@ -152,7 +159,7 @@ impl<C: Chain> OperatorHarness<C> {
     ///
     /// [`conformance`]: crate::testing::conformance()
     pub fn on_any_task(mut self) -> Self {
-        self.is_dealt_out = true;
+        self.unkeyed = Unkeyed::InTurn;
         self
     }
 
@@ -480,7 +487,7 @@ impl<C: Chain> OperatorHarness<C> {
 
     /// Whether [`OperatorHarness::on_any_task`] was called.
     pub(super) fn is_dealt_out(&self) -> bool {
-        self.is_dealt_out
+        self.unkeyed == Unkeyed::InTurn
     }
 
     /// What has come out since the last call: rows, then rows of side outputs.
