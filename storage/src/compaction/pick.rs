@@ -17,7 +17,8 @@
 //! - a band has at most three tables per tier, and one tier more for four times the deltas;
 //! - a byte is written once as a delta, at most once per tier, and about twice on its way into the
 //!   base, whose rewriting is paid for by as many new bytes;
-//! - what is hidden takes no more room than what is not, once more.
+//! - the base has about half of the band's bytes or more, so what is hidden takes no more room than
+//!   what is not.
 //!
 //! Only neighbours by age are merged, so an entry never overtakes another of its key.
 

@@ -5,7 +5,7 @@
 
 mod builder;
 
-pub(super) use builder::BlockBuilder;
+pub(super) use builder::{BlockBuilder, Shape};
 
 use std::cmp::Ordering;
 use std::ops::Range;

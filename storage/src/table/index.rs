@@ -126,46 +126,14 @@ impl<'a> Index<'a> {
         Ok(start + (low - separated.start) as u32)
     }
 
-    /// The first block of `blocks` whose fence is not below `hash`, or their end. Looks where it
-    /// would be if the hashes were evenly spread, then doubles its steps.
+    /// The first block of `blocks`, which are of `section`, whose fence is not below `hash`; or
+    /// their end.
     fn fences_below(&self, blocks: Range<u32>, hash: u64, section: &Section) -> u32 {
-        let span = u128::from(section.last_hash - section.first_hash) + 1;
-        let part = u128::from(hash.saturating_sub(section.first_hash));
-        let all = u128::from(section.last_block - section.first_block + 1);
-        let guess = u128::from(section.first_block) + part.min(span) * all / span;
-        let guess = (guess as u32).clamp(blocks.start, blocks.end);
-        let is_below = |block: u32| self.fence(block) < hash;
-        let (mut low, mut high) = (blocks.start, blocks.end);
-        let mut step = 1;
-        if guess < blocks.end && is_below(guess) {
-            low = guess + 1;
-            while low < high {
-                let probe = (guess + step).min(high - 1);
-                if is_below(probe) {
-                    low = probe + 1;
-                    step = step.saturating_mul(2);
-                } else {
-                    high = probe;
-                    break;
-                }
-            }
-        } else {
-            high = guess;
-            while low < high {
-                let probe = guess.saturating_sub(step).max(low);
-                if is_below(probe) {
-                    low = probe + 1;
-                    break;
-                }
-                high = probe;
-                step = step.saturating_mul(2);
-            }
-        }
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if is_below(middle) { low = middle + 1 } else { high = middle }
-        }
-        low
+        let all = f64::from(section.last_block - section.first_block + 1);
+        let span = (section.last_hash - section.first_hash) as f64 + 1.0;
+        let offset = hash.saturating_sub(section.first_hash) as f64 * (all / span);
+        let guess = section.first_block.saturating_add(offset as u32);
+        lower_bound(blocks, hash, guess, all / span, |block| self.fence(block))
     }
 
     /// Where `block` is in the file, and how long it is.
@@ -224,5 +192,127 @@ impl<'a> Index<'a> {
         let end = u32_at(self.separators, row(index) + 4) as usize;
         let count = u32_at(self.separators, 0) as usize;
         self.separators.get(row(count)..).and_then(|texts| texts.get(start..end)).ok_or(DAMAGE)
+    }
+}
+
+/// So often a guess is corrected by how far off its fence is.
+const CORRECTION_COUNT: usize = 3;
+
+/// The first block of `blocks` whose fence is not below `hash`, or their end; `guess` is where it
+/// may be, and `blocks_per_hash` how many there are between two hashes on average.
+///
+/// A guess over `n` evenly spread hashes is some `√n` blocks off. The fence there tells by how
+/// much, and the next guess is off by the root of that; after a few of them the place is near, and
+/// is found in steps that double. Whatever the hashes are, it takes no more than about twice the
+/// looks of a binary search.
+fn lower_bound(
+    blocks: Range<u32>,
+    hash: u64,
+    guess: u32,
+    blocks_per_hash: f64,
+    mut fence: impl FnMut(u32) -> u64,
+) -> u32 {
+    if blocks.is_empty() {
+        return blocks.end;
+    }
+    let last = blocks.end - 1;
+    let mut guess = guess.clamp(blocks.start, last);
+    let mut found = fence(guess);
+    for _ in 0..CORRECTION_COUNT {
+        let correction = (hash.abs_diff(found) as f64 * blocks_per_hash) as u32;
+        let next = if found < hash {
+            guess.saturating_add(correction).min(last)
+        } else {
+            guess.saturating_sub(correction).max(blocks.start)
+        };
+        if next == guess {
+            break;
+        }
+        guess = next;
+        found = fence(guess);
+    }
+    let (mut low, mut high) = (blocks.start, blocks.end);
+    let mut step = 1_u32;
+    if found < hash {
+        low = guess + 1;
+        while low < high {
+            let probe = guess.saturating_add(step).min(high - 1);
+            if hash <= fence(probe) {
+                high = probe;
+                break;
+            }
+            low = probe + 1;
+            step = step.saturating_mul(2);
+        }
+    } else {
+        high = guess;
+        while low < high {
+            let probe = guess.saturating_sub(step).max(low);
+            if fence(probe) < hash {
+                low = probe + 1;
+                break;
+            }
+            high = probe;
+            step = step.saturating_mul(2);
+        }
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if fence(middle) < hash { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The bound of `hash` among `fences` and how many of them were looked at.
+    fn find(fences: &[u64], hash: u64) -> (u32, usize) {
+        let (first, last) = (fences[0], fences[fences.len() - 1]);
+        let per_hash = fences.len() as f64 / ((last - first) as f64 + 1.0);
+        let guess = (hash.saturating_sub(first) as f64 * per_hash) as u32;
+        let mut looks = 0;
+        let found = lower_bound(0..fences.len() as u32, hash, guess, per_hash, |block| {
+            looks += 1;
+            fences[block as usize]
+        });
+        (found, looks)
+    }
+
+    fn check(fences: &[u64], hash: u64) -> usize {
+        let (found, looks) = find(fences, hash);
+        assert_eq!(found as usize, fences.partition_point(|fence| *fence < hash));
+        looks
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_the_bound_that_a_binary_search_finds(
+            mut fences in prop::collection::vec(
+                prop_oneof![any::<u64>(), 0_u64..20, Just(u64::MAX)], 1..300,
+            ),
+            hashes in prop::collection::vec(prop_oneof![any::<u64>(), 0_u64..20], 20),
+        ) {
+            fences.sort_unstable();
+            for hash in hashes.iter().chain(&fences) {
+                let looks = check(&fences, *hash);
+                prop_assert!(looks <= 2 * 9 + CORRECTION_COUNT + 2, "{looks} looks");
+            }
+        }
+    }
+
+    #[test]
+    fn few_looks_find_a_hash_among_many() {
+        let mut state = 1_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state ^ (state >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        };
+        let mut fences: Vec<u64> = (0..200_000).map(|_| random()).collect();
+        fences.sort_unstable();
+        let looks: usize = (0..1000).map(|_| check(&fences, random())).sum();
+        assert!(looks < 7 * 1000, "{looks} looks for 1,000 hashes; a binary search takes 18 each");
     }
 }

@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use super::block::BlockBuilder;
+use super::block::{BlockBuilder, Shape};
 use super::directory::Section;
 use super::entry::{Change, Entry, hash_of, key_group_of};
 use super::filter::{self, LINE_BYTES};
@@ -102,21 +102,20 @@ impl Writer {
     /// or if it is the same and newer: flush and merge have sorted input, so disorder is a bug.
     pub fn push(&mut self, entry: Entry<'_>) -> Result<(), KeyTooLarge> {
         self.check(&entry);
-        let size = self.builder.size_with(&entry);
-        if PAGE_BYTES < size && !self.builder.is_empty() {
-            if !self.builder.continues(&entry) {
-                self.seal();
-            } else if !self.builder.is_one_key() {
+        let mut shape = self.builder.shape_with(&entry);
+        if !self.has_room(&entry, &shape) {
+            if self.builder.continues(&entry) {
                 self.seal_front();
+            } else {
+                self.seal();
             }
-        } else if !self.shares_key_group(&entry) {
-            self.seal();
+            shape = self.builder.shape_with(&entry);
         }
-        let bytes = self.builder.size_with(&entry);
+        let bytes = self.builder.size(&shape);
         if BLOCK_BYTES_MAX < bytes {
             return Err(KeyTooLarge { bytes });
         }
-        self.builder.push(&entry);
+        self.builder.push(&entry, shape);
         self.count(&entry);
         Ok(())
     }
@@ -165,9 +164,12 @@ impl Writer {
         assert!(is_sorted, "entries come in the order of their keys, the newest of a key first");
     }
 
-    fn shares_key_group(&self, entry: &Entry<'_>) -> bool {
-        let last_key = self.builder.last_key();
-        last_key.is_none_or(|last| key_group_of(last) == key_group_of(entry.key))
+    /// Whether `entry`, which would give the block `shape`, belongs into it.
+    fn has_room(&self, entry: &Entry<'_>, shape: &Shape) -> bool {
+        let Some(last_key) = self.builder.last_key() else { return true };
+        let is_one_key = self.builder.is_one_key() && last_key == entry.key;
+        let fits = self.builder.size(shape) <= PAGE_BYTES;
+        is_one_key || fits && key_group_of(last_key) == key_group_of(entry.key)
     }
 
     /// Counts `entry`, which is in the builder.

@@ -33,7 +33,7 @@ struct Staged {
 
 /// What decides how large a block gets.
 #[derive(Debug, Clone, Copy, Default)]
-struct Shape {
+pub(in super::super) struct Shape {
     count: usize,
     /// What all keys begin with.
     prefix_len: usize,
@@ -86,9 +86,9 @@ impl BlockBuilder {
         self.staged.is_empty()
     }
 
-    /// Bytes that the block would have with `entry`, without the zeros at its end.
-    pub(in super::super) fn size_with(&self, entry: &Entry<'_>) -> usize {
-        self.shape_with(entry).size(self.is_aligned)
+    /// Bytes of a block of `shape`, without the zeros at its end.
+    pub(in super::super) fn size(&self, shape: &Shape) -> usize {
+        shape.size(self.is_aligned)
     }
 
     /// Whether the last key is that of `entry`.
@@ -126,9 +126,8 @@ impl BlockBuilder {
         })
     }
 
-    /// Stages `entry`, whose key is not smaller than the last.
-    pub(in super::super) fn push(&mut self, entry: &Entry<'_>) {
-        let shape = self.shape_with(entry);
+    /// Stages `entry`, whose key is not smaller than the last and which gives the block `shape`.
+    pub(in super::super) fn push(&mut self, entry: &Entry<'_>, shape: Shape) {
         if !self.continues(entry) {
             self.chain_start = self.staged.len();
         }
@@ -151,7 +150,8 @@ impl BlockBuilder {
         let mut back = Self::new(self.is_aligned);
         for (index, staged) in self.staged.iter().enumerate() {
             let part = if index < self.chain_start { &mut front } else { &mut back };
-            part.push(&self.entry(staged));
+            let entry = self.entry(staged);
+            part.push(&entry, part.shape_with(&entry));
         }
         *self = back;
         front
@@ -166,7 +166,8 @@ impl BlockBuilder {
         }
     }
 
-    fn shape_with(&self, entry: &Entry<'_>) -> Shape {
+    /// The shape of the block with `entry`.
+    pub(in super::super) fn shape_with(&self, entry: &Entry<'_>) -> Shape {
         let (key_len, value_len) = (entry.key.len(), entry.change.bytes().len());
         let (Some(first), Some(first_key)) = (self.staged.first(), self.first_key()) else {
             return Shape {
