@@ -1,5 +1,7 @@
 //! A store of one band: deltas, picks and jobs, against a map.
 
+mod flush;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,6 +30,19 @@ impl Deed {
             Self::Put(value) => Change::Value(value),
             Self::Remove => Change::Tombstone,
             Self::Append(value) => Change::Operand(value),
+        }
+    }
+
+    /// Does it to `key` of a model.
+    fn apply(&self, key: Vec<u8>, model: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
+        match self {
+            Self::Put(value) => {
+                model.insert(key, value.clone());
+            }
+            Self::Remove => {
+                model.remove(&key);
+            }
+            Self::Append(value) => model.entry(key).or_default().extend(value),
         }
     }
 }
@@ -123,6 +138,15 @@ impl Band {
         }
     }
 
+    /// Carries out all that is picked.
+    fn compact_all(&mut self, budget_bytes: usize) {
+        loop {
+            let shape: Vec<BandTable> = self.tables.iter().map(|(table, _)| *table).collect();
+            let Some(choice) = pick(&[shape]) else { return };
+            self.compact(&choice, budget_bytes);
+        }
+    }
+
     /// What a reader sees, operands appended to what is older.
     fn visible(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let ids: Vec<TableId> = self.tables.iter().map(|(_, id)| *id).collect();
@@ -183,22 +207,10 @@ proptest! {
         let (mut band, mut model) = (Band::default(), BTreeMap::<Vec<u8>, Vec<u8>>::new());
         for (sequence, delta) in deltas.iter().enumerate() {
             for (key, deed) in delta {
-                match deed {
-                    Deed::Put(value) => {
-                        model.insert(key.clone(), value.clone());
-                    }
-                    Deed::Remove => {
-                        model.remove(key);
-                    }
-                    Deed::Append(value) => model.entry(key.clone()).or_default().extend(value),
-                }
+                deed.apply(key.clone(), &mut model);
             }
             band.flush(delta, sequence as u64, budget_bytes);
-            loop {
-                let shape: Vec<BandTable> = band.tables.iter().map(|(table, _)| *table).collect();
-                let Some(choice) = pick(&[shape]) else { break };
-                band.compact(&choice, budget_bytes);
-            }
+            band.compact_all(budget_bytes);
             prop_assert!(band.tables.len() <= 12);
             prop_assert_eq!(band.files.len(), band.tables.len());
         }
