@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use millstream::data::either::Either;
-use millstream::data::key::Key;
-use millstream::data::row::Row;
-use millstream::operator::Operator;
 use millstream::operator::join::{InnerJoin, IntervalJoin, LateSides, LeftOuterJoin, TemporalJoin};
 use millstream::operator::side_output::OutputTag;
 use millstream::operator::window::{CoGrouped, GeneralWindows, Lateness, Pairs};
+use millstream::operator::{Operator, Stage};
+use millstream::testing::OperatorHarness;
 use millstream::time::trigger::EventTime;
 use millstream::time::window::{TimeDomain, Tumbling};
-use millstream_tests::drive::Drive;
 use millstream_tests::model::join::{From, Outcome, Step, interval, temporal, temporal_with_ttl};
 use proptest::prelude::*;
 
@@ -37,33 +35,48 @@ fn key_of(record: &Either<Record, Record>) -> u32 {
     }
 }
 
-fn drive<O>(operator: O, moves: &[Move], units: u32) -> Outcome
+/// The operator, with the key of its records and its late ones.
+fn harness<O>(operator: &O) -> OperatorHarness<Stage<O>>
+where
+    O: Operator<In = Either<Record, Record>> + Clone,
+{
+    OperatorHarness::new(operator.clone()).keyed_by(key_of).reading(LEFT).reading(RIGHT)
+}
+
+fn drive<O>(operator: &O, moves: &[Move], units: u32) -> Outcome
 where
     O: Operator<In = Either<Record, Record>, Out = Pair> + Clone,
 {
-    let mut drive = Drive::new(operator).with_side_output(LEFT).with_side_output(RIGHT);
+    let mut join = harness(operator);
     let mut late = Vec::new();
     for step in moves {
+        join.set_budget(units);
         match *step {
-            Move::Step(Step::Record { from, key, time, id }) => {
-                let value = match from {
-                    From::Left => Either::Left((key, id)),
-                    From::Right => Either::Right((key, id)),
-                };
-                let row = Row::from(value);
-                drive.row(Row { hash64: key.hash64(), event_time_ms: time, ..row });
+            Move::Step(Step::Record { from: From::Left, key, time, id }) => {
+                join.push(Either::Left((key, id)), time);
             }
-            Move::Step(Step::Watermark(ms)) => drive.watermark(ms, units),
-            Move::Resume(units) => drive.resume(units),
-            Move::Restart => drive.restart(),
+            Move::Step(Step::Record { from: From::Right, key, time, id }) => {
+                join.push(Either::Right((key, id)), time);
+            }
+            Move::Step(Step::Watermark(ms)) => join.watermark(ms),
+            Move::Resume(units) => {
+                join.set_budget(units);
+                join.resume();
+            }
+            Move::Restart => {
+                let before = join.snapshot();
+                join.restart(harness(operator));
+                assert_eq!(join.snapshot(), before, "a restored operator has another state");
+            }
         }
-        late.extend(drive.side_output(LEFT).into_iter().map(|row| row.value.1));
-        late.extend(drive.side_output(RIGHT).into_iter().map(|row| row.value.1));
+        late.extend(join.take_side_output(LEFT).into_iter().map(|(_, id)| id));
+        late.extend(join.take_side_output(RIGHT).into_iter().map(|(_, id)| id));
     }
-    drive.end();
-    assert_eq!(drive.late_count(), late.len() as u64);
-    let mut pairs: Vec<_> =
-        drive.rows.iter().map(|row| (row.value.0, row.value.1, row.event_time_ms)).collect();
+    join.set_budget(u32::MAX);
+    join.end();
+    assert_eq!(join.late_count(), late.len() as u64);
+    let rows = join.take_rows().into_iter();
+    let mut pairs: Vec<_> = rows.map(|row| (row.value.0, row.value.1, row.event_time_ms)).collect();
     pairs.sort_unstable();
     Outcome { pairs, late }
 }
@@ -79,7 +92,7 @@ where
     let script: Vec<_> = steps.chain([Step::Watermark(i64::MAX)]).collect();
     let expected = model(&script);
     for units in [u32::MAX, 0, 1, 3] {
-        assert_eq!(drive(operator.clone(), moves, units), expected, "with {units} units");
+        assert_eq!(drive(operator, moves, units), expected, "with {units} units");
     }
 }
 

@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream::data::key::Key;
-use millstream::data::row::Row;
-use millstream::operator::Operator;
+use millstream::data::row::{NO_EVENT_TIME, Row};
 use millstream::operator::side_output::OutputTag;
 use millstream::operator::window::{
     Aggregate, Aggregated, GeneralWindows, Lateness, Listed, SlicedBy, SlidingWindows,
     TumblingWindows,
 };
+use millstream::operator::{Operator, Stage};
 use millstream::state::aggregate::AggregateFunction;
+use millstream::testing::OperatorHarness;
 use millstream::time::evictor::{KeepAll, KeepCount};
 use millstream::time::trigger::{Count, EventTime, Purging};
 use millstream::time::window::{
     Cumulative, Global, Session, Sliding, TimeDomain, Tumbling, Window,
 };
-use millstream_tests::drive::Drive;
 use millstream_tests::model::window::{Firing, Kind, Outcome, Step, run};
 use proptest::prelude::*;
 
@@ -75,33 +75,58 @@ fn key_of(record: &Record) -> u32 {
     record.0
 }
 
+/// The operator, with the key of its records and its late ones.
+fn harness<O: Operator<In = Record> + Clone>(operator: &O) -> OperatorHarness<Stage<O>> {
+    OperatorHarness::new(operator.clone()).keyed_by(key_of).reading(LATE)
+}
+
 /// Runs the moves through an operator that gives [`Firing`]s, with a budget of `units` for every
 /// watermark.
-fn drive<O>(operator: O, kind: Kind, moves: &[Move], units: u32) -> Outcome
+fn drive<O>(operator: &O, kind: Kind, moves: &[Move], units: u32) -> Outcome
 where
     O: Operator<In = Record, Out = Firing> + Clone,
 {
-    let mut drive = Drive::new(operator).with_side_output(LATE);
-    let mut late = Vec::new();
+    let mut windows = harness(operator);
+    let (mut rows, mut late) = (Vec::new(), Vec::new());
+    // Every watermark released, with the number of rows emitted before it.
+    let mut released = Vec::new();
     for step in moves {
+        windows.set_budget(units);
         match step {
-            Move::Step(Step::Record { key, time, id }) => drive.row(row(*key, *time, *id)),
-            Move::Step(Step::Watermark(ms)) => drive.watermark(*ms, units),
-            Move::Resume(units) => drive.resume(*units),
-            Move::Restart => drive.restart(),
+            Move::Step(Step::Record { key, time, id }) => windows.push((*key, *id), *time),
+            Move::Step(Step::Watermark(ms)) => windows.watermark(*ms),
+            Move::Resume(units) => {
+                windows.set_budget(*units);
+                windows.resume();
+            }
+            Move::Restart => restart(&mut windows, operator),
         }
-        late.extend(drive.side_output(LATE).into_iter().map(|row| row.value.1));
+        rows.extend(windows.take_rows());
+        late.extend(windows.take_side_output(LATE).into_iter().map(|(_, id)| id));
+        released.push((rows.len(), windows.released_watermark_ms()));
     }
-    drive.end();
-    assert_eq!(drive.late_count(), late.len() as u64);
-    for row in &drive.rows {
+    windows.set_budget(u32::MAX);
+    windows.end();
+    rows.extend(windows.take_rows());
+    assert_eq!(windows.late_count(), late.len() as u64);
+    for row in &rows {
         assert_eq!(row.event_time_ms, row.value.end - 1, "a result is as of its window's end");
         assert_eq!(row.hash64, row.value.key.hash64());
     }
     if !matches!(kind, Kind::Session { .. }) {
-        check_released(&drive.rows, &drive.released);
+        check_released(&rows, &released);
     }
-    Outcome { firings: drive.rows.into_iter().map(|row| row.value).collect(), late }
+    Outcome { firings: rows.into_iter().map(|row| row.value).collect(), late }
+}
+
+/// The operator begins again, with the very same state.
+fn restart<O>(windows: &mut OperatorHarness<Stage<O>>, operator: &O)
+where
+    O: Operator<In = Record> + Clone,
+{
+    let before = windows.snapshot();
+    windows.restart(harness(operator));
+    assert_eq!(windows.snapshot(), before, "a restored operator has another state");
 }
 
 /// A window's first firing comes before the watermark that completed it is released, unless it is
@@ -116,10 +141,6 @@ fn check_released(rows: &[Row<Firing>], released: &[(usize, i64)]) {
             assert!(reached.is_none_or(|(_, ms)| *ms < end - 1), "{row:?} after {reached:?}");
         }
     }
-}
-
-fn row(key: u32, time_ms: i64, id: u32) -> Row<Record> {
-    Row { hash64: key.hash64(), event_time_ms: time_ms, ..Row::from((key, id)) }
 }
 
 /// Firings of each window of each key, in order. Between windows the order is free.
@@ -146,7 +167,7 @@ where
     script.push(Step::Watermark(i64::MAX));
     let expected = run(kind, lateness, &script);
     for units in [u32::MAX, 0, 1, 3] {
-        let found = drive(operator.clone(), kind, moves, units);
+        let found = drive(operator, kind, moves, units);
         assert_eq!(by_window(&found), by_window(&expected), "with {units} units a watermark");
         assert_eq!(found.late, expected.late);
     }
@@ -271,14 +292,14 @@ fn gathered(key: &u32, window: &Window, records: &[Record]) -> Firing {
 }
 
 /// Numbers of the records of each firing, of one key, in order.
-fn count_windows<O: Operator<In = Record, Out = Firing> + Clone>(operator: O) -> Vec<Vec<u32>> {
-    let mut drive = Drive::new(operator);
+fn count_windows<O: Operator<In = Record, Out = Firing> + Clone>(operator: &O) -> Vec<Vec<u32>> {
+    let mut windows = harness(operator);
     for id in 1..=7 {
-        drive.row(Row { hash64: 1_u32.hash64(), ..Row::from((1, id)) });
-        drive.restart();
+        windows.push((1, id), NO_EVENT_TIME);
+        restart(&mut windows, operator);
     }
-    drive.end();
-    drive.rows.into_iter().map(|row| row.value.ids).collect()
+    windows.end();
+    windows.take_output().into_iter().map(|firing| firing.ids).collect()
 }
 
 #[test]
@@ -286,23 +307,23 @@ fn count_windows_need_no_time() {
     let contents = Aggregated::new(Aggregate(Gather), firing_of);
     let trigger = Purging::of(Count::of(3));
     let tumbling = GeneralWindows::new(Global, trigger, key_of, contents, Lateness::default());
-    assert_eq!(count_windows(tumbling), [[1, 2, 3], [4, 5, 6]]);
+    assert_eq!(count_windows(&tumbling), [[1, 2, 3], [4, 5, 6]]);
 
     let contents = Listed::new(KeepCount::of(3), gathered);
     let sliding = GeneralWindows::new(Global, Count::of(2), key_of, contents, Lateness::default());
-    assert_eq!(count_windows(sliding), [vec![1, 2], vec![2, 3, 4], vec![4, 5, 6]]);
+    assert_eq!(count_windows(&sliding), [vec![1, 2], vec![2, 3, 4], vec![4, 5, 6]]);
 }
 
 #[test]
 fn a_global_window_that_its_evictor_has_emptied_is_gone() {
     let contents = Listed::new(KeepCount::of(0).after(), gathered);
     let windows = GeneralWindows::new(Global, Count::of(2), key_of, contents, Lateness::default());
-    assert_eq!(count_windows(windows.clone()), [[1, 2], [3, 4], [5, 6]]);
-    let mut drive = Drive::new(windows);
+    assert_eq!(count_windows(&windows), [[1, 2], [3, 4], [5, 6]]);
+    let mut windows = harness(&windows);
     for id in 1..=2 {
-        drive.row(Row { hash64: 1_u32.hash64(), ..Row::from((1, id)) });
+        windows.push((1, id), NO_EVENT_TIME);
     }
-    assert_eq!(drive.snapshot().keyed_entry_count(), 0);
+    assert_eq!(windows.snapshot().keyed_entry_count(), 0);
 }
 
 #[test]
@@ -310,13 +331,13 @@ fn a_tumbling_window_fires_when_the_watermark_reaches_its_last_millisecond() {
     let by = SlicedBy::new(Tumbling::new(Duration::from_millis(10)));
     let lateness = Lateness::default();
     let operator = TumblingWindows::new(by, key_of, Aggregate(Gather), firing_of, lateness);
-    let mut drive = Drive::new(operator);
-    drive.row(row(1, 0, 1));
-    drive.row(row(1, 9, 2));
-    drive.watermark(8, 100);
-    assert!(drive.rows.is_empty());
-    drive.watermark(9, 100);
-    let firing = Firing { key: 1, start: 0, end: 10, ids: vec![1, 2] };
-    assert_eq!(drive.rows[0].value, firing);
-    assert_eq!(drive.released, [(0, 8), (1, 9)]);
+    let mut windows = harness(&operator);
+    windows.push((1, 1), 0);
+    windows.push((1, 2), 9);
+    windows.watermark(8);
+    assert!(windows.take_output().is_empty());
+    assert_eq!(windows.released_watermark_ms(), 8);
+    windows.watermark(9);
+    assert_eq!(windows.take_output(), [Firing { key: 1, start: 0, end: 10, ids: vec![1, 2] }]);
+    assert_eq!(windows.released_watermark_ms(), 9);
 }

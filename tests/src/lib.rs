@@ -1,4 +1,3 @@
-//! What the integration tests share: oracles, workloads and checks.
+//! What the integration tests share: oracles.
 
-pub mod drive;
 pub mod model;

@@ -101,19 +101,16 @@ where
     C: Chain<In: Clone, Out: Debug>,
 {
     let mut harness = make();
+    harness.set_budget(if cut.slices { 1 } else { u32::MAX });
     let mut outcomes = Outcomes::new();
-    let mut watermark_ms = i64::MIN;
     for (index, step) in script.iter().enumerate() {
-        harness.set_budget(if cut.slices { 1 } else { u32::MAX });
         apply(&mut harness, step);
         let mut outcome = harness.take_outcome();
         let next = script.get(index + 1);
         loop {
             let is_pending = harness.is_pending();
             if cut.restores {
-                watermark_ms = watermark_ms.max(harness.released_watermark_ms());
-                harness = restored(make, &mut harness);
-                harness.set_budget(if cut.slices { 1 } else { u32::MAX });
+                harness.restart(make());
             }
             if !is_pending || cut.overtakes && next.is_some_and(|next| may_overtake(step, next)) {
                 break;
@@ -121,9 +118,8 @@ where
             harness.resume();
             outcome.extend(harness.take_outcome());
         }
-        watermark_ms = watermark_ms.max(harness.released_watermark_ms());
         harness.settle_order(&mut outcome);
-        outcomes.push((outcome, watermark_ms));
+        outcomes.push((outcome, harness.released_watermark_ms()));
     }
     outcomes
 }
@@ -132,24 +128,6 @@ where
 /// time do not overtake each other: a key's timers of both kinds would change places.
 fn may_overtake<T>(step: &Step<T>, next: &Step<T>) -> bool {
     !matches!(step, Step::ProcessingTime(_)) && !matches!(next, Step::ProcessingTime(_))
-}
-
-/// A fresh harness with the state of another.
-fn restored<C: Chain>(
-    make: &impl Fn() -> OperatorHarness<C>,
-    harness: &mut OperatorHarness<C>,
-) -> OperatorHarness<C> {
-    let snapshot = harness.snapshot();
-    let mut fresh = make().starting_at(harness.env().processing_time_ms.get());
-    restore(&mut fresh, &snapshot);
-    fresh.continue_time(harness.is_time_pending());
-    fresh
-}
-
-fn restore<C: Chain>(harness: &mut OperatorHarness<C>, snapshot: &Snapshot) {
-    if let Err(error) = harness.restore(snapshot) {
-        panic!("the operator cannot read what it has written: {}", error.chain());
-    }
 }
 
 fn apply<C: Chain<In: Clone>>(harness: &mut OperatorHarness<C>, step: &Step<C::In>) {
@@ -207,7 +185,7 @@ where
         for task_index in 0..parallelism {
             let mut task = make().task(task_index, parallelism).starting_at(time_ms);
             if let Some(snapshot) = &snapshot {
-                restore(&mut task, snapshot);
+                task.restore_or_panic(snapshot);
             }
             while task.is_pending() {
                 task.resume();

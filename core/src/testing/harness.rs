@@ -308,6 +308,7 @@ impl<C: Chain> OperatorHarness<C> {
     pub fn end(&mut self) {
         self.watermark(MAX_WATERMARK);
         while self.chain.is_pending() {
+            assert!(0 < self.budget, "without a budget the input never ends");
             self.resume();
         }
         for _ in 0..TIME_CALLS_MAX {
@@ -367,6 +368,29 @@ impl<C: Chain> OperatorHarness<C> {
         assert!(!self.is_open, "a snapshot is restored before the first record");
         self.open()?;
         self.chain.restore(snapshot, &self.env)
+    }
+
+    /// Stops here and begins again, with the state of its own snapshot: `fresh` is another harness
+    /// made in the same way. Time, budget and what came out but was not taken go on.
+    ///
+    /// # Panics
+    /// If the operators cannot read what they have written.
+    pub fn restart(&mut self, fresh: Self) {
+        let snapshot = self.snapshot();
+        let mut old = std::mem::replace(self, fresh);
+        for side in &mut old.sides {
+            (side.collect)(side, &old.env, old.stage_count);
+        }
+        self.env.processing_time_ms.set(old.env.processing_time_ms.get());
+        self.env.late_records.set(old.env.late_records.get());
+        self.may_fail = old.may_fail;
+        self.budget = old.budget;
+        self.is_time_pending = old.is_time_pending;
+        self.rows = old.rows;
+        self.watermark_ms = old.watermark_ms;
+        self.sides = old.sides;
+        self.looked_at = old.looked_at;
+        self.restore_or_panic(&snapshot);
     }
 
     /// Which operator of a chain the test looks into from now on, by its uid. Not needed if there
@@ -441,6 +465,11 @@ impl<C: Chain> OperatorHarness<C> {
         }
     }
 
+    /// Records that came too late, whether a side output keeps them or not.
+    pub fn late_count(&self) -> u64 {
+        self.env.late_records.get()
+    }
+
     /// Takes the failure of an operator, if there was one.
     pub fn take_failure(&mut self) -> Option<Error> {
         self.env.take_failure()
@@ -468,16 +497,6 @@ impl<C: Chain> OperatorHarness<C> {
     /// Whether the task owns a key's hash.
     pub fn owns(&self, hash64: u64) -> bool {
         self.env.task.hashes().contains(hash64)
-    }
-
-    /// Whether timers of processing time are due that a budget has cut short.
-    pub(super) fn is_time_pending(&self) -> bool {
-        self.is_time_pending
-    }
-
-    /// Goes on where another harness of the operator was.
-    pub(super) fn continue_time(&mut self, is_time_pending: bool) {
-        self.is_time_pending = is_time_pending;
     }
 
     /// The hash that a record gets, if it has a key.
@@ -527,6 +546,12 @@ impl<C: Chain> OperatorHarness<C> {
     fn open_or_panic(&mut self) {
         if let Err(error) = self.open() {
             panic!("the operator does not open: {}", error.chain());
+        }
+    }
+
+    pub(super) fn restore_or_panic(&mut self, snapshot: &Snapshot) {
+        if let Err(error) = self.restore(snapshot) {
+            panic!("the operator cannot read what it has written: {}", error.chain());
         }
     }
 
