@@ -31,4 +31,7 @@ mod documents {
 
     #[doc = include_str!("../../docs/getting-started.md")]
     struct GettingStarted;
+
+    #[doc = include_str!("../../docs/concepts/testing.md")]
+    struct Testing;
 }

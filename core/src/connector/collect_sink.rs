@@ -136,7 +136,8 @@ impl<T: Send + 'static> Operator for CollectSink<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connector::testing::{NoOutput, context, task_env};
+    use crate::connector::testing::{NoOutput, context};
+    use crate::testing::task_env;
 
     #[test]
     fn rows_of_all_clones_arrive_when_a_batch_ends() {

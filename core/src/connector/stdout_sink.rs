@@ -136,7 +136,8 @@ mod tests {
     use millstream_storage::io::FileFault;
 
     use super::*;
-    use crate::connector::testing::{NoOutput, context, task_env};
+    use crate::connector::testing::{NoOutput, context};
+    use crate::testing::task_env;
 
     fn check<E: Encode<Record = (u32, &'static str)>>(mut sink: StdoutSink<E>, expected: &str) {
         let env = task_env(0, 1);

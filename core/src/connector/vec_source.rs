@@ -49,27 +49,28 @@ impl<T: Clone + Send + 'static> VecSource<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connector::testing::{Rows, context, task_env};
-    use crate::operator::source::{Source, SourceReader, SourceStatus};
+    use crate::operator::source::SourceStatus;
+    use crate::testing::{SourceHarness, SourceRecord};
 
     #[test]
     fn values_come_in_batches_with_their_times() {
-        let env = task_env(0, 1);
-        let source = VecSource::timed(vec![(5, 'a'), (3, 'b'), (9, 'c')]).batches_of(2);
-        let mut reader = source.open(&context(&env, "letters")).expect("a vector opens");
-        let mut rows = Rows::default();
-        assert_eq!(reader.poll(&context(&env, "letters"), &mut rows), SourceStatus::Ready);
-        assert_eq!(rows.rows, [(0, 0, 5, 'a'), (0, 1, 3, 'b')]);
-        assert_eq!(reader.poll(&context(&env, "letters"), &mut rows), SourceStatus::Ended);
-        assert_eq!(rows.rows[2..], [(0, 2, 9, 'c')]);
+        let letters = VecSource::timed(vec![(5, 'a'), (3, 'b'), (9, 'c')]).batches_of(2);
+        let mut source = SourceHarness::new(letters);
+        let record = |position, event_time_ms, value| SourceRecord {
+            split: 0,
+            position,
+            event_time_ms,
+            value,
+        };
+        assert_eq!(source.poll(), SourceStatus::Ready);
+        assert_eq!(source.take_records(), [record(0, 5, 'a'), record(1, 3, 'b')]);
+        assert_eq!(source.poll(), SourceStatus::Ended);
+        assert_eq!(source.take_records(), [record(2, 9, 'c')]);
     }
 
     #[test]
     fn an_empty_vector_ends_at_once() {
-        let env = task_env(1, 2);
-        let source = VecSource::from_vec(Vec::<u8>::new());
-        let mut reader = source.open(&context(&env, "none")).expect("a vector opens");
-        let mut rows = Rows::default();
-        assert_eq!(reader.poll(&context(&env, "none"), &mut rows), SourceStatus::Ended);
+        let none = VecSource::from_vec(Vec::<u8>::new());
+        assert_eq!(SourceHarness::new(none).task(1, 2).poll(), SourceStatus::Ended);
     }
 }

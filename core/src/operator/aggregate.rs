@@ -216,6 +216,7 @@ where
             None => {}
             Some(Kept::Mortal(keyed, _)) => keyed.snapshot(writer),
             Some(Kept::ForEver(table, key_groups)) => {
+                writer.declare("state", "accumulators");
                 for (hash64, key, accumulator) in table.iter() {
                     let stored = StoredKey {
                         key_group: key_groups.of(hash64).0,

@@ -69,6 +69,7 @@ impl BroadcastStates {
     /// Writes all states, as the task `task_index` has them.
     pub fn snapshot(&self, task_index: u32, writer: &mut SnapshotWriter<'_>) {
         for (name, state) in &self.states {
+            writer.declare("broadcast", name);
             state.snapshot(&format!("{}{task_index:08}", stored_prefix(name)), writer);
         }
     }
@@ -81,6 +82,19 @@ impl BroadcastStates {
         let mut states = self.states.iter_mut();
         states.try_for_each(|(name, state)| state.restore(&stored_prefix(name), reader))
     }
+}
+
+/// The entries of the state `name`, by map key, whichever task wrote them.
+///
+/// # Errors
+/// [`Error::Corrupt`] for damaged bytes and for entries of other types.
+pub fn entries<M: Key + Ord, V: Record>(
+    reader: &SnapshotReader<'_>,
+    name: &str,
+) -> Result<Vec<(M, V)>, Error> {
+    let mut map = Map::<M, V>(BTreeMap::new());
+    map.restore(&stored_prefix(name), reader)?;
+    Ok(map.0.into_iter().collect())
 }
 
 /// With the name's length: no name followed by anything begins with another's.

@@ -239,6 +239,9 @@ impl<K: Key> KeyedState<K> {
 
     /// Writes all states and timers.
     pub fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        for declaration in self.columns.declarations() {
+            writer.declare("state", &declaration.name);
+        }
         for slot in self.table.slots() {
             let key = self.table.key(slot).archive();
             let hash64 = self.table.hash64(slot);

@@ -199,6 +199,7 @@ impl OperatorLists {
     /// Writes all lists.
     pub fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
         for (name, list) in &self.lists {
+            writer.declare("list", name);
             list.snapshot(&format!("{}{:08}/", stored_prefix(name), self.task_index), writer);
         }
     }
@@ -213,6 +214,15 @@ impl OperatorLists {
             list.restore(&stored_prefix(name), *task_index, *parallelism, reader)
         })
     }
+}
+
+/// The elements of the list `name`, of all tasks in order.
+///
+/// # Errors
+/// [`Error::Corrupt`] for damaged bytes and for elements of another type.
+pub fn elements<V: Record>(reader: &SnapshotReader<'_>, name: &str) -> Result<Vec<V>, Error> {
+    let elements = reader.operator_state(&stored_prefix(name))?;
+    Ok(elements.into_iter().map(|(_, element)| element).collect())
 }
 
 /// With the name's length: no name followed by anything begins with another's.

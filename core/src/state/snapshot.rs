@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! operator uid ──► watermark
+//!              ├─► declared:        kind/name, of states with entries or without
 //!              ├─► operator state:  name                ──► bytes
 //!              └─► keyed state:     state name ──► stored key ──► archived value
 //! ```
@@ -10,7 +11,7 @@
 //! task that owns other key groups than the writer takes just its own part. Everything is in
 //! ordered maps: equal states give equal snapshots, byte for byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use millstream_storage::key::StoredKey;
@@ -29,6 +30,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct OperatorSnapshot {
     watermark_ms: Option<i64>,
+    declared: BTreeSet<String>,
     operator_state: BTreeMap<String, Vec<u8>>,
     keyed_state: BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>,
 }
@@ -40,6 +42,7 @@ impl Snapshot {
         for (uid, theirs) in other.operators {
             let ours = self.operators.entry(uid).or_default();
             ours.watermark_ms = ours.watermark_ms.into_iter().chain(theirs.watermark_ms).min();
+            ours.declared.extend(theirs.declared);
             ours.operator_state.extend(theirs.operator_state);
             for (state, entries) in theirs.keyed_state {
                 ours.keyed_state.entry(state).or_default().extend(entries);
@@ -57,6 +60,7 @@ impl Snapshot {
         for (uid, operator) in &self.operators {
             add(uid.as_bytes());
             add(&operator.watermark_ms.unwrap_or(NO_EVENT_TIME).to_le_bytes());
+            operator.declared.iter().for_each(|name| add(name.as_bytes()));
             for (name, bytes) in &operator.operator_state {
                 add(name.as_bytes());
                 add(bytes);
@@ -100,6 +104,12 @@ impl<'a> SnapshotWriter<'a> {
         self.operator.watermark_ms = Some(watermark_ms);
     }
 
+    /// Notes that the operator has a state `name` of a kind (`state` for one of keys, `broadcast`,
+    /// `list`), whether there is an entry now or not.
+    pub fn declare(&mut self, kind: &str, name: &str) {
+        self.operator.declared.insert(format!("{kind}/{name}"));
+    }
+
     /// Writes a piece of state that belongs to no key, under a name unique among all tasks of the
     /// operator (`split/payments.csv`).
     pub fn operator_state<V: Record>(&mut self, name: &str, value: &V) {
@@ -134,6 +144,12 @@ impl<'a> SnapshotReader<'a> {
             .map(String::as_str)
     }
 
+    /// The states that the operator has declared, each with its kind before it (`state/last`), in
+    /// order.
+    pub fn declared_names(&self) -> impl Iterator<Item = &'a str> {
+        self.operator.into_iter().flat_map(|op| &op.declared).map(String::as_str)
+    }
+
     /// How far event time had come.
     ///
     /// # Errors
@@ -164,21 +180,30 @@ impl<'a> SnapshotReader<'a> {
         state: &str,
         key_groups: Range<u32>,
     ) -> Result<Vec<(StoredKey<'a>, V)>, Error> {
-        let Some(entries) = self.operator.and_then(|op| op.keyed_state.get(state)) else {
-            return Ok(Vec::new());
-        };
         let mut found = Vec::new();
-        for (key, bytes) in entries {
-            let key = StoredKey::decode(key).ok_or_else(|| Error::Corrupt {
-                what: format!("state {state} of operator {}", self.uid),
-                offset: 0,
-                reason: "a stored key is too short for its fields".to_string(),
-            })?;
+        for (key, bytes) in self.keyed_entries(state)? {
             if key_groups.contains(&u32::from(key.key_group)) {
                 found.push((key, self.unarchive(state, bytes)?));
             }
         }
         Ok(found)
+    }
+
+    /// The entries of keyed state `state` as they are, in stored order.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if a stored key is malformed.
+    pub fn keyed_entries(&self, state: &str) -> Result<Vec<(StoredKey<'a>, &'a [u8])>, Error> {
+        let entries = self.operator.and_then(|op| op.keyed_state.get(state));
+        let decode = |(key, bytes): (&'a Vec<u8>, &'a Vec<u8>)| {
+            let key = StoredKey::decode(key).ok_or_else(|| Error::Corrupt {
+                what: format!("state {state} of operator {}", self.uid),
+                offset: 0,
+                reason: "a stored key is too short for its fields".to_string(),
+            })?;
+            Ok((key, bytes.as_slice()))
+        };
+        entries.into_iter().flatten().map(decode).collect()
     }
 
     /// The value archived in `bytes`, which belong to state `name`.

@@ -1,5 +1,8 @@
 //! The kit finds what it is made to find.
 
+mod state;
+mod world;
+
 use crate::data::row::Row;
 use crate::operator::aggregate::{KeyedAggregate, KeyedReduce};
 use crate::operator::process::KeyedProcess;
@@ -324,6 +327,15 @@ fn an_unknown_uid_is_answered_with_those_there_are() {
     let mut chain = two_stages();
     chain.look_at("operator");
     chain.state_names();
+}
+
+#[test]
+#[should_panic(expected = "without a budget the input never ends")]
+fn an_input_does_not_end_without_a_budget() {
+    let mut echo = echo();
+    echo.push(1, 0);
+    echo.set_budget(0);
+    echo.end();
 }
 
 #[test]

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::connector::file_source::IN_PROGRESS_SUFFIX;
-use crate::connector::testing::{MemoryDisk, NoOutput, context, task_env};
+use crate::connector::testing::{NoOutput, context};
 use crate::operator::TaskEnv;
+use crate::testing::{MemoryDisk, task_env};
 
 #[derive(Debug, Clone, serde::Serialize)]
 struct Alert {

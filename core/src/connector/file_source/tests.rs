@@ -8,13 +8,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::connector::generator::draw::Draw;
-use crate::connector::testing::{MemoryDisk, Rows, context, task_env};
 use crate::limits::LINE_BYTES_MAX;
 use crate::operator::SplitEvent;
-use crate::operator::TaskEnv;
 use crate::operator::side_output::{DeadLetter, OutputTag, skip_to};
-use crate::operator::source::{SourceReader, SourceStatus};
-use crate::state::snapshot::{Snapshot, SnapshotReader, SnapshotWriter};
+use crate::operator::source::SourceStatus;
+use crate::state::snapshot::{Snapshot, SnapshotReader};
+use crate::testing::{MemoryDisk, SourceHarness, SourceRecord};
 
 const ADVICE: &str = "correct the record, or put such records aside: \
                       .on_error(skip_to(\"dead-letter\")) at the source, and \
@@ -24,24 +23,29 @@ const DEAD: OutputTag<DeadLetter> = OutputTag::new("dead-letter");
 
 /// One task of a source, and what it has handed on.
 struct Task<F: Format> {
-    env: TaskEnv,
-    reader: FileReader<F>,
-    rows: Rows<F::Record>,
+    source: SourceHarness<FileSource<F>>,
+    records: Vec<SourceRecord<F::Record>>,
+    splits: Vec<SplitEvent>,
     draw: Draw,
 }
 
 impl<F: Format> Task<F> {
     fn new(source: &FileSource<F>, task_index: u32, parallelism: u32, seed: u64) -> Self {
-        let env = task_env(task_index, parallelism);
-        env.side_outputs.borrow_mut().register(0, DEAD);
-        let reader = source.open(&context(&env, "payments")).expect("opening asks for nothing");
-        let rows = Rows { rows: Vec::new(), splits: Vec::new() };
-        Self { env, reader, rows, draw: Draw::of_record(seed, u64::from(task_index)) }
+        let source = SourceHarness::new(source.clone()).named("payments").reading(DEAD);
+        Self {
+            source: source.task(task_index, parallelism).may_fail(),
+            records: Vec::new(),
+            splits: Vec::new(),
+            draw: Draw::of_record(seed, u64::from(task_index)),
+        }
     }
 
     fn poll(&mut self, budget: u32) -> SourceStatus {
-        self.env.set_budget(budget);
-        self.reader.poll(&context(&self.env, "payments"), &mut self.rows)
+        self.source.set_budget(budget);
+        let status = self.source.poll();
+        self.records.extend(self.source.take_records());
+        self.splits.extend(self.source.take_splits());
+        status
     }
 
     /// Polls and answers `step_count` times, or until it ends, fails, or waits for time alone.
@@ -49,12 +53,12 @@ impl<F: Format> Task<F> {
         for _ in 0..step_count {
             let budget = 1 + self.draw.below(40) as u32;
             let status = self.poll(budget);
-            disk.accept(&self.env);
-            if self.env.has_failed() || status == SourceStatus::Ended {
+            disk.accept(self.source.env());
+            if self.source.env().has_failed() || status == SourceStatus::Ended {
                 return Some(status);
             }
             match disk.answer() {
-                Some(done) => self.reader.on_file_done(done, &context(&self.env, "payments")),
+                Some(done) => self.source.file_done(done),
                 None if status != SourceStatus::Ready => return Some(status),
                 None => {}
             }
@@ -65,16 +69,14 @@ impl<F: Format> Task<F> {
     /// Runs to the end: the values, or the error.
     fn finish(mut self, disk: &mut MemoryDisk) -> Result<Vec<F::Record>, String> {
         while self.run(disk, 1000).is_none() {}
-        match self.env.take_failure() {
+        match self.source.take_failure() {
             Some(error) => Err(error.chain()),
-            None => Ok(self.rows.rows.into_iter().map(|(_, _, _, value)| value).collect()),
+            None => Ok(self.records.into_iter().map(|record| record.value).collect()),
         }
     }
 
-    fn dead_letters(&self) -> Vec<DeadLetter> {
-        let mut outputs = self.env.side_outputs.borrow_mut();
-        let rows = outputs.rows(0, DEAD).ok().flatten().expect("it is registered");
-        rows.drain(..).map(|row| row.value).collect()
+    fn dead_letters(&mut self) -> Vec<DeadLetter> {
+        self.source.take_side_output(DEAD)
     }
 }
 
@@ -304,12 +306,12 @@ fn a_file_that_shrinks_says_what_to_do() {
     let source = FileSource::lines("a.txt").unsplittable();
     let mut disk = MemoryDisk::new(1).with("a.txt", "line\n".repeat(100_000));
     let mut task = Task::new(&source, 0, 1, 7);
-    while task.rows.rows.is_empty() {
+    while task.records.is_empty() {
         task.run(&mut disk, 1);
     }
     disk.files.insert("a.txt".into(), b"line\n".to_vec());
     while task.run(&mut disk, 100).is_none() {}
-    let error = task.env.take_failure().map(|error| error.chain());
+    let error = task.source.take_failure().map(|error| error.chain());
     assert_eq!(
         error.as_deref(),
         Some(
@@ -323,9 +325,9 @@ fn a_file_that_shrinks_says_what_to_do() {
 fn listed(source: &FileSource<LinesFormat>, disk: &mut MemoryDisk) -> Task<LinesFormat> {
     let mut task = Task::new(source, 0, 1, 7);
     task.poll(1);
-    disk.accept(&task.env);
+    disk.accept(task.source.env());
     let listing = disk.answer().expect("it has been asked for");
-    task.reader.on_file_done(listing, &context(&task.env, "payments"));
+    task.source.file_done(listing);
     task
 }
 
@@ -342,7 +344,7 @@ fn read_growing(
     }
     disk.files.get_mut(Path::new("a.txt")).expect("it is there").extend(b"more\n");
     while task.run(&mut disk, 100).is_none() {}
-    task.env.take_failure().map(|error| error.chain())
+    task.source.take_failure().map(|error| error.chain())
 }
 
 #[test]
@@ -351,8 +353,9 @@ fn a_file_that_grows_says_what_to_do_and_half_a_line_is_no_record() {
                  are complete (write them elsewhere, then rename), and leave them alone";
     let source = FileSource::lines("a.txt").unsplittable();
     let long = "line\n".repeat(100_000);
-    let is_listed = |task: &Task<LinesFormat>| task.env.requests.borrow().split_names.len() == 1;
-    let is_begun = |task: &Task<LinesFormat>| !task.rows.rows.is_empty();
+    let is_listed =
+        |task: &Task<LinesFormat>| task.source.env().requests.borrow().split_names.len() == 1;
+    let is_begun = |task: &Task<LinesFormat>| !task.records.is_empty();
     for content in ["", "line\nhalf a li", long.as_str()] {
         assert_eq!(read_growing(&source, content, is_listed).as_deref(), Some(grown));
     }
@@ -363,7 +366,7 @@ fn a_file_that_grows_says_what_to_do_and_half_a_line_is_no_record() {
     let mut task = listed(&source, &mut disk);
     disk.files.insert("a.txt".into(), b"line\nline\n".to_vec());
     while task.run(&mut disk, 100).is_none() {}
-    assert_eq!(task.env.take_failure().map(|error| error.chain()).as_deref(), Some(grown));
+    assert_eq!(task.source.take_failure().map(|error| error.chain()).as_deref(), Some(grown));
 }
 
 #[test]
@@ -373,10 +376,10 @@ fn a_watched_file_that_grows_when_it_has_been_read_says_what_to_do() {
     let mut task = Task::new(&source, 0, 1, 7);
     while task.run(&mut disk, 100).is_none() {}
     disk.files.insert("in/a".into(), b"1\n2\n".to_vec());
-    task.env.processing_time_ms.set(5000);
+    task.source.processing_time(5000);
     while task.run(&mut disk, 100).is_none() {}
     assert_eq!(
-        task.env.take_failure().map(|error| error.chain()).as_deref(),
+        task.source.take_failure().map(|error| error.chain()).as_deref(),
         Some(
             "in/a: the file has become longer since it was found, and a watched file is read once; \
              give what is new a name of its own, and put it in place when it is complete (write it \
@@ -392,7 +395,7 @@ fn a_file_that_goes_between_listing_and_opening_says_what_to_do() {
     disk.files.clear();
     while task.run(&mut disk, 100).is_none() {}
     assert_eq!(
-        task.env.take_failure().map(|error| error.chain()).as_deref(),
+        task.source.take_failure().map(|error| error.chain()).as_deref(),
         Some(
             "operator payments: could not open in/a: entity not found; put it there, or correct \
              the path"
@@ -417,13 +420,12 @@ fn a_large_listing_is_dealt_out_in_several_turns() {
     for _ in 0..10 {
         assert_eq!(task.poll(1000), SourceStatus::Ready, "there is more to deal out");
     }
-    assert!(task.env.requests.borrow().files.len() <= 2, "reading has begun meanwhile");
+    assert!(task.source.env().requests.borrow().files.len() <= 2, "reading has begun meanwhile");
     while task.run(&mut disk, 1000).is_none() {}
-    let finished = task.rows.splits.iter().filter(|e| matches!(e, SplitEvent::Finished(_)));
+    let finished = task.splits.iter().filter(|e| matches!(e, SplitEvent::Finished(_)));
     assert_eq!(finished.count(), 1000);
-    let mut snapshot = Snapshot::default();
-    task.reader.snapshot(&mut SnapshotWriter::new(&mut snapshot, "uid"));
-    let reader = SnapshotReader::new(&snapshot, "uid");
+    let snapshot = task.source.snapshot();
+    let reader = SnapshotReader::new(&snapshot, "source");
     let states = reader.operator_state::<super::split::SplitState>("split/");
     assert_eq!(states.expect("just written"), [], "what has been read takes a hash each");
 }
@@ -436,9 +438,9 @@ fn bad_records_go_to_the_dead_letters_and_are_counted() {
     let mut task = Task::new(&source, 0, 1, 7);
     while task.run(&mut disk, 100).is_none() {}
     let ids: Vec<_> =
-        task.rows.rows.iter().map(|(_, position, _, row)| (*position, row.id)).collect();
+        task.records.iter().map(|record| (record.position, record.value.id)).collect();
     assert_eq!(ids, [(10, 1), (20, 4)]);
-    assert_eq!(task.env.dead_letters.get(), 2);
+    assert_eq!(task.source.env().dead_letters.get(), 2);
     let first = DeadLetter::new("a.csv:3, column 1 (id)", "'x' is not a whole number", b"x,2");
     let second = DeadLetter::new("a.csv:4", "1 field where the header has 2 (id, amount)", b"3");
     assert_eq!(
@@ -489,9 +491,9 @@ fn dead_letters_of_all_ranges_have_their_lines_and_the_other_records_are_read() 
         let mut disk = MemoryDisk::new(5).with("a.txt", text.clone());
         let mut task = Task::new(&source, task_index, 3, 7);
         while task.run(&mut disk, 1000).is_none() {}
-        assert!(!task.env.has_failed(), "{:?}", task.env.take_failure());
+        assert!(!task.source.env().has_failed(), "{:?}", task.source.take_failure());
         lines.extend(task.dead_letters().iter().filter_map(|letter| letter.line));
-        values += task.rows.rows.len();
+        values += task.records.len();
     }
     lines.sort_unstable();
     assert_eq!((lines.as_slice(), values), (&bad[..], 94));
@@ -508,7 +510,7 @@ fn a_line_of_ten_megabytes_is_read_and_one_beyond_the_limit_is_an_error() {
     let mut disk = MemoryDisk::new(1).with("a.txt", format!("a\n{too_long}\nb\n"));
     let mut task = Task::new(&source.on_error(skip_to("dead-letter")), 0, 1, 7);
     while task.run(&mut disk, 1000).is_none() {}
-    let values: Vec<_> = task.rows.rows.iter().map(|(_, _, _, line)| line.as_str()).collect();
+    let values: Vec<_> = task.records.iter().map(|record| record.value.as_str()).collect();
     assert_eq!(values, ["a", "b"]);
     let letters = task.dead_letters();
     assert_eq!(letters.len(), 1);
@@ -547,13 +549,14 @@ fn files_are_read_in_order_of_their_paths_and_the_next_is_announced_first() {
         MemoryDisk::new(3).with("in/b", "3\n4\n").with("in/a", "1\n2\n").with("in/c", "");
     let mut task = Task::new(&FileSource::lines("in/"), 0, 1, 7);
     while task.run(&mut disk, 100).is_none() {}
-    let values = task.rows.rows.iter().map(|(split, at, _, v)| (*split, *at, v.as_str()));
+    let values =
+        task.records.iter().map(|record| (record.split, record.position, record.value.as_str()));
     assert_eq!(values.collect::<Vec<_>>(), [(0, 0, "1"), (0, 2, "2"), (1, 0, "3"), (1, 2, "4")]);
     assert_eq!(
-        format!("{:?}", task.rows.splits),
+        format!("{:?}", task.splits),
         "[Active(0), Active(1), Finished(0), Active(2), Finished(1), Finished(2)]"
     );
-    let names = task.env.requests.borrow_mut().split_names.split_off(0);
+    let names = task.source.take_split_names();
     let names = names.iter().map(|name| (name.split, name.name.as_str(), name.unit));
     assert_eq!(
         names.collect::<Vec<_>>(),
@@ -567,22 +570,22 @@ fn splits_side_by_side_take_turns() {
     let mut disk = MemoryDisk::new(3).with("in/a", lines("a")).with("in/b", lines("b"));
     let mut task = Task::new(&FileSource::lines("in").side_by_side(2), 0, 1, 7);
     while task.run(&mut disk, 100).is_none() {}
-    assert_eq!(task.rows.splits[..2], [SplitEvent::Active(0), SplitEvent::Active(1)]);
-    let half: Vec<_> = task.rows.rows[..200].iter().map(|(split, ..)| *split).collect();
+    assert_eq!(task.splits[..2], [SplitEvent::Active(0), SplitEvent::Active(1)]);
+    let half: Vec<_> = task.records[..200].iter().map(|record| record.split).collect();
     assert!(half.contains(&0) && half.contains(&1), "neither is read first");
-    assert_eq!(task.rows.rows.len(), 400);
+    assert_eq!(task.records.len(), 400);
 }
 
 #[test]
 fn a_paused_split_is_left_alone() {
     let mut disk = MemoryDisk::new(3).with("in/a", "1\n2\n");
     let mut task = Task::new(&FileSource::lines("in"), 0, 1, 7);
-    task.env.paused_splits.borrow_mut().push(0);
+    task.source.pause(&[0]);
     assert_eq!(task.run(&mut disk, 100), Some(SourceStatus::Waiting(None)));
-    assert_eq!(task.rows.rows.len(), 0);
-    task.env.paused_splits.borrow_mut().clear();
+    assert_eq!(task.records.len(), 0);
+    task.source.pause(&[]);
     assert_eq!(task.run(&mut disk, 100), Some(SourceStatus::Ended));
-    assert_eq!(task.rows.rows.len(), 2);
+    assert_eq!(task.records.len(), 2);
 }
 
 /// Two tasks on one disk, which `change` changes between their listings: what they read together,
@@ -602,16 +605,16 @@ fn read_around(
     // A watched directory is listed once more.
     for task in &mut tasks {
         while disk.answer().is_some() {}
-        task.env.processing_time_ms.set(1_000_000);
-        while !task.env.has_failed() && task.run(&mut disk, 1000).is_none() {}
+        task.source.processing_time(1_000_000);
+        while !task.source.env().has_failed() && task.run(&mut disk, 1000).is_none() {}
     }
-    let failures = tasks.iter().filter_map(|task| task.env.take_failure());
+    let failures = tasks.iter_mut().filter_map(|task| task.source.take_failure());
     let failures: Vec<_> = failures.map(|error| error.chain()).collect();
     if !failures.is_empty() {
         return Err(failures);
     }
-    let rows = tasks.into_iter().flat_map(|task| task.rows.rows);
-    let mut values: Vec<_> = rows.map(|(_, _, _, value)| value).collect();
+    let rows = tasks.into_iter().flat_map(|task| task.records);
+    let mut values: Vec<_> = rows.map(|record| record.value).collect();
     values.sort_unstable();
     Ok(values)
 }
@@ -659,17 +662,17 @@ fn new_files_of_a_watched_directory_are_read_once() {
             disk.files.insert(path.into(), format!("{path}\n").into_bytes());
         }
         for task in &mut tasks {
-            task.env.processing_time_ms.set(now_ms);
+            task.source.processing_time(now_ms);
             assert_eq!(task.run(&mut disk, 1000), Some(SourceStatus::Waiting(Some(now_ms + 1000))));
         }
         now_ms += 1000;
     }
-    let rows = tasks.iter().flat_map(|task| &task.rows.rows);
-    let mut values: Vec<_> = rows.map(|(_, _, _, value)| value.as_str()).collect();
+    let rows = tasks.iter().flat_map(|task| &task.records);
+    let mut values: Vec<_> = rows.map(|record| record.value.as_str()).collect();
     values.sort_unstable();
     assert_eq!(values, ["in/a", "in/b", "in/c", "in/d"]);
     for (task, number) in tasks.iter().zip([0, 1]) {
-        assert_eq!(task.rows.splits[0], SplitEvent::Idle(number), "nothing was there at first");
+        assert_eq!(task.splits[0], SplitEvent::Idle(number), "nothing was there at first");
     }
 }
 
@@ -685,17 +688,16 @@ fn a_restored_watch_reads_what_was_not_read_and_nothing_twice() {
     for (task_index, step_count) in [(0, 60), (1, 0), (2, 25)] {
         let mut task = Task::new(&source, task_index, 3, 7);
         task.run(&mut disk(), step_count);
-        task.reader.snapshot(&mut SnapshotWriter::new(&mut snapshot, "uid"));
-        values.extend(task.rows.rows.into_iter().map(|(_, _, _, value)| value));
+        snapshot.merge(task.source.snapshot());
+        values.extend(task.records.into_iter().map(|record| record.value));
     }
     assert!(!values.is_empty() && values.len() < 180);
     for task_index in 0..2 {
         let mut task = Task::new(&source, task_index, 2, 7);
-        let reader = &SnapshotReader::new(&snapshot, "uid");
-        task.reader.restore(reader, &context(&task.env, "payments")).expect("it was just written");
+        task.source.restore(&snapshot).expect("it was just written");
         let mut disk = disk();
         while task.run(&mut disk, 1000).is_none() {}
-        values.extend(task.rows.rows.into_iter().map(|(_, _, _, value)| value));
+        values.extend(task.records.into_iter().map(|record| record.value));
     }
     values.sort_unstable();
     let mut expected: Vec<_> = (0..9)
@@ -769,8 +771,8 @@ proptest! {
             let mut disk = MemoryDisk::new(seed).with(path, bytes.clone());
             let mut task = Task::new(&source, task_index, parallelism, seed);
             while task.run(&mut disk, 1000).is_none() {}
-            prop_assert!(!task.env.has_failed(), "{:?}", task.env.take_failure());
-            found.extend(task.rows.rows.into_iter().map(|(_, position, _, line)| (position, line)));
+            prop_assert!(!task.source.env().has_failed(), "{:?}", task.source.take_failure());
+            found.extend(task.records.into_iter().map(|record| (record.position, record.value)));
         }
         found.sort_unstable();
         prop_assert_eq!(found, expected);
@@ -799,18 +801,17 @@ proptest! {
         for task_index in 0..before {
             let mut task = Task::new(&source, task_index, before, seed);
             task.run(&mut disk(), stop);
-            prop_assert!(!task.env.has_failed(), "{:?}", task.env.take_failure());
-            task.reader.snapshot(&mut SnapshotWriter::new(&mut snapshot, "uid"));
-            found.extend(task.rows.rows.into_iter().map(|(_, _, _, row)| row.id));
+            prop_assert!(!task.source.env().has_failed(), "{:?}", task.source.take_failure());
+            snapshot.merge(task.source.snapshot());
+            found.extend(task.records.into_iter().map(|record| record.value.id));
         }
         for task_index in 0..after {
             let mut task = Task::new(&source, task_index, after, seed);
-            let reader = &SnapshotReader::new(&snapshot, "uid");
-            task.reader.restore(reader, &context(&task.env, "payments")).expect("just written");
+            task.source.restore(&snapshot).expect("just written");
             let mut disk = disk();
             while task.run(&mut disk, 1000).is_none() {}
-            prop_assert!(!task.env.has_failed(), "{:?}", task.env.take_failure());
-            found.extend(task.rows.rows.into_iter().map(|(_, _, _, row)| row.id));
+            prop_assert!(!task.source.env().has_failed(), "{:?}", task.source.take_failure());
+            found.extend(task.records.into_iter().map(|record| record.value.id));
         }
         found.sort_unstable();
         let mut expected = ids;

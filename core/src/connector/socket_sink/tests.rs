@@ -4,8 +4,9 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::*;
-use crate::connector::testing::{NoOutput, context, task_env};
+use crate::connector::testing::{NoOutput, context};
 use crate::operator::TaskEnv;
+use crate::testing::task_env;
 
 /// A sink and the network behind it, played by the test.
 struct Task {

@@ -6,31 +6,32 @@ use proptest::prelude::*;
 
 use super::connection::WAITING_BYTES_MAX;
 use super::*;
-use crate::connector::testing::{Rows, context, task_env};
-use crate::operator::TaskEnv;
 use crate::operator::side_output::skip_to;
+use crate::testing::{SourceHarness, SourceRecord};
 
 /// A source and the network in front of it, played by the test.
 struct Task<F: Format> {
-    env: TaskEnv,
-    reader: SocketReader<F>,
-    rows: Rows<F::Record>,
+    source: SourceHarness<SocketSource<F>>,
+    records: Vec<SourceRecord<F::Record>>,
+    splits: Vec<SplitEvent>,
 }
 
 impl<F: Format> Task<F> {
     fn new(source: &SocketSource<F>) -> Self {
-        let env = task_env(0, 2);
-        let reader = source.open(&context(&env, "calls")).expect("opening asks for nothing");
-        Self { env, reader, rows: Rows { rows: Vec::new(), splits: Vec::new() } }
+        let mut source = SourceHarness::new(source.clone()).named("calls").task(0, 2).may_fail();
+        source.set_budget(1000);
+        Self { source, records: Vec::new(), splits: Vec::new() }
     }
 
     fn poll(&mut self) -> SourceStatus {
-        self.env.set_budget(1000);
-        self.reader.poll(&context(&self.env, "calls"), &mut self.rows)
+        let status = self.source.poll();
+        self.records.extend(self.source.take_records());
+        self.splits.extend(self.source.take_splits());
+        status
     }
 
     fn happen(&mut self, done: SocketDone) {
-        self.reader.on_socket_done(done, &context(&self.env, "calls"));
+        self.source.socket_done(done);
     }
 
     fn receive(&mut self, socket: SocketId, bytes: &[u8]) -> SourceStatus {
@@ -40,7 +41,7 @@ impl<F: Format> Task<F> {
 
     /// What was asked of the network since the last time.
     fn asked(&mut self) -> Vec<SocketOp> {
-        self.env.requests.borrow_mut().sockets.split_off(0)
+        self.source.take_socket_ops()
     }
 
     /// Polls, and answers the wish to connect.
@@ -64,7 +65,7 @@ impl<F: Format> Task<F> {
     where
         F::Record: Clone,
     {
-        self.rows.rows.iter().map(|(_, _, _, value)| value.clone()).collect()
+        self.records.iter().map(|record| record.value.clone()).collect()
     }
 }
 
@@ -83,9 +84,9 @@ fn lines_come_as_they_are_complete_and_the_last_when_the_peer_closes() {
     task.happen(SocketDone::Closed { socket });
     assert_eq!(task.poll(), SourceStatus::Ended);
     assert_eq!(task.values(), ["one", "two", "three"]);
-    let positions: Vec<_> = task.rows.rows.iter().map(|(_, position, ..)| *position).collect();
+    let positions: Vec<_> = task.records.iter().map(|record| record.position).collect();
     assert_eq!(positions, [0, 4, 9]);
-    assert_eq!(task.rows.splits, [SplitEvent::Active(0), SplitEvent::Finished(0)]);
+    assert_eq!(task.splits, [SplitEvent::Active(0), SplitEvent::Finished(0)]);
 }
 
 #[test]
@@ -106,14 +107,14 @@ fn a_listener_is_idle_while_nobody_calls() {
     task.happen(SocketDone::Listening { socket: listener, address });
     task.poll();
     task.poll();
-    assert_eq!(task.rows.splits, [SplitEvent::Idle(0)], "said once");
+    assert_eq!(task.splits, [SplitEvent::Idle(0)], "said once");
     let socket = SocketId(SocketId::ACCEPTED);
     task.happen(SocketDone::Accepted { listener, socket, peer: address });
     task.happen(SocketDone::Closed { socket });
     task.poll();
     task.poll();
     assert_eq!(
-        task.rows.splits[1..],
+        task.splits[1..],
         [SplitEvent::Active(0), SplitEvent::Finished(0), SplitEvent::Idle(1)]
     );
 }
@@ -125,10 +126,10 @@ fn positions_go_on_counting_when_a_connection_is_made_again() {
     task.receive(socket, b"one\ncut o");
     task.fail(socket);
     assert_eq!(task.poll(), SourceStatus::Waiting(Some(200)));
-    task.env.processing_time_ms.set(200);
+    task.source.processing_time(200);
     let socket = task.connect();
     task.receive(socket, b"two\n");
-    let positions: Vec<_> = task.rows.rows.iter().map(|(_, position, ..)| *position).collect();
+    let positions: Vec<_> = task.records.iter().map(|record| record.position).collect();
     assert_eq!(
         (task.values(), positions),
         (vec!["one".to_string(), "two".to_string()], vec![0, 9])
@@ -149,10 +150,7 @@ fn a_byte_order_mark_at_the_beginning_is_no_text() {
 
 #[test]
 fn only_the_first_task_reads() {
-    let env = task_env(1, 2);
-    let mut reader = lines().open(&context(&env, "calls")).expect("opening asks for nothing");
-    let mut rows = Rows::default();
-    assert_eq!(reader.poll(&context(&env, "calls"), &mut rows), SourceStatus::Ended);
+    assert_eq!(SourceHarness::new(lines()).task(1, 2).poll(), SourceStatus::Ended);
 }
 
 #[test]
@@ -188,7 +186,7 @@ fn a_connection_that_fails_is_tried_again_until_it_is_too_often() {
     let reconnect = Reconnect { attempts: 2, pause: std::time::Duration::from_millis(100) };
     let mut task = Task::new(&lines().reconnect(reconnect));
     for (now_ms, status) in [(0, Some(100)), (100, Some(300)), (300, None)] {
-        task.env.processing_time_ms.set(now_ms);
+        task.source.processing_time(now_ms);
         task.poll();
         let asked = task.asked();
         let [SocketOp::Connect { socket, .. }] = asked[..] else { panic!("asked for {asked:?}") };
@@ -197,7 +195,7 @@ fn a_connection_that_fails_is_tried_again_until_it_is_too_often() {
         assert_eq!(task.asked(), [], "not before it is time");
     }
     assert_eq!(
-        task.env.take_failure().map(|error| error.chain()).as_deref(),
+        task.source.take_failure().map(|error| error.chain()).as_deref(),
         Some(
             "operator calls: could not connect to 127.0.0.1:7000: connection refused (tried again \
              2 times); start the program that listens there first"
@@ -212,13 +210,13 @@ fn a_record_cut_off_by_a_failure_is_dropped_and_the_split_goes_on() {
     task.receive(socket, b"one\nhal");
     task.fail(socket);
     assert_eq!(task.poll(), SourceStatus::Waiting(Some(200)));
-    task.env.processing_time_ms.set(200);
+    task.source.processing_time(200);
     let socket = task.connect();
     task.receive(socket, b"two\n");
     task.happen(SocketDone::Closed { socket });
     assert_eq!(task.poll(), SourceStatus::Ended);
     assert_eq!(task.values(), ["one", "two"]);
-    assert_eq!(task.rows.splits, [SplitEvent::Active(0), SplitEvent::Finished(0)]);
+    assert_eq!(task.splits, [SplitEvent::Active(0), SplitEvent::Finished(0)]);
 }
 
 #[test]
@@ -236,9 +234,10 @@ fn every_caller_of_a_listener_is_a_split() {
     }
     task.happen(SocketDone::Closed { socket: callers[0] });
     assert_eq!(task.poll(), SourceStatus::Waiting(None), "a listener has no end");
-    let rows: Vec<_> = task.rows.rows.iter().map(|(split, _, _, v)| (*split, v.as_str())).collect();
+    let rows: Vec<_> =
+        task.records.iter().map(|record| (record.split, record.value.as_str())).collect();
     assert_eq!(rows, [(0, "hello"), (1, "hello")]);
-    assert_eq!(format!("{:?}", task.rows.splits), "[Idle(0), Active(0), Active(1), Finished(0)]");
+    assert_eq!(format!("{:?}", task.splits), "[Idle(0), Active(0), Active(1), Finished(0)]");
 }
 
 #[test]
@@ -249,7 +248,7 @@ fn a_port_in_use_says_what_to_do() {
     let action = "listen at 127.0.0.1:7000".to_string();
     task.happen(SocketDone::Failed { socket, action, source: ErrorKind::AddrInUse.into() });
     assert_eq!(
-        task.env.take_failure().map(|error| error.chain()).as_deref(),
+        task.source.take_failure().map(|error| error.chain()).as_deref(),
         Some(
             "operator calls: could not listen at 127.0.0.1:7000: address in use; stop the program \
              that listens there, or take another port"
@@ -265,7 +264,7 @@ fn a_bad_record_stops_the_job_or_is_put_aside() {
         let mut task = Task::new(&source);
         let socket = task.connect();
         task.receive(socket, b"1\n300\n2\n");
-        match task.env.take_failure() {
+        match task.source.take_failure() {
             Some(error) => assert_eq!(
                 error.to_string(),
                 "socket localhost:7000, line 2, character 3: invalid value: integer `300`, expected \
@@ -273,7 +272,10 @@ fn a_bad_record_stops_the_job_or_is_put_aside() {
                  .on_error(skip_to(\"dead-letter\")) at the source, and \
                  .side_output(DEAD_LETTERS) behind it to read them"
             ),
-            None => assert_eq!((task.values(), task.env.dead_letters.get()), (vec![1, 2], 1)),
+            None => {
+                let letter_count = task.source.env().dead_letters.get();
+                assert_eq!((task.values(), letter_count), (vec![1, 2], 1));
+            }
         }
         assert_eq!(task.values().len() == 1, is_stopped);
     }
@@ -335,12 +337,12 @@ fn draining_reads_the_whole_records_that_have_arrived_and_lets_nothing_more_in()
     let mut task = Task::new(&lines());
     let socket = task.connect();
     task.happen(SocketDone::Received { socket, bytes: b"one\ntwo\nthr".to_vec() });
-    assert!(task.reader.drain(&context(&task.env, "calls")));
+    assert!(task.source.drain());
     assert_eq!(task.asked(), [SocketOp::Close { socket }]);
     task.happen(SocketDone::Closed { socket });
     assert_eq!(task.poll(), SourceStatus::Ended);
     assert_eq!(task.values(), ["one", "two"]);
-    assert_eq!(task.rows.splits, [SplitEvent::Active(0), SplitEvent::Finished(0)]);
+    assert_eq!(task.splits, [SplitEvent::Active(0), SplitEvent::Finished(0)]);
 }
 
 #[test]
@@ -348,7 +350,7 @@ fn draining_before_there_is_a_connection_ends_at_once() {
     let mut task = Task::new(&lines());
     task.poll();
     let [SocketOp::Connect { socket, .. }] = task.asked()[..] else { panic!("it connects") };
-    assert!(!task.reader.drain(&context(&task.env, "calls")));
+    assert!(!task.source.drain());
     assert_eq!(task.asked(), [SocketOp::Close { socket }]);
     task.happen(SocketDone::Connected { socket });
     assert_eq!(task.poll(), SourceStatus::Ended);

@@ -1,7 +1,10 @@
 //! The windows that a key holds in the general operator, in memory and in snapshots.
 
+use crate::data::key::Key;
 use crate::data::record::Record;
+use crate::error::Error;
 use crate::operator::window::stored::{self, KeyWriter, Place, StateName};
+use crate::state::snapshot::SnapshotReader;
 use crate::time::window::{TimeDomain, Window};
 
 /// A key's windows, ascending.
@@ -66,10 +69,38 @@ impl<V, S: Record + Default + PartialEq> Held<V, S> {
 
     /// The window of an entry, without its contents.
     pub(super) fn load(namespace: &[u8], map_key: &[u8], trigger: S) -> Option<Self> {
-        let window = stored::window_of(namespace)?;
-        let timers = map_key.chunks(TIMER_BYTES).map(timer_of).collect::<Option<_>>()?;
+        let (window, timers) = load_timers(namespace, map_key)?;
         Some(Self { window, contents: None, trigger, timers })
     }
+}
+
+/// The window of an entry of [`WINDOWS`], and what its trigger waits for.
+fn load_timers(namespace: &[u8], map_key: &[u8]) -> Option<(Window, Vec<(TimeDomain, i64)>)> {
+    let window = stored::window_of(namespace)?;
+    let timers = map_key.chunks(TIMER_BYTES).map(timer_of).collect::<Option<_>>()?;
+    Some((window, timers))
+}
+
+/// What the triggers of all windows wait for: key, window, kind of time and time (ms).
+///
+/// # Errors
+/// [`Error::Corrupt`] for damaged bytes and for keys of another type.
+pub(crate) fn window_timers<K: Key>(
+    reader: &SnapshotReader<'_>,
+) -> Result<Vec<(K, Window, TimeDomain, i64)>, Error> {
+    let mut all = Vec::new();
+    for (place, _) in reader.keyed_entries(WINDOWS.0)? {
+        let held = load_timers(place.namespace, place.map_key);
+        let (window, timers) = held.ok_or_else(|| Error::Corrupt {
+            what: format!("state {}", WINDOWS.0),
+            offset: 0,
+            reason: "an entry does not name a window and its timers".to_string(),
+        })?;
+        for (domain, time_ms) in timers {
+            all.push((reader.unarchive(WINDOWS.0, place.key)?, window, domain, time_ms));
+        }
+    }
+    Ok(all)
 }
 
 /// Writes a timer of a key: its clock, its time, and whether it waits for the next horizon.

@@ -51,6 +51,7 @@ pub use co_contents::{CoEvicted, CoGroupFunction, CoGrouped, Pairs};
 pub use contents::{Aggregated, Listed, WindowContents};
 pub use function::{EmitResult, Folded, ProcessWindowFunction, WindowContext, WindowFunction};
 pub use general::GeneralWindows;
+pub(crate) use held::window_timers;
 pub use sliding::SlidingWindows;
 pub use tumbling::TumblingWindows;
 
