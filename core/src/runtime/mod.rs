@@ -25,6 +25,7 @@ mod op_ring;
 mod overflow;
 pub mod parking;
 mod printer;
+mod process_limits;
 pub mod spsc;
 pub mod storage_service;
 mod sync;

@@ -1,10 +1,11 @@
 //! The small work that has no asynchronous form worth having: names, directories, listings.
 //!
-//! Opening, renaming and listing take microseconds while the directory is in the cache; they are
-//! carried out on the service's own thread. What waits for the device, making a directory durable,
-//! is left to the caller, who has a better way to wait.
+//! It takes microseconds while the directory is in the cache, and as long as the device wishes
+//! while it is not: so it is carried out on a thread beside the service's own. Making a change
+//! durable is left to the caller, who may have a better way to wait.
 //!
-//! Not here: reading, writing and syncing files (`glommio.rs`, `ring.rs`).
+//! Not here: that thread (of glommio's executor, and `names.rs`); reading, writing and syncing files
+//! (`glommio.rs`, `ring.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -13,12 +14,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::rc::{Rc, Weak};
+use std::sync::{Arc, Weak};
 
 use millstream_storage::io::{FileEntry, OpenMode};
 use millstream_storage::listing::{self, Found, Places};
 
 /// An open file.
+#[derive(Debug)]
 pub(super) struct Opened {
     pub(super) file: File,
     pub(super) size_bytes: u64,
@@ -53,22 +55,22 @@ pub(super) struct Locks {
 
 impl Locks {
     /// The lock file `path`, if a requester holds it.
-    pub(super) fn held(&self, path: &Path) -> Option<Rc<Lock>> {
+    pub(super) fn held(&self, path: &Path) -> Option<Arc<Lock>> {
         self.by_path.get(path)?.upgrade()
     }
 
     /// Remembers a lock that was taken, for requesters who want to hold it too.
-    pub(super) fn keep(&mut self, lock: Lock) -> Rc<Lock> {
-        let (path, lock) = (lock.path.clone(), Rc::new(lock));
-        self.by_path.insert(path, Rc::downgrade(&lock));
+    pub(super) fn keep(&mut self, lock: Lock) -> Arc<Lock> {
+        let (path, lock) = (lock.path.clone(), Arc::new(lock));
+        self.by_path.insert(path, Arc::downgrade(&lock));
         lock
     }
 
-    /// A requester lets go of `lock`; the last one gives it back.
-    pub(super) fn release(&mut self, lock: Rc<Lock>) -> io::Result<()> {
-        let Some(lock) = Rc::into_inner(lock) else { return Ok(()) };
+    /// A requester lets go of `lock`; the last one is to release it.
+    pub(super) fn last(&mut self, lock: Arc<Lock>) -> Option<Lock> {
+        let lock = Arc::into_inner(lock)?;
         self.by_path.remove(&lock.path);
-        lock.release()
+        Some(lock)
     }
 }
 
@@ -110,7 +112,7 @@ impl Lock {
     }
 
     /// Removes the lock file while it is held, then lets go of it.
-    fn release(self) -> io::Result<()> {
+    pub(super) fn release(self) -> io::Result<()> {
         let removed = fs::remove_file(&self.path);
         drop(self.file);
         removed
@@ -150,21 +152,21 @@ fn create_directory(directory: &Path) -> io::Result<()> {
 }
 
 /// Renames a file, and returns the directories to be synced.
-pub(super) fn rename(from: &Path, to: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<Vec<File>> {
     refuse_directory(from)?;
     fs::rename(from, to)?;
     let directories = BTreeSet::from([directory_of(from), directory_of(to)]);
-    Ok(directories.into_iter().map(Path::to_owned).collect())
+    directories.into_iter().map(File::open).collect()
 }
 
 /// Removes, and returns the directory to be synced.
-pub(super) fn remove(path: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn remove(path: &Path) -> io::Result<Vec<File>> {
     fs::remove_file(path)?;
-    Ok(vec![directory_of(path).to_owned()])
+    Ok(vec![File::open(directory_of(path))?])
 }
 
 /// Makes the names in `directory` durable.
-pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 

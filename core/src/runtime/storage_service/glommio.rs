@@ -1,7 +1,7 @@
 //! The storage service on a glommio executor.
 //!
 //! ```text
-//! desk task ──jobs──► names lane   1   opens, renames, removes, lists: one after the other
+//! desk task ──jobs──► names lane   1   opens, locks, renames, removes, lists: one after the other
 //!    ▲                data lanes  32   reads, writes, syncs, closes
 //!    └─ answers ──────┘
 //! heartbeat: a timer every 10 ms
@@ -20,12 +20,12 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fs;
+use std::fs::File;
 use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::task::{self, Poll};
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ use super::blocking;
 use super::desk::Desk;
 use super::queue::{Files, Job, Outcome, Ticket, Work};
 use crate::runtime::parking::Parker;
+use crate::runtime::process_limits::memlock_bytes;
 
 /// Reads, writes and syncs under way at once.
 const DATA_LANE_COUNT: usize = 32;
@@ -59,7 +60,7 @@ const IO_MEMORY_MAX_BYTES: u64 = 4 << 20;
 enum Handle {
     Direct(Rc<DmaFile>),
     Buffered(Rc<BufferedFile>),
-    Lock(Rc<blocking::Lock>),
+    Lock(Arc<blocking::Lock>),
 }
 
 type Carried = io::Result<Outcome<Handle>>;
@@ -120,16 +121,6 @@ fn make_executor() -> io::Result<LocalExecutor> {
 fn io_memory_bytes(memlock_bytes: Option<u64>) -> usize {
     memlock_bytes.map_or(IO_MEMORY_MAX_BYTES, |bytes| (bytes / 16).min(IO_MEMORY_MAX_BYTES))
         as usize
-}
-
-/// The limit of locked memory; `None` if there is none, or none to be seen.
-fn memlock_bytes() -> Option<u64> {
-    parse_memlock(&fs::read_to_string("/proc/self/limits").ok()?)
-}
-
-fn parse_memlock(limits: &str) -> Option<u64> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 async fn serve(desk: Desk, parker: Parker) {
@@ -233,7 +224,8 @@ impl Shared {
                 | Work::Rename { .. }
                 | Work::Remove { .. }
                 | Work::List { .. }
-                | Work::ListDirectory { .. } => &mut self.names,
+                | Work::ListDirectory { .. }
+                | Work::Close { file: Handle::Lock(_) } => &mut self.names,
                 Work::Read { .. } | Work::Write { .. } | Work::Sync { .. } | Work::Close { .. } => {
                     &mut self.data
                 }
@@ -314,7 +306,7 @@ async fn list(
     Ok(files)
 }
 
-/// There is one lane for names, so nobody takes a lock while another is taking it.
+/// There is one lane for names, so nobody takes a lock while another takes or releases it.
 async fn lock(shared: &RefCell<Shared>, path: PathBuf) -> Carried {
     let held = shared.borrow().locks.held(&path);
     let lock = match held {
@@ -406,7 +398,13 @@ async fn close(shared: &RefCell<Shared>, file: Handle) -> io::Result<()> {
             let file = Rc::into_inner(file).expect("nothing else runs on a file that is closed");
             file.close().await.map_err(io_error)
         }
-        Handle::Lock(lock) => shared.borrow_mut().locks.release(lock),
+        Handle::Lock(lock) => {
+            let last = shared.borrow_mut().locks.last(lock);
+            match last {
+                Some(lock) => executor().spawn_blocking(move || lock.release()).await,
+                None => Ok(()),
+            }
+        }
     }
 }
 
@@ -417,10 +415,9 @@ fn no_content() -> io::Error {
 
 /// Carries out `change` and makes it durable, away from the executor's thread.
 async fn change_names(
-    change: impl FnOnce() -> io::Result<Vec<PathBuf>> + Send + 'static,
+    change: impl FnOnce() -> io::Result<Vec<File>> + Send + 'static,
 ) -> io::Result<()> {
-    let durably =
-        move || change()?.iter().try_for_each(|directory| blocking::sync_directory(directory));
+    let durably = move || change()?.iter().try_for_each(File::sync_all);
     executor().spawn_blocking(durably).await
 }
 
@@ -441,15 +438,5 @@ mod tests {
         assert_eq!(io_memory_bytes(None), 4 << 20);
         assert_eq!(io_memory_bytes(Some(8 << 20)), 512 << 10);
         assert_eq!(io_memory_bytes(Some(1 << 40)), 4 << 20);
-    }
-
-    #[test]
-    fn the_limit_is_found_in_the_kernels_table() {
-        let table = "Limit                     Soft Limit           Hard Limit           Units     \n\
-                     Max processes             96000                96000                processes \n\
-                     Max locked memory         8388608              8388608              bytes     \n";
-        assert_eq!(parse_memlock(table), Some(8 << 20));
-        assert_eq!(parse_memlock(&table.replace("8388608", "unlimited")), None);
-        assert_eq!(parse_memlock(""), None);
     }
 }

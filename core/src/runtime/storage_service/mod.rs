@@ -19,6 +19,7 @@ mod queue;
 
 mod blocking;
 mod glommio;
+mod names;
 mod ring;
 
 use std::io;
@@ -166,6 +167,59 @@ impl Drop for Mourner {
         if thread::panicking() {
             self.health.has_failed.store(true, Ordering::Release);
             self.wakers.iter().for_each(Waker::kick);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use millstream_storage::io::{FileDone, FileId, FileOp, OpId, OpenMode};
+
+    use super::*;
+
+    /// Longer than anything here takes, on any machine.
+    const PATIENCE: Duration = Duration::from_mins(1);
+
+    /// The next answer; none if it does not come.
+    fn answer(handle: &mut StorageHandle, start: Instant) -> Option<FileDone> {
+        let (until, mut dones) = (Instant::now() + PATIENCE, Vec::new());
+        while dones.is_empty() && Instant::now() < until {
+            handle.poll(start.elapsed(), &mut dones);
+            thread::yield_now();
+        }
+        dones.pop()
+    }
+
+    #[test]
+    fn a_name_that_takes_long_holds_up_no_transfer() {
+        for driver in [StorageDriver::Glommio, StorageDriver::Ring] {
+            let directory = tempfile::tempdir().expect("a place for files");
+            let (pipe, data) = (directory.path().join("pipe"), directory.path().join("data"));
+            let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there");
+            assert!(made.success());
+            fs::write(&data, "here").expect("it is writable");
+            let waker = Parker::with_eventfd().expect("descriptors are left").waker();
+            let (_service, mut handles) =
+                StorageService::start(driver, None, vec![waker]).expect("it starts");
+            let (handle, start) = (&mut handles[0], Instant::now());
+            let open = |op, file, path| FileOp::Open { op, file, path, mode: OpenMode::Read };
+            let read = FileOp::Read { op: OpId(2), file: FileId(1), offset: 0, len: 4 };
+            handle.submit(open(OpId(0), FileId(1), data));
+            let opened = answer(handle, start);
+            assert_eq!(opened.map(|done| done.op), Some(OpId(0)), "{driver:?}");
+            // Opening a pipe waits until somebody writes to it.
+            handle.submit(open(OpId(1), FileId(2), pipe.clone()));
+            handle.submit(read);
+            let transfer = answer(handle, start);
+            // Both sides at once: this does not wait.
+            let writer = fs::OpenOptions::new().read(true).write(true).open(&pipe);
+            assert_eq!(transfer.map(|done| done.op), Some(OpId(2)), "{driver:?} waits for a name");
+            let opened = answer(handle, start).expect("there is a writer");
+            assert_eq!((opened.op, opened.result.is_ok()), (OpId(1), true), "{driver:?}");
+            drop(writer);
         }
     }
 }

@@ -7,24 +7,26 @@
 //!
 //! A job is one operation of the kernel or several: a transfer goes on until all bytes have moved,
 //! a change of names is followed by syncing the directories. Direct transfers go through aligned
-//! buffers of a slab and are copied, since requesters own plain vectors.
+//! buffers of a slab and are copied, since requesters own plain vectors. Names are for another
+//! thread; here nothing waits but for the bell.
 //!
-//! Not here: order (`queue.rs`), ownership of what the kernel touches (`op_ring.rs`).
+//! Not here: order (`queue.rs`), names (`names.rs`), ownership of what the kernel touches
+//! (`op_ring.rs`).
 
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use millstream_storage::arena::{Buffer, Slab};
 use millstream_storage::io::{DIRECT_ALIGNMENT_BYTES, FileAnswer, OpenMode};
-use millstream_storage::listing::SharedListings;
 
-use super::blocking;
+use super::blocking::{self, Lock, Opened};
 use super::desk::Desk;
+use super::names::{Named, Names};
 use super::queue::{Files, Job, Outcome, Ticket, Work};
 use crate::runtime::op_ring::{Bytes, Completion, Op, OpRing};
 use crate::runtime::parking::Parker;
@@ -47,7 +49,7 @@ struct OpenFile {
     fd: Rc<OwnedFd>,
     is_direct: bool,
     /// It is a lock file.
-    lock: Option<Rc<blocking::Lock>>,
+    lock: Option<Arc<Lock>>,
 }
 
 /// Names an operation in the kernel: the bell, or a job by its place in the table.
@@ -74,15 +76,14 @@ enum Step {
     /// Syncing the file itself.
     Syncing,
     /// Syncing a directory, then those in `next`; then the answer is `answer`.
-    SyncingNames { next: Vec<PathBuf>, answer: FileAnswer },
+    SyncingNames { next: Vec<File>, answer: FileAnswer },
 }
 
 /// The thread of the service.
 struct RingService {
     uring: OpRing<Tag>,
     files: Files<Handle>,
-    listings: SharedListings,
-    locks: blocking::Locks,
+    names: Names,
     running: Vec<Option<Running>>,
     free: Vec<usize>,
     /// Buffers for direct transfers, small ones first.
@@ -104,6 +105,7 @@ pub(super) fn run(mut desk: Desk, parker: &Parker, ready: &mpsc::Sender<io::Resu
     let mut completions = Vec::new();
     loop {
         let mut is_busy = desk.receive(&mut service.files);
+        is_busy |= service.take_names();
         service.start_jobs();
         service.uring.poll(&mut completions).expect("the kernel keeps the ring working");
         is_busy |= service.finish(parker, &mut completions);
@@ -136,8 +138,7 @@ impl RingService {
         Ok(Self {
             uring,
             files: Files::new(),
-            listings: SharedListings::default(),
-            locks: blocking::Locks::default(),
+            names: Names::start(parker.waker())?,
             running: Vec::new(),
             free: Vec::new(),
             pools: DIRECT_POOLS.map(|(bytes, count_max)| Slab::new(bytes, count_max)),
@@ -156,12 +157,13 @@ impl RingService {
     fn start(&mut self, job: Job<Handle>) {
         let Job { ticket, work } = job;
         let result = match work {
-            Work::Open { path, mode: OpenMode::Lock } => self.lock(&path),
-            Work::Open { path, mode } => blocking::open(&path, mode).map(|opened| {
-                let fd = Rc::new(opened.file.into());
-                let file = Rc::new(OpenFile { fd, is_direct: opened.is_direct, lock: None });
-                Outcome::Opened { file, size_bytes: opened.size_bytes }
-            }),
+            Work::Open { path, mode: OpenMode::Lock } => {
+                return self.names.run(ticket, move |kept| kept.lock(&path).map(Named::Locked));
+            }
+            Work::Open { path, mode } => {
+                let open = move |_: &mut _| blocking::open(&path, mode).map(Named::Opened);
+                return self.names.run(ticket, open);
+            }
             Work::Read { len: 0, .. } => {
                 Ok(Outcome::Answer(FileAnswer::Read { bytes: Vec::new() }))
             }
@@ -179,23 +181,36 @@ impl RingService {
             Work::Close { file } => {
                 let file =
                     Rc::into_inner(file).expect("nothing else runs on a file that is closed");
-                let released = file.lock.map_or(Ok(()), |lock| self.locks.release(lock));
-                released.map(|()| Outcome::Answer(FileAnswer::Closed))
+                if let Some(lock) = file.lock {
+                    let answer = Named::Answer(FileAnswer::Closed);
+                    return self.names.run(ticket, move |kept| kept.release(lock).map(|()| answer));
+                }
+                Ok(Outcome::Answer(FileAnswer::Closed))
             }
-            Work::Rename { from, to } => match blocking::rename(&from, &to) {
-                Ok(next) => return self.sync_names(ticket, next, FileAnswer::Renamed),
-                Err(error) => Err(error),
-            },
-            Work::Remove { path } => match blocking::remove(&path) {
-                Ok(next) => return self.sync_names(ticket, next, FileAnswer::Removed),
-                Err(error) => Err(error),
-            },
-            Work::List { pattern, together } => self
-                .listings
-                .get_or(together, || blocking::list(&pattern))
-                .map(|files| Outcome::Answer(FileAnswer::Listed { files })),
-            Work::ListDirectory { path } => blocking::list_directory(&path)
-                .map(|files| Outcome::Answer(FileAnswer::Listed { files })),
+            Work::Rename { from, to } => {
+                return self.names.run(ticket, move |_| {
+                    let unsynced = blocking::rename(&from, &to)?;
+                    Ok(Named::Changed { unsynced, answer: FileAnswer::Renamed })
+                });
+            }
+            Work::Remove { path } => {
+                return self.names.run(ticket, move |_| {
+                    let unsynced = blocking::remove(&path)?;
+                    Ok(Named::Changed { unsynced, answer: FileAnswer::Removed })
+                });
+            }
+            Work::List { pattern, together } => {
+                return self.names.run(ticket, move |kept| {
+                    let files = kept.listings.get_or(together, || blocking::list(&pattern))?;
+                    Ok(Named::Answer(FileAnswer::Listed { files }))
+                });
+            }
+            Work::ListDirectory { path } => {
+                return self.names.run(ticket, move |_| {
+                    let files = blocking::list_directory(&path)?;
+                    Ok(Named::Answer(FileAnswer::Listed { files }))
+                });
+            }
         };
         self.files.on_done(ticket, result);
     }
@@ -222,18 +237,37 @@ impl RingService {
         self.run(Running { ticket, step: Step::Writing { file, start: offset, original } }, op);
     }
 
-    /// Syncs the first directory of `next`, or is done if there is none.
-    fn sync_names(&mut self, ticket: Ticket, mut next: Vec<PathBuf>, answer: FileAnswer) {
+    /// Goes on with what has become of names. Returns whether anything has.
+    fn take_names(&mut self) -> bool {
+        let mut has_taken = false;
+        while let Some((ticket, result)) = self.names.next_result() {
+            has_taken = true;
+            let result = match result {
+                Ok(Named::Changed { unsynced, answer }) => {
+                    self.sync_names(ticket, unsynced, answer);
+                    continue;
+                }
+                Ok(Named::Opened(Opened { file, size_bytes, is_direct })) => {
+                    let fd = Rc::new(file.into());
+                    let file = Rc::new(OpenFile { fd, is_direct, lock: None });
+                    Ok(Outcome::Opened { file, size_bytes })
+                }
+                Ok(Named::Locked(lock)) => locked(lock),
+                Ok(Named::Answer(answer)) => Ok(Outcome::Answer(answer)),
+                Err(error) => Err(error),
+            };
+            self.files.on_done(ticket, result);
+        }
+        has_taken
+    }
+
+    /// Syncs the last directory of `next`, or is done if there is none.
+    fn sync_names(&mut self, ticket: Ticket, mut next: Vec<File>, answer: FileAnswer) {
         let Some(directory) = next.pop() else {
             return self.files.on_done(ticket, Ok(Outcome::Answer(answer)));
         };
-        match File::open(directory) {
-            Ok(directory) => {
-                let op = Op::Sync { file: Rc::new(directory.into()), data_only: false };
-                self.run(Running { ticket, step: Step::SyncingNames { next, answer } }, op);
-            }
-            Err(error) => self.files.on_done(ticket, Err(error)),
-        }
+        let op = Op::Sync { file: Rc::new(directory.into()), data_only: false };
+        self.run(Running { ticket, step: Step::SyncingNames { next, answer } }, op);
     }
 
     fn run(&mut self, running: Running, op: Op) {
@@ -315,16 +349,6 @@ impl RingService {
         }
     }
 
-    fn lock(&mut self, path: &Path) -> io::Result<Outcome<Handle>> {
-        let lock = match self.locks.held(path) {
-            Some(lock) => lock,
-            None => self.locks.keep(blocking::lock(path)?),
-        };
-        let fd = Rc::new(lock.descriptor()?);
-        let file = Rc::new(OpenFile { fd, is_direct: false, lock: Some(lock) });
-        Ok(Outcome::Opened { file, size_bytes: 0 })
-    }
-
     /// A buffer of at least `len` bytes for direct I/O.
     fn direct_buffer(&mut self, len: usize) -> Buffer {
         let fitting = self.pools.iter_mut().find(|pool| len <= pool.buffer_bytes());
@@ -362,6 +386,12 @@ impl RingService {
             None => self.vec_from(bytes),
         }
     }
+}
+
+fn locked(lock: Arc<Lock>) -> io::Result<Outcome<Handle>> {
+    let fd = Rc::new(lock.descriptor()?);
+    let file = Rc::new(OpenFile { fd, is_direct: false, lock: Some(lock) });
+    Ok(Outcome::Opened { file, size_bytes: 0 })
 }
 
 /// Worth trying again.
