@@ -18,10 +18,11 @@ use crate::runtime::cpu::{self, Core, Placement, Room};
 use crate::runtime::host::{Host, Peer};
 use crate::runtime::parking::{Parker, Waker};
 use crate::runtime::printer::{self, PrinterHandle};
+use crate::runtime::process_limits::open_files;
 use crate::runtime::spsc::{self, Consumer};
 use crate::runtime::storage_service::{StorageDriver, StorageHandle, StorageService};
 use crate::runtime::thread_end::await_end;
-use crate::runtime::uring::Ring;
+use crate::runtime::uring::{Ring, connection_count_max};
 use crate::shard::metrics::ShardStatus;
 use crate::shard::panic::catch;
 use crate::shard::program::Program;
@@ -94,6 +95,7 @@ pub fn run_watched(
         .map_err(|source| system("start the thread of standard output", source))?;
     let (reports, received) = unbounded_channel();
     let (clock, start_ms) = (Clock::start(), wall_ms());
+    let connection_count_max = connection_count_max(open_files(), wakers.len());
     let mut links = Vec::new();
     let mut seats = Vec::new();
     let handles = parkers.into_iter().zip(storages).zip(printers);
@@ -105,6 +107,7 @@ pub fn run_watched(
         seats.push(Seat {
             index,
             core,
+            connection_count_max,
             idle,
             clock,
             start_ms,
@@ -190,6 +193,8 @@ fn idle(setting: Idle, room: Room) -> Idle {
 struct Seat {
     index: u32,
     core: Option<Core>,
+    /// Callers that its listeners may let in.
+    connection_count_max: usize,
     idle: Idle,
     clock: Clock,
     start_ms: i64,
@@ -226,7 +231,8 @@ impl Seat {
         {
             tracing::warn!(shard = self.index, core = core.0, "the system does not pin it there");
         }
-        let sockets = Ring::new(self.index).map_err(|source| system("set up io_uring", source))?;
+        let sockets = Ring::new(self.index, self.connection_count_max)
+            .map_err(|source| system("set up io_uring", source))?;
         Ok(Host {
             index: self.index,
             shard: program.shard(self.index, self.start_ms),

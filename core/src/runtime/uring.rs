@@ -17,6 +17,7 @@
 //! Not here: what the kernel may touch (`op_ring.rs`), what a socket does next (`uring/socket.rs`),
 //! files (`storage_service.rs`), whether to park at all (the loop of the host).
 
+mod door;
 mod kernel;
 mod socket;
 
@@ -31,9 +32,12 @@ use std::time::Duration;
 use millstream_net::io::{SocketDone, SocketId, SocketOp};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+use self::door::{Door, is_shortage};
 use self::kernel::{Kernel, Op, Outcome, Ticket};
 use self::socket::{Direction, Machine, Step};
 use crate::limits::SHARD_COUNT_MAX;
+
+pub(super) use self::door::connection_count_max;
 
 /// Connections that may wait to be accepted. The system's own limit applies as well.
 const BACKLOG_COUNT: i32 = 1024;
@@ -47,7 +51,7 @@ const _: () = assert!(SHARD_COUNT_MAX <= 1 << 15);
 /// What a send was answered for has been handed to the system, not to the peer: as everywhere with
 /// TCP, closing a connection that has unread bytes resets it, and the peer may miss the end.
 ///
-/// A listener fails when the process has no file descriptor left for a caller.
+/// A caller for whom there is no file descriptor waits until there is one, as does one too many.
 pub struct Ring {
     kernel: Kernel,
     sockets: BTreeMap<SocketId, Open>,
@@ -57,6 +61,8 @@ pub struct Ring {
     dones: Vec<SocketDone>,
     /// The id of the next accepted connection.
     next_accepted: u64,
+    door: Door,
+    listeners: Vec<SocketId>,
 }
 
 struct Open {
@@ -68,18 +74,19 @@ struct Open {
 
 impl Ring {
     /// A ring for the shard of this index, with as many of `SINGLE_ISSUER`, `DEFER_TASKRUN` and
-    /// `TASKRUN_FLAG` as the kernel has. Must be made on the thread that uses it.
+    /// `TASKRUN_FLAG` as the kernel has, and for at most `connection_count_max` accepted
+    /// connections at once. Must be made on the thread that uses it.
     ///
     /// # Errors
     /// The operating system's, if it allows no rings; `Unsupported` before Linux 5.11.
     ///
     /// # Panics
     /// If a node cannot have that many shards.
-    pub fn new(shard_index: u32) -> io::Result<Self> {
-        Ok(Self::over(Kernel::new()?, shard_index))
+    pub fn new(shard_index: u32, connection_count_max: usize) -> io::Result<Self> {
+        Ok(Self::over(Kernel::new()?, shard_index, connection_count_max))
     }
 
-    fn over(kernel: Kernel, shard_index: u32) -> Self {
+    fn over(kernel: Kernel, shard_index: u32, connection_count_max: usize) -> Self {
         assert!(shard_index < SHARD_COUNT_MAX);
         Self {
             kernel,
@@ -87,6 +94,8 @@ impl Ring {
             awake: Vec::new(),
             dones: Vec::new(),
             next_accepted: SocketId::ACCEPTED | u64::from(shard_index) << ACCEPTED_COUNT_BITS,
+            door: Door::new(connection_count_max),
+            listeners: Vec::new(),
         }
     }
 
@@ -101,6 +110,8 @@ impl Ring {
             SocketOp::Listen { address, .. } => match listen(address) {
                 Ok((socket, address)) => {
                     self.open(Machine::listener(id, address), socket, id);
+                    self.listeners.push(id);
+                    self.tell_listeners();
                     self.dones.push(SocketDone::Listening { socket: id, address });
                 }
                 Err(source) => self.refuse(id, format!("listen at {address}"), source),
@@ -124,6 +135,10 @@ impl Ring {
         self.kernel.submit();
         while let Some(completion) = self.kernel.reap() {
             self.on_outcome(completion.socket, completion.outcome, completion.is_last);
+        }
+        if self.kernel.has_rested() {
+            self.door.on_rested();
+            self.tell_listeners();
         }
         dones.append(&mut self.dones);
     }
@@ -162,6 +177,15 @@ impl Ring {
         if let Some(open) = self.sockets.get_mut(&id) {
             request(&mut open.machine);
             self.awake.push(id);
+        }
+    }
+
+    /// Has the listeners accept callers, or let them wait.
+    fn tell_listeners(&mut self) {
+        let accepts = self.door.is_open();
+        for index in 0..self.listeners.len() {
+            let id = self.listeners[index];
+            self.tell(id, |machine| machine.accept(accepts));
         }
     }
 
@@ -208,10 +232,19 @@ impl Ring {
                     let open = self.sockets.remove(&id).expect("just seen");
                     drop(open.socket);
                     self.dones.push(open.machine.end());
+                    self.on_end(id);
                     continue;
                 }
             };
             *ticket = Some(self.kernel.begin(id, &open.socket, op));
+        }
+    }
+
+    fn on_end(&mut self, id: SocketId) {
+        self.listeners.retain(|listener| *listener != id);
+        if id.0 & SocketId::ACCEPTED != 0 {
+            self.door.on_left();
+            self.tell_listeners();
         }
     }
 
@@ -222,8 +255,14 @@ impl Ring {
             Outcome::Accepted(result) => {
                 let (result, socket) = match result {
                     Ok(socket) => (Ok(()), Some(socket)),
+                    Err(error) if is_shortage(&error) => {
+                        // Accepting is tried again: after the rest.
+                        self.rest(id);
+                        (Err(io::ErrorKind::Interrupted.into()), None)
+                    }
                     Err(error) => (Err(error), None),
                 };
+                let open = self.sockets.get_mut(&id).expect("just seen");
                 let is_welcome = open.machine.on_accepted(result, is_last);
                 if let Some(socket) = socket.filter(|_| is_welcome) {
                     self.welcome(id, socket.into());
@@ -241,6 +280,18 @@ impl Ring {
         }
     }
 
+    /// Lets callers wait for a while.
+    fn rest(&mut self, listener: SocketId) {
+        if !self.door.rests() {
+            self.kernel.rest();
+        }
+        if let Some(message) = self.door.on_shortage() {
+            let address = self.sockets.get(&listener).map(|open| open.machine.address());
+            tracing::warn!(?address, "{message}");
+        }
+        self.tell_listeners();
+    }
+
     fn welcome(&mut self, listener: SocketId, socket: Socket) {
         // Both fail only if the peer has hung up already: then there is nobody to welcome.
         let peer = socket.set_tcp_nodelay(true).and_then(|()| socket.peer_addr());
@@ -251,6 +302,10 @@ impl Ring {
         self.next_accepted += 1;
         self.open(Machine::accepted(id, peer), socket, id);
         self.dones.push(SocketDone::Accepted { listener, socket: id, peer });
+        if let Some(message) = self.door.on_entered() {
+            tracing::warn!("{message}");
+        }
+        self.tell_listeners();
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) enum Op {
     Send { socket: Rc<OwnedFd>, bytes: Bytes, sent: usize },
     /// Completes when the eventfd is readable.
     Bell { eventfd: Rc<OwnedFd> },
+    /// Completes after this time, with `ETIME`.
+    Timer { after: Box<types::Timespec> },
 }
 
 /// Memory for an operation: a plain vector, or an aligned buffer for direct I/O.
@@ -86,6 +88,7 @@ impl Op {
             Self::Bell { eventfd } => {
                 opcode::PollAdd::new(fd(eventfd), libc::POLLIN as u32).build()
             }
+            Self::Timer { after } => opcode::Timeout::new(&raw const **after).build(),
         }
     }
 

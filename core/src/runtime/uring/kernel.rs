@@ -21,6 +21,10 @@ use socket2::SockAddr;
 
 use crate::runtime::op_ring::{self, Bytes, OpNumber, OpRing};
 
+/// How long callers wait for the next attempt if there is no descriptor for them: not long for
+/// them, and no load for a process that has none.
+const REST: Duration = Duration::from_millis(100);
+
 /// Operations handed over per system call.
 const SUBMISSION_COUNT: u32 = 256;
 
@@ -70,6 +74,7 @@ pub(super) struct Completion {
 #[derive(Debug, Clone, Copy)]
 enum Tag {
     Bell,
+    Rest,
     Accept(SocketId),
     Other(SocketId),
 }
@@ -84,6 +89,8 @@ pub(super) struct Kernel {
     /// One accept serves many connections (Linux 5.19). Found out by trying.
     pub(super) accepts_many: bool,
     bell: Option<Bell>,
+    /// A rest has ended, and nobody has asked.
+    has_rested: bool,
 }
 
 #[derive(Debug)]
@@ -111,7 +118,7 @@ impl Kernel {
 
     fn over(ring: OpRing<Tag>) -> Self {
         let (answers, scratch) = (VecDeque::new(), Vec::new());
-        Self { ring, answers, scratch, accepts_many: true, bell: None }
+        Self { ring, answers, scratch, accepts_many: true, bell: None, has_rested: false }
     }
 
     /// Whether no socket has an operation in flight.
@@ -139,6 +146,17 @@ impl Kernel {
             }
         };
         self.ring.start(tag, op)
+    }
+
+    /// Begins a rest; its end is told by [`Kernel::has_rested`].
+    pub(super) fn rest(&mut self) {
+        let after = Box::new(REST.into());
+        self.ring.start(Tag::Rest, op_ring::Op::Timer { after });
+    }
+
+    /// Whether a rest has ended since this was asked last.
+    pub(super) fn has_rested(&mut self) -> bool {
+        std::mem::take(&mut self.has_rested)
     }
 
     /// Asks for an early end of an operation. It completes all the same, perhaps regularly.
@@ -189,6 +207,10 @@ impl Kernel {
             let (socket, outcome) = match answer.tag {
                 Tag::Bell => {
                     self.bell.as_mut().expect("it was polled").is_polled = false;
+                    continue;
+                }
+                Tag::Rest => {
+                    self.has_rested = true;
                     continue;
                 }
                 Tag::Accept(socket) => {

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!              in                              out
-//! listener     accept, again and again         -
+//! listener     accept, again and again,        -
+//!              while callers are let in
 //! connecting   -                               connect
 //! connected    receive, again and again,       send, until all bytes are gone
 //!              while resumed
@@ -41,7 +42,7 @@ pub(super) struct Machine {
     role: Role,
     incoming: Progress,
     outgoing: Progress,
-    /// Resumed.
+    /// Resumed; of a listener, whether it accepts callers.
     is_receiving: bool,
     /// The bytes of a send that are not with the kernel, and how many of them are gone already.
     sending: Option<(Vec<u8>, usize)>,
@@ -113,7 +114,7 @@ enum Ending {
 impl Machine {
     /// A listener at `address`.
     pub(super) fn listener(id: SocketId, address: SocketAddr) -> Self {
-        Self::new(id, address, Role::Listener)
+        Self { is_receiving: true, ..Self::new(id, address, Role::Listener) }
     }
 
     /// A connection to be made to `address`.
@@ -174,6 +175,12 @@ impl Machine {
         self.is_receiving = true;
     }
 
+    /// Accepts callers from now on, or lets them wait.
+    pub(super) fn accept(&mut self, accepts: bool) {
+        assert_eq!(self.role, Role::Listener, "only a listener has callers");
+        self.is_receiving = accepts;
+    }
+
     /// Ends this side once everything has been sent.
     ///
     /// # Panics
@@ -193,7 +200,7 @@ impl Machine {
     /// The next thing to do; to be asked until it answers none.
     pub(super) fn step(&mut self) -> Option<Step> {
         let is_ending = self.ending.is_some();
-        let is_paused = self.role == Role::Connected && !self.is_receiving;
+        let is_paused = self.role != Role::Connecting && !self.is_receiving;
         if self.incoming == Progress::Busy && (is_ending || is_paused) {
             self.incoming = Progress::Cancelled;
             return Some(Step::Cancel(Direction::In));
@@ -238,11 +245,11 @@ impl Machine {
 
     fn next_in(&self) -> Option<Step> {
         match self.role {
-            Role::Listener => Some(Step::Accept),
+            Role::Listener if self.is_receiving => Some(Step::Accept),
             Role::Connected if self.is_receiving => {
                 Some(Step::Recv { size_bytes: self.recv_bytes })
             }
-            Role::Connecting | Role::Connected => None,
+            Role::Listener | Role::Connecting | Role::Connected => None,
         }
     }
 

@@ -12,6 +12,7 @@ use super::*;
 use crate::runtime::op_ring::Features;
 use crate::runtime::parking::Parker;
 
+mod callers;
 mod data;
 mod ends;
 mod park;
@@ -32,7 +33,7 @@ struct Host {
 impl Host {
     fn new() -> Self {
         let parker = Parker::with_eventfd().unwrap();
-        Self { ring: Ring::new(0).unwrap(), parker, dones: Vec::new() }
+        Self { ring: Ring::new(0, 1_000).unwrap(), parker, dones: Vec::new() }
     }
 
     fn turn(&mut self) {

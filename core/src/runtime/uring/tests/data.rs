@@ -29,7 +29,7 @@ fn kernels_with_fewer_features_do_as_well() {
         let mut kernel = Kernel::with(features).unwrap();
         kernel.accepts_many = false;
         let mut host = Host::new();
-        host.ring = Ring::over(kernel, 0);
+        host.ring = Ring::over(kernel, 0, 1_000);
         check_conversation(&mut host);
     }
 }
@@ -133,7 +133,7 @@ impl Host {
 #[test]
 fn accepted_connections_have_ids_of_their_shard() {
     let mut host = Host::new();
-    host.ring = Ring::new(5).unwrap();
+    host.ring = Ring::new(5, 1_000).unwrap();
     let address = host.listen();
     let mut ids = Vec::new();
     for _ in 0..100 {
