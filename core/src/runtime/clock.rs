@@ -12,12 +12,15 @@
 //!
 //! Each reading at the start is taken between two readings of the system's clock that are close
 //! together, which leaves an error of some parts in a million: good for durations, bad for dates.
-//! Processing time is the system's date, [`wall_ms`].
+//! Processing time is to be a date, though: what a shard reads, [`Steady`], is compared with the
+//! system's date every second, and kept with it (`slew.rs`).
 //!
 //! The only unsafe idea in this file: reading the counter is an instruction without operands.
 //! Invariant: on one thread [`Steady::now`] never goes back.
 
 use std::time::{Duration, Instant, SystemTime};
+
+use super::slew::{PERIOD, Slew};
 
 /// How long the counter is compared with the system's clock.
 const CALIBRATION: Duration = Duration::from_millis(20);
@@ -75,25 +78,52 @@ impl Clock {
     }
 }
 
-/// A clock as one thread reads it: it never goes back, whatever the counter does.
+/// A clock as one thread reads it: it keeps with the system's date and never goes back, whatever
+/// the counter and the date do.
 #[derive(Debug)]
 pub struct Steady {
     clock: Clock,
+    slew: Slew,
+    /// The system's date when the clock started, ms since 1970.
+    start_ms: i64,
     last: Duration,
     has_gone_back: bool,
+    has_told_jump: bool,
 }
 
 impl Steady {
-    /// `clock`, read by one thread from now on.
-    pub fn new(clock: Clock) -> Self {
-        Self { clock, last: Duration::ZERO, has_gone_back: false }
+    /// `clock`, which started at `start_ms`, read by one thread from now on.
+    pub fn new(clock: Clock, start_ms: i64) -> Self {
+        Self {
+            clock,
+            slew: Slew::new(),
+            start_ms,
+            last: Duration::ZERO,
+            has_gone_back: false,
+            has_told_jump: false,
+        }
     }
 
-    /// Time since the start of the clock.
+    /// Time since the start of the clock, by the system's date.
     #[inline]
     pub fn now(&mut self) -> Duration {
-        let now = self.clock.now();
-        self.steady(now)
+        let raw_ns = self.clock.now().as_nanos() as i64;
+        if self.slew.is_due(raw_ns) {
+            self.compare(raw_ns, wall_ns() - self.start_ms * 1_000_000);
+        }
+        self.steady(Duration::from_nanos(self.slew.time_ns(raw_ns).max(0) as u64))
+    }
+
+    #[cold]
+    fn compare(&mut self, raw_ns: i64, date_ns: i64) {
+        let ahead_ns = self.slew.compare(raw_ns, date_ns);
+        let is_jump = PERIOD.as_nanos() as i64 <= ahead_ns.abs();
+        if is_jump && !std::mem::replace(&mut self.has_told_jump, true) {
+            tracing::warn!(
+                ahead_ms = ahead_ns / 1_000_000,
+                "the system's date was changed; processing time follows slowly, by a twentieth"
+            );
+        }
     }
 
     /// `now`, or what was read before if that is later: some virtual machines that are moved, and
@@ -119,11 +149,15 @@ impl Steady {
     }
 }
 
-/// Milliseconds since 1970 by the system's date: processing time. May jump, also back.
+/// Milliseconds since 1970 by the system's date. May jump, also back.
 pub fn wall_ms() -> i64 {
+    wall_ns().div_euclid(1_000_000)
+}
+
+fn wall_ns() -> i64 {
     match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => since.as_millis() as i64,
-        Err(before) => -(before.duration().as_millis() as i64),
+        Ok(since) => since.as_nanos() as i64,
+        Err(before) => -(before.duration().as_nanos() as i64),
     }
 }
 
@@ -256,13 +290,27 @@ mod tests {
 
     #[test]
     fn a_counter_that_goes_back_makes_time_stand_still() {
-        let mut clock = Steady::new(Clock { source: Source::System { start: Instant::now() } });
+        let mut clock = Steady::new(Clock { source: Source::System { start: Instant::now() } }, 0);
         let [first, back, later] = [500, 300, 501].map(Duration::from_secs);
         assert_eq!(clock.steady(first), first);
         assert_eq!(clock.steady(back), first);
         assert!(clock.has_gone_back);
         assert_eq!(clock.steady(later), later);
         assert_eq!(clock.now(), later, "the truth is far behind");
+    }
+
+    #[test]
+    fn a_steady_clock_approaches_the_date() {
+        let start = Instant::now().checked_sub(2 * PERIOD).expect("up for so long");
+        let source = Source::System { start };
+        let start_ms = wall_ms() - 2_000 - 2_000;
+        let mut clock = Steady::new(Clock { source }, start_ms);
+        let before = clock.now();
+        let raw = clock.clock.now();
+        let ahead = clock.slew.time_ns((raw + PERIOD).as_nanos() as i64);
+        let raw_ahead = (before + PERIOD).as_nanos() as i64;
+        assert!(raw_ahead + 49_000_000 < ahead, "a twentieth of the second is gained");
+        assert!(before <= clock.now() && clock.has_told_jump);
     }
 
     #[test]
