@@ -22,11 +22,11 @@ pub mod metrics;
 mod pace;
 pub mod panic;
 pub mod program;
+mod routes;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_net::io::{SocketDone, SocketId};
 use millstream_storage::arena::Slab;
 
 use crate::data::element::{Batch, Element};
@@ -41,6 +41,7 @@ use crate::shard::event::{Command, Effect, Event, Report};
 use crate::shard::metrics::{ShardStatus, TaskReport, TurnMetrics};
 use crate::shard::pace::{Pace, Turn};
 use crate::shard::panic::{Culprit, LastWords};
+use crate::shard::routes::Routes;
 use crate::state::snapshot::Snapshot;
 use crate::task::feed::SOURCE_STAGE;
 use crate::task::{Activity, Task, TaskMail};
@@ -64,19 +65,6 @@ pub struct Shard {
     /// What its tasks have sent each other, a line each, if somebody wants to know.
     local_trace: Option<Vec<String>>,
     is_over: bool,
-}
-
-/// Which task an event is for.
-#[derive(Default)]
-struct Routes {
-    /// Who reads a channel: task and slot.
-    readers: BTreeMap<ChannelId, (usize, usize)>,
-    /// Who writes a channel.
-    writers: BTreeMap<ChannelId, usize>,
-    /// Who is of a chain.
-    chains: BTreeMap<u16, usize>,
-    /// Listener of every accepted connection: the host chose the connection's id.
-    accepted: BTreeMap<SocketId, SocketId>,
 }
 
 struct Scheduled {
@@ -406,11 +394,11 @@ impl Shard {
             Event::Peer { from, descriptor } => self.deliver_descriptor(from, descriptor),
             Event::File(done) => {
                 let (chain, stage) = owner_of(done.op.0);
-                self.wake(self.routes.chains[&chain]).on_file_done(stage, done);
+                self.wake(self.routes.chain(chain)).on_file_done(stage, done);
             }
             Event::Socket(done) => {
                 let (chain, stage) = owner_of(self.routes.owner(&done).0);
-                self.wake(self.routes.chains[&chain]).on_socket_done(stage, done);
+                self.wake(self.routes.chain(chain)).on_socket_done(stage, done);
             }
             Event::Command(Command::Drain) => {
                 (0..self.tasks.len()).for_each(|number| self.wake(number).drain());
@@ -442,12 +430,12 @@ impl Shard {
     }
 
     fn deliver_element(&mut self, channel: ChannelId, element: Element) {
-        let (number, slot) = self.routes.readers[&channel];
+        let (number, slot) = self.routes.reader(channel);
         self.wake(number).on_element(slot, element);
     }
 
     fn deliver_returned(&mut self, channel: ChannelId, returned: Returned) {
-        let scheduled = &mut self.tasks[self.routes.writers[&channel]];
+        let scheduled = &mut self.tasks[self.routes.writer(channel)];
         scheduled.is_woken = true;
         scheduled.task.on_returned(channel, returned, &mut self.mail.outbox);
     }
@@ -467,43 +455,6 @@ impl Scheduled {
             Activity::Idle(Some(due_ms)) | Activity::Blocked(Some(due_ms)) => due_ms <= now_ms,
             Activity::Blocked(None) | Activity::Idle(None) | Activity::Finished => false,
         }
-    }
-}
-
-impl Routes {
-    /// The socket, opened by an operator, that `done` is about.
-    fn owner(&mut self, done: &SocketDone) -> SocketId {
-        let socket = done.owner();
-        let owner = self.accepted.get(&socket).copied().unwrap_or(socket);
-        match done {
-            SocketDone::Accepted { listener, socket, .. } => {
-                self.accepted.insert(*socket, *listener);
-            }
-            SocketDone::Closed { socket } | SocketDone::Failed { socket, .. } => {
-                self.accepted.remove(socket);
-            }
-            _ => {}
-        }
-        owner
-    }
-
-    /// The routes of `tasks`, and how many of their output channels lead to other shards than
-    /// `own_shard`.
-    fn new(own_shard: u32, tasks: &[Box<dyn Task>]) -> (Self, usize) {
-        let mut routes = Self::default();
-        let mut remote_count = 0;
-        for (number, task) in tasks.iter().enumerate() {
-            let plan = task.plan();
-            routes.chains.insert(plan.chain_index, number);
-            let inputs = plan.inputs.iter().flat_map(|input| &input.channels);
-            let readers = inputs.enumerate().map(|(slot, c)| (c.channel, (number, slot)));
-            routes.readers.extend(readers);
-            for channel in plan.outputs.iter().flat_map(|output| &output.channels) {
-                routes.writers.insert(channel.channel, number);
-                remote_count += usize::from(channel.peer_shard != own_shard);
-            }
-        }
-        (routes, remote_count)
     }
 }
 

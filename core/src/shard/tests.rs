@@ -54,7 +54,7 @@ impl Task for Scripted {
 
     fn on_file_done(&mut self, _: u16, _: millstream_storage::io::FileDone) {}
 
-    fn on_socket_done(&mut self, _: u16, _: SocketDone) {}
+    fn on_socket_done(&mut self, _: u16, _: millstream_net::io::SocketDone) {}
 
     fn drain(&mut self) {
         self.log.activity.set(Activity::Finished);
