@@ -165,7 +165,7 @@ fn program(channel_count: usize, shared: &Arc<Shared>) -> Program {
         let numbers = GeneratorSource::new(u64::MAX, |n| [n; 8]);
         let feed = SourceFeed::new(numbers, "numbers", "numbers", 0);
         let end = Outputs::<[u64; 8]>::new(&plan.outputs, 0, plan.task_index, plan.key_group_count);
-        Box::new(ChainTask::new(plan, feed, Pass::default(), end, |_, _| Vec::new()))
+        Ok(Box::new(ChainTask::new(plan, feed, Pass::default(), end, |_, _| Vec::new())))
     });
     let make_sink = |index: usize| -> TaskFactory {
         let shared = Arc::clone(shared);
@@ -173,7 +173,7 @@ fn program(channel_count: usize, shared: &Arc<Shared>) -> Program {
             let feed = ChannelFeed::new(&plan, Single::<[u64; 8]>::default());
             let shared = Arc::clone(&shared);
             let gated = Stage::new(Gated { shared, is_first: index == 0, rows: 0 }, "sink", "sink");
-            Box::new(ChainTask::new(plan, feed, gated, NoOutput, |_, _| Vec::new()))
+            Ok(Box::new(ChainTask::new(plan, feed, gated, NoOutput, |_, _| Vec::new())))
         })
     };
     let sources = std::iter::repeat_n(make_source, channel_count);

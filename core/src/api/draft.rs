@@ -5,10 +5,11 @@
 //! outputs that are read later) is looked up in the graph when a task is made, so that it may
 //! change until the job is complete.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::api::head::Head;
 use crate::data::record::Record;
+use crate::error::Error;
 use crate::exchange::outputs::Outputs;
 use crate::graph::{
     ChainEnd, ChainId, Edge, Facts, LogicalGraph, NodeId, NodeKind, Partitioner, SideOutputFact,
@@ -18,6 +19,7 @@ use crate::operator::chain::{Chain, Label};
 use crate::operator::side_output::{DEAD_LETTERS, OutputTag};
 use crate::operator::sink::Nothing;
 use crate::operator::{Operator, TaskEnv};
+use crate::shard::panic::catch;
 use crate::shard::program::TaskFactory;
 use crate::task::end::{End, NoOutput, SideEnd, SideOf, side_end};
 use crate::task::feed::SOURCE_STAGE;
@@ -28,8 +30,10 @@ type SideFactory = Arc<dyn Fn(&TaskPlan, SideOf, &TaskEnv) -> Box<dyn SideEnd> +
 
 /// Makes a task of a chain, given what its operators are called and which side outputs of which of
 /// them are read.
-type ChainFactory =
-    Arc<dyn Fn(TaskPlan, Vec<Label>, &[(u16, SideFactory)]) -> Box<dyn Task> + Send + Sync>;
+type ChainFactory = Arc<dyn Fn(TaskPlan, Vec<Label>, &[(u16, SideFactory)]) -> Made + Send + Sync>;
+
+/// A task, or what its operators' `Clone` did instead.
+type Made = Result<Box<dyn Task>, Error>;
 
 /// The job so far.
 pub(crate) struct Draft {
@@ -184,7 +188,7 @@ where
 {
     let prototype = Mutex::new((head, chain));
     Arc::new(move |plan, labels, sides| {
-        let (head, mut chain) = prototype.lock().expect("cloning does not panic").clone();
+        let (head, mut chain) = copy(&prototype, &plan)?;
         let node_count = labels.len();
         let mut labels = labels.into_iter();
         let feed = head.feed(&plan, &mut labels);
@@ -200,6 +204,17 @@ where
             };
             sides.iter().map(make).collect::<Vec<_>>()
         };
-        Box::new(ChainTask::new(plan, feed, chain, end, sides))
+        Ok(Box::new(ChainTask::new(plan, feed, chain, end, sides)))
+    })
+}
+
+/// A copy of a task's operators, made by their own `Clone`.
+fn copy<P: Clone>(prototype: &Mutex<P>, plan: &TaskPlan) -> Result<P, Error> {
+    // Who panicked while copying has only read it.
+    let copied = catch(|| prototype.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    copied.map_err(|message| Error::Panicked {
+        operator: plan.name.clone(),
+        origin: "the start, while it was copied for a shard (its Clone)".to_string(),
+        message,
     })
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::graph::plan::TaskPlan;
 use crate::shard::Shard;
 use crate::task::Task;
 
-/// Makes one task of a chain.
-pub type TaskFactory = Arc<dyn Fn(TaskPlan) -> Box<dyn Task> + Send + Sync>;
+/// Makes one task of a chain: from copies of the user's operators, which is the user's code.
+pub type TaskFactory = Arc<dyn Fn(TaskPlan) -> Result<Box<dyn Task>, Error> + Send + Sync>;
 
 /// A job's tasks on every shard, and how to make them. Any number of times: each run, and each seed
 /// of a simulation, makes its own.
@@ -30,9 +31,13 @@ impl Program {
     }
 
     /// Shard `index`, not opened. Tasks stay on the thread that calls this.
-    pub fn shard(&self, index: u32, start_ms: i64) -> Shard {
+    ///
+    /// # Errors
+    /// [`Error::Panicked`] if an operator's `Clone` does.
+    pub fn shard(&self, index: u32, start_ms: i64) -> Result<Shard, Error> {
         let plans = &self.plans[index as usize];
         let task = |plan: &TaskPlan| self.factories[usize::from(plan.chain_index)](plan.clone());
-        Shard::new(index, start_ms, plans.iter().map(task).collect())
+        let tasks: Result<Vec<_>, Error> = plans.iter().map(task).collect();
+        Ok(Shard::new(index, start_ms, tasks?))
     }
 }

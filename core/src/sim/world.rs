@@ -191,12 +191,16 @@ impl<'a> World<'a> {
         let shard = |index: u32| {
             let mut rng = rng.fork(1_000 + u64::from(index));
             let slowness = if rng.chance(1, 4) { 1 + rng.below(8) } else { 1 };
-            let mut shard = program.shard(index, config.start_ms);
+            let mut shard = program.shard(index, config.start_ms)?;
             shard.trace_local();
             let (free_at, inbox, printed) = (Duration::ZERO, Vec::new(), VecDeque::new());
-            SimShard { shard, rng, slowness, free_at, inbox, printed }
+            Ok(SimShard { shard, rng, slowness, free_at, inbox, printed })
         };
-        let shards = (0..program.shard_count()).map(shard).collect();
+        let shards: Result<Vec<_>, Error> = (0..program.shard_count()).map(shard).collect();
+        let (shards, failure) = match shards {
+            Ok(shards) => (shards, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
         let interval = config.checkpoint_interval;
         let mut disk = Disk::new(rng.fork(2), config.disk.clone());
         for (path, bytes) in &config.files {
@@ -214,7 +218,7 @@ impl<'a> World<'a> {
             trace: Trace::new(config.keep_trace),
             stdout: Vec::new(),
             print_rng: Rng::new(config.seed).fork(3),
-            failure: None,
+            failure,
             finished_count: 0,
             turn_count: 0,
             next_checkpoint: interval.map(|interval| (interval, CheckpointId(1))),

@@ -145,7 +145,8 @@ fn program(
         let feed = SourceFeed::new(Numbers { count }, "numbers", "numbers", 0);
         let chain = Stage::new(KeyBy::new(|n: &u64| n % KEY_COUNT), "by key", "by key");
         let end = Outputs::<u64>::new(&plan.outputs, 0, plan.task_index, plan.key_group_count);
-        Box::new(ChainTask::new(plan, feed, chain, end, |_, _| Vec::new())) as Box<dyn Task>
+        let sides = |_: &_, _: &_| Vec::new();
+        Ok(Box::new(ChainTask::new(plan, feed, chain, end, sides)) as Box<dyn Task>)
     });
     let collected = Arc::clone(collected);
     let sink: TaskFactory = Arc::new(move |plan| {
@@ -153,7 +154,8 @@ fn program(
         let collected = Arc::clone(&collected);
         let count = CountByKey { counts: BTreeMap::new(), collected, panic_at };
         let chain = Stage::new(count, "count", "count");
-        Box::new(ChainTask::new(plan, feed, chain, NoOutput, |_, _| Vec::new())) as Box<dyn Task>
+        let sides = |_: &_, _: &_| Vec::new();
+        Ok(Box::new(ChainTask::new(plan, feed, chain, NoOutput, sides)) as Box<dyn Task>)
     });
     let plans = (0..shard_count)
         .map(|shard| (0..2).map(|chain| plan(chain, shard, shard_count)).collect::<Vec<_>>());
