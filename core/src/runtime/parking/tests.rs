@@ -94,19 +94,20 @@ mod model {
     }
 
     /// Loom reports a deadlock if a wake-up is lost.
-    #[test]
-    fn a_published_value_always_wakes_the_consumer() {
-        loom::model(|| {
+    fn check_wakes(value_count: u32, preemption_bound: Option<usize>) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = preemption_bound;
+        model.check(move || {
             let parker = Parker::with_model();
             let waker = parker.waker();
             let (mut producer, mut consumer) = spsc::ring(2);
             let sender = thread::spawn(move || {
-                for number in 0..2_u32 {
+                for number in 0..value_count {
                     producer.push(number).expect("there is room");
                     waker.wake();
                 }
             });
-            for number in 0..2 {
+            for number in 0..value_count {
                 while consumer.is_empty() {
                     parker.park(|| consumer.is_empty(), || wait(&parker));
                 }
@@ -114,6 +115,19 @@ mod model {
             }
             sender.join().expect("the sender does not panic");
         });
+    }
+
+    /// Every interleaving of one value and one sleep.
+    #[test]
+    fn a_published_value_always_wakes_the_consumer() {
+        check_wakes(1, None);
+    }
+
+    /// Behind a call that was heard another one is. At most three preemptions: without a bound this
+    /// takes a minute.
+    #[test]
+    fn a_second_value_wakes_the_consumer_again() {
+        check_wakes(2, Some(3));
     }
 
     /// As the host does it: it also stops waiting by itself, and silences the bell each time. At
