@@ -195,6 +195,8 @@ impl Ring {
         for id in awake.drain(..) {
             self.step_socket(id);
         }
+        // The end of a connection wakes the listeners.
+        awake.append(&mut self.awake);
         self.awake = awake;
     }
 
