@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Time between two messages about one source. Bounds what piles up for a shard that stalls; long
+/// Time between two descriptors about one source. Bounds what piles up for a shard that stalls; long
 /// against a hop, short against any drift that makes sense.
 const PERIOD: Duration = Duration::from_millis(1);
 
