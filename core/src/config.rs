@@ -44,11 +44,12 @@ pub struct Config {
     /// Whether a shard stays on one core. Default `auto`.
     ///
     /// `on`: caches stay warm, but a core that another program uses as well is not escaped. `off`:
-    /// the operating system moves shards about. `auto`: `on` if there is a core for every shard.
+    /// the operating system moves all threads about. `auto`: `on` if there is a core for every
+    /// shard.
     pub pin: Pin,
 
-    /// The cores to pin shards to, in order; housekeeping threads get the next one. Default: all
-    /// that the process may use, in order.
+    /// The cores to pin shards to, in order. The next one is for the housekeeping threads (storage,
+    /// standard output, control), if one is left. Default: all that the process may use, in order.
     ///
     /// Naming them keeps two programs on one machine apart.
     #[serde(skip_serializing_if = "Vec::is_empty")]

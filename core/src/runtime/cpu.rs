@@ -7,7 +7,8 @@
 //! 5 shards    (not pinned)        the system's scheduler decides: Crowded
 //! ```
 //!
-//! Housekeeping is what is not the data path: storage service, control, connectors. Whether a shard
+//! Housekeeping is what is not the data path: the threads of the storage service, of standard
+//! output and of control share one core, if one is left. Whether a shard
 //! may spin while it has nothing to do depends on who else wants its core, so [`Room`] is what the
 //! automatic choice of the idle strategy looks at.
 //!
@@ -42,6 +43,29 @@ pub struct Placement {
     pub room: Room,
 }
 
+/// A thread of a node, and where it runs.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ThreadPlace {
+    /// The thread's name, as the system shows it too.
+    pub thread: String,
+    /// The core that it is pinned to; none if it runs wherever the system likes.
+    pub core: Option<usize>,
+}
+
+impl Placement {
+    /// All threads and their places.
+    pub fn threads(&self) -> Vec<ThreadPlace> {
+        let place = |thread: String, core: Option<Core>| {
+            let core = core.map(|core| core.0);
+            ThreadPlace { thread, core }
+        };
+        let shards = self.shards.iter().enumerate();
+        let shards = shards.map(|(index, core)| place(format!("shard-{index}"), *core));
+        let others = ["storage", "stdout", "control"].into_iter();
+        shards.chain(others.map(|name| place(name.to_string(), self.housekeeping))).collect()
+    }
+}
+
 /// The cores that this process may run on, in ascending order; none if the system does not tell.
 pub fn cores() -> Vec<Core> {
     let mut cores: Vec<Core> = core_affinity::get_core_ids()
@@ -62,6 +86,16 @@ pub fn parallelism() -> usize {
 /// system agreed.
 pub fn pin(core: Core) -> bool {
     core_affinity::set_for_current(CoreId { id: core.0 })
+}
+
+/// Binds the calling thread, which is called `thread`, to `core`, if any. If the system refuses, the
+/// thread runs wherever the system likes, and that is said.
+pub(super) fn pin_if_any(core: Option<Core>, thread: &str) {
+    if let Some(core) = core
+        && !pin(core)
+    {
+        tracing::warn!(thread, core = core.0, "the system does not pin it there");
+    }
 }
 
 /// Distributes `shard_count` shards over `cores`, of which `parallelism` may be busy at once.
@@ -94,6 +128,16 @@ mod tests {
     fn spare_cores_are_for_housekeeping() {
         check(4, 4, 2, "0 1 | 2 | Dedicated");
         check(4, 4, 3, "0 1 2 | 3 | Dedicated");
+    }
+
+    #[test]
+    fn every_thread_has_its_place() {
+        let placement = place(&[Core(4), Core(6)], 2, 1);
+        let threads = placement.threads();
+        let places: Vec<_> = threads.iter().map(|place| (&*place.thread, place.core)).collect();
+        let others = ["storage", "stdout", "control"].map(|name| (name, Some(6)));
+        assert_eq!(places[0], ("shard-0", Some(4)));
+        assert_eq!(places[1..], others);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A node: one process, its shards' threads and the control thread.
 //!
-//! The thread that calls [`run`] becomes the control thread; every shard is built on the thread
+//! The thread that calls [`run`] waits for the control thread; every shard is built on the thread
 //! that runs it, pinned to its core, and never leaves it.
 
 use std::thread::JoinHandle;
@@ -56,6 +56,10 @@ const ORDER_SLOTS: usize = 64;
 /// How long a shard may take to end after it was told: user code that blocks is left behind.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 
+/// As [`EXIT_PATIENCE`], if somebody has asked a second time: he means at once, and a thread that
+/// does not block ends within this.
+const HASTY_PATIENCE: Duration = Duration::from_millis(200);
+
 /// Runs `program` on this machine until it ends. `handle_signals` says whether SIGINT and SIGTERM
 /// drain the job: a program with a life of its own may not want that.
 ///
@@ -79,8 +83,8 @@ pub fn run_watched(
     config.check()?;
     // Before anything is started: a signal drains from now on, and a port that is taken is found
     // before a sink has written anything.
-    let control = Control::new(config.listen, handle_signals)?;
     let placement = place(program.plans.len(), config);
+    let control = Control::new(config.listen, handle_signals, placement.threads())?;
     let idle = idle(config.idle, placement.room);
     let parkers: Result<Vec<_>, _> = program.plans.iter().map(|_| Parker::with_eventfd()).collect();
     let parkers = parkers.map_err(|source| system("make an eventfd", source))?;
@@ -91,7 +95,7 @@ pub fn run_watched(
         wakers.clone(),
     )
     .map_err(|source| system("start the storage service", source))?;
-    let printers = printer::start(wakers.clone(), std::io::stdout())
+    let printers = printer::start(placement.housekeeping, wakers.clone(), std::io::stdout())
         .map_err(|source| system("start the thread of standard output", source))?;
     let (reports, received) = unbounded_channel();
     let (clock, start_ms) = (Clock::start(), wall_ms());
@@ -124,14 +128,31 @@ pub fn run_watched(
     let threads = start_all(seats, |seat| seat.start(program), give_up)?;
     tracing::debug!(job = program.name, shards = threads.len(), ?idle, "threads started");
     let node = Node::new(program.shard_count(), program.source_names.clone());
-    let outcome = control.run(node, &mut links, received, watch);
-    // Whoever asks a second time means at once: what does not end by itself is left behind.
+    let core = placement.housekeeping;
+    let outcome = on_control_thread(core, || control.run(node, &mut links, received, watch))?;
     let is_hasty = matches!(outcome, Err(Error::Interrupted));
-    let patience = if is_hasty { Duration::ZERO } else { EXIT_PATIENCE };
+    let patience = if is_hasty { HASTY_PATIENCE } else { EXIT_PATIENCE };
     let shards = join(threads, patience);
     service.leave(patience);
     let end = outcome?;
     Ok(JobReport { end, took: begun.elapsed(), shards: shards? })
+}
+
+/// Runs `control` on a thread of its own, so that pinning it leaves the caller's as it was.
+fn on_control_thread<T: Send>(
+    core: Option<Core>,
+    control: impl FnOnce() -> T + Send,
+) -> Result<T, Error> {
+    std::thread::scope(|scope| {
+        let pinned = || {
+            cpu::pin_if_any(core, "control");
+            control()
+        };
+        let thread = std::thread::Builder::new().name("control".to_string());
+        let thread = thread.spawn_scoped(scope, pinned);
+        let thread = thread.map_err(|source| system("start the control thread", source))?;
+        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 /// Starts a thread for every seat; all of them or, after `give_up` has told the others, none.
@@ -170,7 +191,10 @@ fn place(shard_count: usize, config: &Config) -> Placement {
     let mut placement = cpu::place(&cores, cpu::parallelism(), shard_count);
     match config.pin {
         Pin::Auto => {}
-        Pin::Off => placement.shards.fill(None),
+        Pin::Off => {
+            placement.shards.fill(None);
+            placement.housekeeping = None;
+        }
         Pin::On => {
             let cores = cores.into_iter().cycle().map(Some);
             placement.shards.iter_mut().zip(cores).for_each(|(shard, core)| *shard = core);
@@ -226,17 +250,13 @@ impl Seat {
 
     /// On the shard's own thread.
     fn sit(self, program: &Program) -> Result<Host, Error> {
-        if let Some(core) = self.core
-            && !cpu::pin(core)
-        {
-            tracing::warn!(shard = self.index, core = core.0, "the system does not pin it there");
-        }
+        cpu::pin_if_any(self.core, &format!("shard-{}", self.index));
         let sockets = Ring::new(self.index, self.connection_count_max)
             .map_err(|source| system("set up io_uring", source))?;
         Ok(Host {
             index: self.index,
-            shard: program.shard(self.index, self.start_ms),
-            clock: Steady::new(self.clock),
+            shard: program.shard(self.index, self.start_ms)?,
+            clock: Steady::new(self.clock, self.start_ms),
             idle: self.idle,
             peers: self.peers,
             orders: self.orders,
@@ -294,7 +314,7 @@ fn join<T>(threads: Vec<JoinHandle<Option<T>>>, patience: Duration) -> Result<Ve
         match await_end(thread, until) {
             Some(Ok(word)) => words.extend(word),
             Some(Err(_)) => outcome = Err(Error::bug(name, "its thread panicked at its end")),
-            None => tracing::error!(thread = name, "does not end and is left behind"),
+            None => tracing::warn!(thread = name, "does not end and is left behind"),
         }
     }
     outcome.map(|()| words)

@@ -9,31 +9,30 @@
 //! ```
 //!
 //! Lines of one request are written together. Each request is answered as a write to a file is; a
-//! handle sends no more of them than its ring of answers has slots, and keeps the others.
+//! handle sends no more of them than its ring of answers has slots, and keeps the others until an
+//! answer comes: so its shard may sleep while whoever reads is slow.
 //!
 //! Invariant: requests on the way or with the printer ≤ slots of the ring of answers.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use millstream_storage::io::{FileAnswer, FileDone, FileFault, OpId};
 
+use super::cpu::{self, Core};
 use super::parking::Waker;
 use super::spsc::{self, Consumer, Producer};
 
 /// Slots of a shard's ring of answers. A sink has a few requests under way.
 const SLOT_COUNT: usize = 64;
 
-/// Requests of all shards that wait for the printer.
-const QUEUE_COUNT: usize = 64;
-
 /// What a shard holds of standard output.
 #[derive(Debug)]
 pub(super) struct PrinterHandle {
     shard: usize,
-    lines: SyncSender<Request>,
+    lines: Sender<Request>,
     dones: Consumer<FileDone>,
     /// Requests that the printer has no room for yet.
     backlog: VecDeque<Request>,
@@ -49,16 +48,17 @@ struct Request {
 }
 
 /// Starts the printer, which writes to `out` until all handles are gone: a handle per element of
-/// `wakers`, each rung when there are answers for its handle. Nobody waits for its end: what is
-/// answered has been written.
+/// `wakers`, each rung when there are answers for its handle. It runs on `core`, if there is one to
+/// be had. Nobody waits for its end: what is answered has been written.
 ///
 /// # Errors
 /// The operating system's, if there can be no thread for it.
 pub(super) fn start(
+    core: Option<Core>,
     wakers: Vec<Waker>,
     out: impl Write + Send + 'static,
 ) -> io::Result<Vec<PrinterHandle>> {
-    let (lines, requests) = sync_channel(QUEUE_COUNT);
+    let (lines, requests) = channel();
     let (mut handles, mut askers) = (Vec::new(), Vec::new());
     for (shard, waker) in wakers.into_iter().enumerate() {
         let (dones_in, dones) = spsc::ring(SLOT_COUNT);
@@ -66,7 +66,10 @@ pub(super) fn start(
         let (lines, backlog) = (lines.clone(), VecDeque::new());
         handles.push(PrinterHandle { shard, lines, dones, backlog, sent_count: 0 });
     }
-    thread::Builder::new().name("stdout".to_owned()).spawn(move || run(&requests, askers, out))?;
+    thread::Builder::new().name("stdout".to_owned()).spawn(move || {
+        cpu::pin_if_any(core, "stdout");
+        run(&requests, askers, out);
+    })?;
     Ok(handles)
 }
 
@@ -104,29 +107,22 @@ impl PrinterHandle {
 
     /// Whether there is nothing to do before an answer comes.
     pub(super) fn is_idle(&mut self) -> bool {
-        self.backlog.is_empty() && self.dones.is_empty()
+        // What is kept back waits for an answer as well.
+        self.dones.is_empty()
     }
 
     fn flush(&mut self) {
         while self.sent_count < SLOT_COUNT
             && let Some(request) = self.backlog.pop_front()
         {
-            match self.lines.try_send(request) {
-                Ok(()) => self.sent_count += 1,
-                Err(TrySendError::Full(request)) => {
-                    self.backlog.push_front(request);
-                    return;
-                }
-                Err(TrySendError::Disconnected(_)) => panic!("the printer died"),
-            }
+            assert!(self.lines.send(request).is_ok(), "the printer died");
+            self.sent_count += 1;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Sender, channel};
-
     use super::super::parking::Parker;
     use super::*;
 
@@ -164,12 +160,13 @@ mod tests {
         let (written_in, written) = channel();
         let waker = Parker::with_eventfd().expect("descriptors are left").waker();
         let out = Slow { permits, written: written_in };
-        let mut handle = start(vec![waker], out).expect("a thread can be started").remove(0);
+        let mut handle = start(None, vec![waker], out).expect("a thread can be started").remove(0);
         // Far more than fits anywhere: `submit` comes back all the same.
-        let count = 4 * (SLOT_COUNT + QUEUE_COUNT) as u64;
+        let count = 4 * SLOT_COUNT as u64;
         for op in 0..count {
             handle.submit(OpId(op), format!("{op}\n").into_bytes());
         }
+        assert!(handle.is_idle(), "the shard may sleep until an answer comes");
         for op in 0..count {
             permits_in.send(()).expect("the printer lives");
             let done = await_done(&mut handle);
@@ -185,7 +182,7 @@ mod tests {
         let (written, _written) = channel();
         let waker = Parker::with_eventfd().expect("descriptors are left").waker();
         let out = Slow { permits, written };
-        let mut handle = start(vec![waker], out).expect("a thread can be started").remove(0);
+        let mut handle = start(None, vec![waker], out).expect("a thread can be started").remove(0);
         handle.submit(OpId(3), b"lost\n".to_vec());
         let fault = await_done(&mut handle).result.expect_err("nobody reads");
         assert_eq!(fault.to_string(), "could not write to standard output");

@@ -5,6 +5,7 @@
 //! | `GET /healthz` | `200 ok` while the job runs |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /shards` | JSON: every shard with its turns and its tasks |
+//! | `GET /threads` | JSON: every thread and the core that it is pinned to |
 //!
 //! It listens on loopback only, which the settings see to: there is no mutual TLS yet to let
 //! anybody else in.
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::Error;
 use crate::runtime::control::metrics_text;
+use crate::runtime::cpu::ThreadPlace;
 use crate::shard::metrics::ShardStatus;
 
 /// A question that needs fresh numbers of the shards.
@@ -35,7 +37,11 @@ type Requests = mpsc::Sender<StatusRequest>;
 ///
 /// # Panics
 /// If the address is beyond the machine itself.
-pub(super) async fn serve(address: SocketAddr, requests: Requests) -> Result<SocketAddr, Error> {
+pub(super) async fn serve(
+    address: SocketAddr,
+    requests: Requests,
+    threads: Vec<ThreadPlace>,
+) -> Result<SocketAddr, Error> {
     let fail = |source| Error::System { action: format!("listen at {address}"), source };
     assert!(address.ip().to_canonical().is_loopback(), "the settings have been checked");
     let listener = tokio::net::TcpListener::bind(address).await.map_err(fail)?;
@@ -44,6 +50,7 @@ pub(super) async fn serve(address: SocketAddr, requests: Requests) -> Result<Soc
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
         .route("/shards", get(shards))
+        .route("/threads", get(|| async { axum::Json(threads) }))
         .with_state(requests);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, app).await {

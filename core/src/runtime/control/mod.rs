@@ -1,6 +1,6 @@
 //! The control thread: signals, HTTP, and what the shards report.
 //!
-//! A current-thread tokio runtime on whatever core the shards leave. It decides nothing itself
+//! A current-thread tokio runtime on the core for housekeeping, if the shards leave one. It decides nothing itself
 //! (`node.rs` does) and is never waited for by a shard: hosts report into an unbounded queue, which
 //! is safe because reports are few (lifecycle only), and are told things through a ring each.
 
@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::runtime::control::http::StatusRequest;
 use crate::runtime::control::node::{Decision, HostReport, Node};
 use crate::runtime::control::roll::Roll;
+use crate::runtime::cpu::ThreadPlace;
 use crate::runtime::node::JobEnd;
 use crate::runtime::parking::Waker;
 use crate::runtime::spsc::Producer;
@@ -62,7 +63,7 @@ pub struct Watch<'a> {
     /// From one look to the next.
     pub every: Duration,
     /// Called on the control thread, which waits for it; the shards do not.
-    pub look: &'a mut dyn FnMut(&[ShardStatus]),
+    pub look: &'a mut (dyn FnMut(&[ShardStatus]) + Send),
 }
 
 /// How long a status question waits for a shard that is busy.
@@ -79,18 +80,23 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Listens for signals, if it is to, and at `listen`, if anywhere.
+    /// Listens for signals, if it is to, and at `listen`, if anywhere: who asks there is told where
+    /// the `threads` run.
     ///
     /// # Errors
     /// [`Error::System`] if the system refuses one of them.
-    pub(super) fn new(listen: Option<SocketAddr>, handle_signals: bool) -> Result<Self, Error> {
+    pub(super) fn new(
+        listen: Option<SocketAddr>,
+        handle_signals: bool,
+        threads: Vec<ThreadPlace>,
+    ) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| system("start the control thread", source))?;
         let (asker, requests) = channel(16);
         let signals = runtime.block_on(async {
             let signals = if handle_signals { Some(Signals::new()?) } else { None };
             if let Some(address) = listen {
-                let address = http::serve(address, asker.clone()).await?;
+                let address = http::serve(address, asker.clone(), threads).await?;
                 tracing::info!(%address, "http server listens");
             }
             Ok(signals)
