@@ -363,6 +363,44 @@ fn http_shows_health_metrics_and_shards() {
     assert_eq!(job.await_end(), Some(0));
 }
 
+/// A connection to who listens there, or will in a moment.
+fn call(address: &str) -> TcpStream {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(Instant::now() < until, "nobody listens: {error}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn callers_for_whom_there_is_no_descriptor_wait_and_are_served_later() {
+    const CALLER_COUNT: u64 = 120;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let address = free.expect("a free port").to_string();
+    let script = "ulimit -n 128 && exec \"$0\" listens --shards 1 --listen 127.0.0.1:0";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_test_job")]);
+    command.env("TEST_JOB_LISTEN", &address).env("RUST_LOG", "info");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut job = Job::of(command);
+    let http = job.await_address();
+    let mut callers = Vec::new();
+    for number in 0..CALLER_COUNT {
+        let mut caller = call(&address);
+        writeln!(caller, "{number}").expect("the system takes a line");
+        callers.push(caller);
+    }
+    let line = job.await_line("raise the limit");
+    assert!(line.contains("ulimit -n"), "{line}");
+    drop(callers);
+    await_metric(&http, RECORDS_IN, "lines", CALLER_COUNT - 1);
+    job.signal("-INT");
+    assert_eq!(job.await_end(), Some(0));
+}
+
 /// Whether a job has left anything in its output.
 fn is_untouched(directory: &Path) -> bool {
     std::fs::read_dir(directory).expect("it is there").next().is_none()

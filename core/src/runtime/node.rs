@@ -99,7 +99,7 @@ pub fn run_watched(
         .map_err(|source| system("start the thread of standard output", source))?;
     let (reports, received) = unbounded_channel();
     let (clock, start_ms) = (Clock::start(), wall_ms());
-    let connection_count_max = connection_count_max(open_files(), wakers.len());
+    let connection_count_max = connection_count_max(open_files());
     let mut links = Vec::new();
     let mut seats = Vec::new();
     let handles = parkers.into_iter().zip(storages).zip(printers);
@@ -129,7 +129,11 @@ pub fn run_watched(
     tracing::debug!(job = program.name, shards = threads.len(), ?idle, "threads started");
     let node = Node::new(program.shard_count(), program.source_names.clone());
     let core = placement.housekeeping;
-    let outcome = on_control_thread(core, || control.run(node, &mut links, received, watch))?;
+    let outcome = on_control_thread(core, || control.run(node, &mut links, received, watch));
+    let outcome = outcome.unwrap_or_else(|error| {
+        links.iter_mut().for_each(|link| link.tell(Order::Exit));
+        Err(error)
+    });
     let is_hasty = matches!(outcome, Err(Error::Interrupted));
     let patience = if is_hasty { HASTY_PATIENCE } else { EXIT_PATIENCE };
     let shards = join(threads, patience);

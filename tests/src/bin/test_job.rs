@@ -30,6 +30,11 @@ fn main() -> ExitCode {
                 .sink("none", DiscardSink::new());
         }
         "flows" => flows::write(&job),
+        "listens" => {
+            let address = std::env::var("TEST_JOB_LISTEN").unwrap_or_default();
+            job.source("lines", SocketSource::lines(address).listen())
+                .sink("none", DiscardSink::new());
+        }
         "panics" => {
             job.source("numbers", GeneratorSource::new(10_000, |n| n))
                 .key_by(|n| n % 10)

@@ -88,14 +88,13 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| short.contains(&code))
 }
 
-/// Connections that each of `shard_count` shards may accept, if so many files may be open: three
-/// quarters of them, shared evenly. The others are for files, rings and connections to elsewhere.
-pub(in crate::runtime) fn connection_count_max(
-    open_files: Option<u64>,
-    shard_count: usize,
-) -> usize {
+/// Connections that a shard may accept, if so many files may be open: three quarters of them. The
+/// others are for files, rings and connections to elsewhere. Not divided by the shards, as a job's
+/// listeners are those of its first tasks, on one shard; if several do accept that many, callers
+/// find no descriptor, and wait as well.
+pub(in crate::runtime) fn connection_count_max(open_files: Option<u64>) -> usize {
     let open_files = open_files.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
-    (open_files / 4 * 3 / shard_count).max(1)
+    (open_files / 4 * 3).max(1)
 }
 
 #[cfg(test)]
@@ -128,10 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_open_files_is_shared_by_the_shards() {
-        assert_eq!(connection_count_max(Some(1024), 2), 384);
-        assert_eq!(connection_count_max(Some(8), 16), 1);
-        assert_eq!(connection_count_max(None, 1), usize::MAX / 4 * 3);
+    fn some_of_the_files_that_may_be_open_are_not_for_callers() {
+        assert_eq!(connection_count_max(Some(1024)), 768);
+        assert_eq!(connection_count_max(Some(3)), 1);
+        assert_eq!(connection_count_max(None), usize::MAX / 4 * 3);
     }
 
     #[test]
