@@ -456,7 +456,9 @@ fn a_reader_of_standard_output_that_lags_holds_up_nobody_else() {
     assert_eq!(job.await_end(), Some(0));
     let text = reader.join().expect("reading does not fail");
     let numbers = text.lines().map(|line| line.parse::<u64>().expect("whole lines"));
-    assert!(numbers.eq(0..printed), "everything under way was written");
+    let count = numbers.clone().count() as u64;
+    assert!(numbers.eq(0..count), "a line is missing");
+    assert!(printed <= count, "{printed} records were under way, {count} were written");
 }
 
 #[test]

@@ -131,7 +131,9 @@ pub fn run_watched(
     let core = placement.housekeeping;
     let outcome = on_control_thread(core, || control.run(node, &mut links, received, watch));
     let outcome = outcome.unwrap_or_else(|error| {
-        links.iter_mut().for_each(|link| link.tell(Order::Exit));
+        for link in &mut links {
+            link.tell(Order::Exit);
+        }
         Err(error)
     });
     let is_hasty = matches!(outcome, Err(Error::Interrupted));
