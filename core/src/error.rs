@@ -110,6 +110,8 @@ pub enum Error {
     System {
         /// What was being done.
         action: String,
+        /// What may help, if anything is known to; [`Error::chain`] ends with it.
+        advice: Option<&'static str>,
         /// The operating system's answer.
         source: std::io::Error,
     },
@@ -213,7 +215,7 @@ impl Error {
     pub fn advice(&self) -> Option<&'static str> {
         match self {
             Self::File { advice, .. } | Self::Socket { advice, .. } => Some(advice),
-            Self::System { source, .. } => system_advice(source),
+            Self::System { advice, .. } => *advice,
             _ => None,
         }
     }
@@ -233,30 +235,6 @@ impl Error {
         }
         text
     }
-}
-
-/// What may help against the system's refusal of something that the node itself needs.
-fn system_advice(source: &std::io::Error) -> Option<&'static str> {
-    Some(match source.raw_os_error()? {
-        libc::EADDRINUSE => {
-            "another program has that port: end it, or choose another (with port 0 the system \
-             chooses one)"
-        }
-        libc::EADDRNOTAVAIL => "this machine does not have that address: choose one that it has",
-        libc::EACCES | libc::EPERM => {
-            "the system does not permit it: choose a port above 1023, or give the process the \
-             right to it"
-        }
-        libc::EMFILE => "too many files are open: raise the limit of open files (ulimit -n)",
-        libc::ENFILE => "the whole machine has no file left: raise sysctl fs.file-max",
-        libc::EAGAIN => "too many threads: raise the limit of processes (ulimit -u)",
-        libc::ENOMEM => {
-            "free some memory, or raise the limit of locked memory, of which rings need some \
-             (ulimit -l)"
-        }
-        libc::ENOSPC => "free some space there",
-        _ => return None,
-    })
 }
 
 /// Whether the system will answer the same as long as nobody changes the job, its paths and
@@ -298,23 +276,6 @@ mod tests {
         assert_eq!(file_error(ErrorKind::NotFound).remedy(), Remedy::Fix);
         assert_eq!(file_error(ErrorKind::PermissionDenied).remedy(), Remedy::Fix);
         assert_eq!(file_error(ErrorKind::StorageFull).remedy(), Remedy::Retry);
-    }
-
-    #[test]
-    fn what_the_system_refuses_comes_with_advice() {
-        for (code, advice) in [
-            (libc::EADDRINUSE, "port 0"),
-            (libc::EACCES, "above 1023"),
-            (libc::EMFILE, "ulimit -n"),
-            (libc::ENOMEM, "ulimit -l"),
-            (libc::ENOSPC, "free some space"),
-            (libc::EAGAIN, "ulimit -u"),
-        ] {
-            let source = std::io::Error::from_raw_os_error(code);
-            let chain = Error::System { action: "listen at a:1".to_string(), source }.chain();
-            assert!(chain.starts_with("could not listen at a:1: "), "{chain}");
-            assert!(chain.contains(advice), "{chain}");
-        }
     }
 
     #[test]

@@ -146,8 +146,8 @@ fn every_idle_strategy_works_with_every_storage_service() {
     }
 }
 
-/// A command that runs a shell's `script`, with `$DISK` mounted as a disk of 16 KiB, in a namespace of
-/// its own. None where this machine does not let us: that is said.
+/// A command that runs a shell's `script`, with `$DISK` mounted as a disk of 16 KiB, in a namespace
+/// of its own. None where this machine does not let us: that is said.
 fn on_small_disk(script: &str, disk: &Path) -> Option<Command> {
     let mount = "mount -t tmpfs -o size=16k none \"$DISK\"";
     let command = |script: &str| {

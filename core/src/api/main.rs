@@ -241,7 +241,11 @@ fn log_to_stderr(config: &Config) {
 fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    written.map_err(|source| Error::System { action: "write to standard output".into(), source })
+    written.map_err(|source| Error::System {
+        action: "write to standard output".into(),
+        advice: None,
+        source,
+    })
 }
 
 fn exit_code_of(code: i32) -> ExitCode {

@@ -88,8 +88,8 @@ pub fn pin(core: Core) -> bool {
     core_affinity::set_for_current(CoreId { id: core.0 })
 }
 
-/// Binds the calling thread, which is called `thread`, to `core`, if any. If the system refuses, the
-/// thread runs wherever the system likes, and that is said.
+/// Binds the calling thread, which is called `thread`, to `core`, if any. If the system refuses,
+/// the thread runs wherever the system likes, and that is said.
 pub(super) fn pin_if_any(core: Option<Core>, thread: &str) {
     if let Some(core) = core
         && !pin(core)

@@ -26,6 +26,7 @@ mod overflow;
 pub mod parking;
 mod printer;
 mod process_limits;
+mod refusal;
 mod slew;
 pub mod spsc;
 pub mod storage_service;

@@ -19,6 +19,7 @@ use crate::runtime::host::{Host, Peer};
 use crate::runtime::parking::{Parker, Waker};
 use crate::runtime::printer::{self, PrinterHandle};
 use crate::runtime::process_limits::open_files;
+use crate::runtime::refusal::system;
 use crate::runtime::spsc::{self, Consumer};
 use crate::runtime::storage_service::{StorageDriver, StorageHandle, StorageService};
 use crate::runtime::thread_end::await_end;
@@ -273,10 +274,6 @@ impl Seat {
             parker: self.parker,
         })
     }
-}
-
-fn system(action: &str, source: std::io::Error) -> Error {
-    Error::System { action: action.to_string(), source }
 }
 
 /// A ring for every ordered pair of shards, as each shard sees them.

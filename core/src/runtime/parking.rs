@@ -12,8 +12,9 @@
 //! Each side writes one place, fences, and reads the other's. The two fences (`SeqCst`) are in some
 //! order: the one that comes second reads what was written before the first. So either the producer
 //! sees the flag and rings, or the consumer sees the value and does not sleep. `tests/loom` checks
-//! all interleavings of one call, and those of more that have few preemptions. The bell keeps a ring that nobody waits for: ringing too early or too often
-//! costs a needless look, never a lost value.
+//! all interleavings of one call, and those of more that have few preemptions. The bell keeps a
+//! ring that nobody waits for: ringing too early or too often costs a needless look, never a lost
+//! value.
 //!
 //! A producer of a consumer that is awake pays one fence and one load of a line that nobody writes.
 //!

@@ -119,7 +119,9 @@ mod tests {
     proptest! {
         /// Whatever the date does, time does not go back.
         #[test]
-        fn time_never_goes_back(steps in prop::collection::vec((0..3 * SECOND, any::<i64>()), 1..50)) {
+        fn time_never_goes_back(
+            steps in prop::collection::vec((0..3 * SECOND, any::<i64>()), 1..50),
+        ) {
             let mut slew = Slew::new();
             let (mut raw, mut last) = (0, 0);
             for (step, date) in steps {
@@ -128,7 +130,7 @@ mod tests {
                 prop_assert!(last <= before);
                 if slew.is_due(raw) {
                     slew.compare(raw, date);
-                    prop_assert_eq!(slew.time_ns(raw), before, "a comparison changes the future only");
+                    prop_assert_eq!(slew.time_ns(raw), before, "only the future changes");
                 }
                 last = before;
             }

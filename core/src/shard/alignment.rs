@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Time between two descriptors about one source. Bounds what piles up for a shard that stalls; long
-/// against a hop, short against any drift that makes sense.
+/// Time between two descriptors about one source. Bounds what piles up for a shard that stalls;
+/// long against a hop, short against any drift that makes sense.
 const PERIOD: Duration = Duration::from_millis(1);
 
 /// What one shard knows and has said about its sources. The largest time means that nobody needs to

@@ -275,7 +275,7 @@ impl<F: Format> FileReader<F> {
                 open.check(open.reader.compare(size_bytes), ctx);
                 if let Err(source) = open.reader.on_opened(size_bytes) {
                     let action = format!("decompress {}", open.reader.path());
-                    ctx.fail(Error::System { action, source });
+                    ctx.fail(Error::System { action, advice: None, source });
                 }
                 open.ask_if_reading(ctx);
             }

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::Error;
 use crate::runtime::control::metrics_text;
 use crate::runtime::cpu::ThreadPlace;
+use crate::runtime::refusal::system;
 use crate::shard::metrics::ShardStatus;
 
 /// A question that needs fresh numbers of the shards.
@@ -42,7 +43,7 @@ pub(super) async fn serve(
     requests: Requests,
     threads: Vec<ThreadPlace>,
 ) -> Result<SocketAddr, Error> {
-    let fail = |source| Error::System { action: format!("listen at {address}"), source };
+    let fail = |source| system(format!("listen at {address}"), source);
     assert!(address.ip().to_canonical().is_loopback(), "the settings have been checked");
     let listener = tokio::net::TcpListener::bind(address).await.map_err(fail)?;
     let bound = listener.local_addr().map_err(fail)?;

@@ -1,8 +1,9 @@
 //! The control thread: signals, HTTP, and what the shards report.
 //!
-//! A current-thread tokio runtime on the core for housekeeping, if the shards leave one. It decides nothing itself
-//! (`node.rs` does) and is never waited for by a shard: hosts report into an unbounded queue, which
-//! is safe because reports are few (lifecycle only), and are told things through a ring each.
+//! A current-thread tokio runtime on the core for housekeeping, if the shards leave one. It decides
+//! nothing itself (`node.rs` does) and is never waited for by a shard: hosts report into an
+//! unbounded queue, which is safe because reports are few (lifecycle only), and are told things
+//! through a ring each.
 
 pub mod node;
 
@@ -25,6 +26,7 @@ use crate::runtime::control::roll::Roll;
 use crate::runtime::cpu::ThreadPlace;
 use crate::runtime::node::JobEnd;
 use crate::runtime::parking::Waker;
+use crate::runtime::refusal::system;
 use crate::runtime::spsc::Producer;
 use crate::shard::event::{Command, Report};
 use crate::shard::metrics::ShardStatus;
@@ -246,10 +248,6 @@ async fn sleep_until(time: Option<Instant>) {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
-}
-
-fn system(action: &str, source: std::io::Error) -> Error {
-    Error::System { action: action.to_string(), source }
 }
 
 /// A [`Watch`] while the job runs.

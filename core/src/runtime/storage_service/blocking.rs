@@ -4,8 +4,8 @@
 //! while it is not: so it is carried out on a thread beside the service's own. Making a change
 //! durable is left to the caller, who may have a better way to wait.
 //!
-//! Not here: that thread (of glommio's executor, and `names.rs`); reading, writing and syncing files
-//! (`glommio.rs`, `ring.rs`).
+//! Not here: that thread (of glommio's executor, and `names.rs`); reading, writing and syncing
+//! files (`glommio.rs`, `ring.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
