@@ -12,4 +12,6 @@ mod process;
 mod simulation;
 mod storage_conformance;
 mod time;
+mod triggers;
+mod window_turns;
 mod windows;

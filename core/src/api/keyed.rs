@@ -95,6 +95,7 @@ where
     /// The sum so far of what `value` takes from the records of a key.
     pub fn sum<V, G>(self, value: G) -> AggregatedBy<'j, H, C, K, F, Sum<C::Out, V, G>>
     where
+        C::Out: Send,
         V: Record + Default + AddAssign,
         G: Fn(&C::Out) -> V + Clone + Send + 'static,
     {

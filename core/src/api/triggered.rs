@@ -162,7 +162,7 @@ where
     /// See [`WindowedStream::aggregate`].
     pub fn aggregate<A>(self, aggregate: A) -> AggregatedBy<'j, H, C, K, S, W, G, A, EmitResult>
     where
-        C::Out: Clone,
+        C::Out: Clone + Send,
         A: AggregateFunction<In = C::Out>,
     {
         self.aggregate_with(aggregate, EmitResult)
@@ -175,7 +175,7 @@ where
         function: F,
     ) -> AggregatedBy<'j, H, C, K, S, W, G, A, F>
     where
-        C::Out: Clone,
+        C::Out: Clone + Send,
         A: AggregateFunction<In = C::Out>,
         F: WindowFunction<K, A::Out>,
     {
@@ -185,7 +185,7 @@ where
     /// See [`WindowedStream::sum`].
     pub fn sum<V, F>(self, value: F) -> Summed<'j, H, C, K, S, W, G, V, F>
     where
-        C::Out: Clone,
+        C::Out: Clone + Send,
         V: Record + Default + AddAssign,
         F: Fn(&C::Out) -> V + Clone + Send + 'static,
     {
@@ -242,6 +242,7 @@ where
 
     fn then<O>(self, contents: O) -> Windowed<'j, H, C, K, S, W, G, O>
     where
+        C::Out: Send,
         O: WindowContents<K, In = C::Out, Late = Option<OutputTag<C::Out>>>,
     {
         let Self { keyed: KeyedStream { stream, key, .. }, windows, trigger, lateness } = self;

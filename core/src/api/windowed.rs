@@ -220,6 +220,7 @@ where
     /// ```
     pub fn sum<V, G>(self, value: G) -> Summed<'j, H, C, K, S, W, V, G>
     where
+        C::Out: Send,
         V: Record + Default + AddAssign,
         G: Fn(&C::Out) -> V + Clone + Send + 'static,
         W: AggregatingWindows<K, S, Aggregate<Sum<C::Out, V, G>>, EmitResult>,

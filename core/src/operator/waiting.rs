@@ -10,36 +10,43 @@
 
 use std::collections::VecDeque;
 
-use crate::data::row::Row;
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 
 /// An operator whose rows may have to wait.
 pub(in crate::operator) trait WaitingRows: Operator {
+    /// A row, and what must be known of the moment at which it came.
+    type Waiting;
+
     /// The rows that wait, in their order.
-    fn waiting(&mut self) -> &mut VecDeque<Row<Self::In>>;
+    fn waiting(&mut self) -> &mut VecDeque<Self::Waiting>;
 
     /// Takes `row`; gives it back if more of its key is due than happens in one go.
     fn take(
         &mut self,
-        row: Row<Self::In>,
+        row: Self::Waiting,
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<Self::Out>,
-    ) -> Option<Row<Self::In>>;
+    ) -> Option<Self::Waiting>;
 
     /// Takes `row`, now or later.
     #[inline]
     fn take_or_wait(
         &mut self,
-        row: Row<Self::In>,
+        row: Self::Waiting,
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<Self::Out>,
     ) {
         let row = if self.waiting().is_empty() { self.take(row, ctx, out) } else { Some(row) };
         if let Some(row) = row {
-            self.waiting().push_back(row);
-            // The feed stops here; what one row before this makes of itself may still come.
-            ctx.env().set_budget(0);
+            self.wait(row, ctx);
         }
+    }
+
+    /// Puts `row` behind those that wait.
+    fn wait(&mut self, row: Self::Waiting, ctx: &OperatorContext<'_>) {
+        self.waiting().push_back(row);
+        // The feed stops here; what one row before this makes of itself may still come.
+        ctx.env().set_budget(0);
     }
 
     /// Takes the rows that wait, as far as the budget goes.

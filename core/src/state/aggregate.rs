@@ -41,7 +41,7 @@ use crate::data::record::Record;
 /// ```
 pub trait AggregateFunction: Clone + Send + 'static {
     /// What is aggregated.
-    type In: 'static;
+    type In: Send + 'static;
     /// What is kept.
     type Accumulator: Record;
     /// What comes of it.
@@ -81,7 +81,7 @@ impl<T, V, F: Clone> Clone for Sum<T, V, F> {
 
 impl<T, V, F> AggregateFunction for Sum<T, V, F>
 where
-    T: 'static,
+    T: Send + 'static,
     V: Record + Default + AddAssign,
     F: Fn(&T) -> V + Clone + Send + 'static,
 {

@@ -256,6 +256,12 @@ impl<C: Chain> OperatorHarness<C> {
         self.chain.is_pending() || self.is_time_pending
     }
 
+    /// Whether the operators can take a row. A task gives them none while they cannot, and does not
+    /// let a barrier pass: then there is nothing to restore from.
+    pub fn is_ready(&self) -> bool {
+        self.chain.is_ready()
+    }
+
     /// The input ends: the final watermark, and then the operators' own end.
     ///
     /// # Panics

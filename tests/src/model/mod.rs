@@ -5,4 +5,5 @@
 //! code.
 
 pub mod join;
+pub mod trigger;
 pub mod window;

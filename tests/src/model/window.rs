@@ -56,7 +56,7 @@ pub struct Firing {
     pub start: i64,
     /// First time after it.
     pub end: i64,
-    /// The records in it, ascending.
+    /// The records in it: ascending, or in the order in which they came.
     pub ids: Vec<u32>,
 }
 
@@ -195,7 +195,7 @@ fn add_to_session(
 }
 
 /// The windows that cover `time`, found by trying every start there could be.
-fn windows_of(kind: Kind, time: i64) -> Vec<(i64, i64)> {
+pub(super) fn windows_of(kind: Kind, time: i64) -> Vec<(i64, i64)> {
     let is_start = |start: i64, period: i64, offset: i64| (start - offset).rem_euclid(period) == 0;
     match kind {
         Kind::Sliding { size, slide, offset } => (time - size + 1..=time)

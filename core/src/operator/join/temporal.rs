@@ -239,6 +239,8 @@ where
     S: FnMut(&Either<A, B>) -> K + 'static,
     J: TemporalFunction<A, B>,
 {
+    type Waiting = Row<Either<A, B>>;
+
     #[inline]
     fn waiting(&mut self) -> &mut VecDeque<Row<Either<A, B>>> {
         &mut self.waiting

@@ -183,6 +183,8 @@ where
     S: Fn(&In) -> K + 'static,
     F: KeyedBroadcastProcessFunction<K, In, B>,
 {
+    type Waiting = Row<Either<In, B>>;
+
     #[inline]
     fn waiting(&mut self) -> &mut VecDeque<Row<Either<In, B>>> {
         &mut self.waiting

@@ -139,6 +139,8 @@ where
     SB: Fn(&B) -> K + 'static,
     F: KeyedCoProcessFunction<K, A, B>,
 {
+    type Waiting = Row<Either<A, B>>;
+
     #[inline]
     fn waiting(&mut self) -> &mut VecDeque<Row<Either<A, B>>> {
         &mut self.waiting

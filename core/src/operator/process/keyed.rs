@@ -140,6 +140,8 @@ where
     S: Fn(&In) -> K + 'static,
     F: KeyedProcessFunction<K, In>,
 {
+    type Waiting = Row<In>;
+
     #[inline]
     fn waiting(&mut self) -> &mut VecDeque<Row<In>> {
         &mut self.waiting

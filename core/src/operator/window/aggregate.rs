@@ -12,7 +12,7 @@ use crate::state::aggregate::{AggregateFunction, ReduceFunction};
 /// differ in the last bits from those in another order; runs over the same input do not differ).
 pub trait WindowAggregate: Clone + Send + 'static {
     /// What is aggregated.
-    type In: 'static;
+    type In: Send + 'static;
     /// What is kept while the window is open.
     type Accumulator: Clone + 'static;
     /// The accumulator of at least one value as it is stored.

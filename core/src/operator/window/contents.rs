@@ -29,7 +29,7 @@ pub type Pieces<'r, K, P> = Vec<Entry<'r, K, P>>;
 /// See the module.
 pub trait WindowContents<K>: Clone + Send + 'static {
     /// The records that come in.
-    type In: Clone + 'static;
+    type In: Clone + Send + 'static;
     /// What is kept of one window.
     type Kept: Clone + Send + 'static;
     /// What one entry of a snapshot holds.

@@ -10,7 +10,8 @@
 //! All three fire in slices: a watermark makes windows due, they fire as far as the turn's budget
 //! goes, and the watermark goes on when the last one has. Rows may come in between. They are late
 //! or not by the new watermark at once, and a row of a key that still has windows to fire fires
-//! those first. So every key sees what it would see if everything fired at once.
+//! those first; if they are many, the row waits for some turns (`operator/waiting.rs`). So every
+//! key sees what it would see if everything fired at once.
 //!
 //! A record is late if all windows it belongs to have been cleaned up: the watermark has reached
 //! the window's last millisecond plus the allowed lateness. Late records are counted and go to the
@@ -209,7 +210,7 @@ struct Clock {
 
 /// When a row counts, and how far the clock has come: windows up to there are due.
 #[derive(Debug, Clone, Copy)]
-struct Reading {
+pub(in crate::operator) struct Reading {
     time_ms: i64,
     horizon_ms: i64,
 }
@@ -232,9 +233,19 @@ impl Clock {
         }
     }
 
-    /// Advances processing time; answers the last millisecond in which no row will be any more.
+    /// Advances processing time to that of the turn, as [`Clock::advance`].
     fn turn(&mut self, ctx: &OperatorContext<'_>) -> i64 {
-        self.now_ms = self.now_ms.max(ctx.processing_time_ms());
+        self.advance(ctx.processing_time_ms())
+    }
+
+    /// Advances processing time; answers the last millisecond in which no row will be any more.
+    fn advance(&mut self, now_ms: i64) -> i64 {
+        self.now_ms = self.now_ms.max(now_ms);
+        self.past_ms()
+    }
+
+    /// The last millisecond in which no row will be any more.
+    fn past_ms(&self) -> i64 {
         self.now_ms - 1
     }
 }

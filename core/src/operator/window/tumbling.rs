@@ -10,6 +10,9 @@
 //! of keys' first records and none is ever removed, so firing is a walk over `0..len` that may stop
 //! anywhere: what lies before the cursor has fired. Then the whole table is dropped.
 //!
+//! A late row fires what its key still owes first; if that is much, the row waits
+//! (`operator/waiting.rs`).
+//!
 //! Not here: windows that overlap (`sliding.rs`), triggers, evictors, sessions (`general.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,6 +24,8 @@ use crate::data::row::Row;
 use crate::data::slot::Slot;
 use crate::error::Error;
 use crate::graph::Facts;
+use crate::limits::INPUT_BUDGET_RECORDS;
+use crate::operator::waiting::WaitingRows;
 use crate::operator::window::aggregate::WindowAggregate;
 use crate::operator::window::function::WindowFunction;
 use crate::operator::window::stored::{self, KeyWriter, Place, StateName};
@@ -49,15 +54,15 @@ pub struct TumblingWindows<K, S, A: WindowAggregate, F> {
     windows: VecDeque<Open<K, A::Accumulator>>,
     /// Index in `windows` of the last row's window.
     last: usize,
-    /// The slice of the last row.
+    /// The slice of the last row; none while rows wait, so that `on_row` need not ask.
     piece: Piece,
+    waiting: VecDeque<(Row<A::In>, Reading)>,
     /// By end (ms): fired completely, kept for records that are late but not too late.
     fired: BTreeMap<i64, KeyTable<K, A::Accumulator>>,
     /// The last window that is gone, emptied: the next one begins in its memory.
     spare: Option<KeyTable<K, A::Accumulator>>,
 }
 
-#[derive(Clone)]
 struct Open<K, V> {
     end_ms: i64,
     table: KeyTable<K, V>,
@@ -72,6 +77,11 @@ impl<K: Key, V> Open<K, V> {
     fn new(end_ms: i64, hashes: HashRange, spare: Option<KeyTable<K, V>>) -> Self {
         let table = spare.unwrap_or_else(|| KeyTable::new(hashes));
         Self { end_ms, table, cursor: 0, early: BTreeSet::new() }
+    }
+
+    /// From now on the key at `slot` has fired. `false` if it had already.
+    fn mark_fired(&mut self, slot: Slot) -> bool {
+        self.cursor <= slot.0 && self.early.insert(slot)
     }
 }
 
@@ -107,6 +117,7 @@ where
             windows: VecDeque::new(),
             last: 0,
             piece: Piece::NONE,
+            waiting: VecDeque::new(),
             fired: BTreeMap::new(),
             spare: None,
         }
@@ -121,49 +132,100 @@ where
         }
     }
 
-    /// A row of a window that is due: it has fired, or is about to.
-    #[cold]
-    fn on_due_row(
+    /// Takes a row of the slice `piece`; gives it back if it must wait.
+    #[inline]
+    fn take_in(
         &mut self,
-        end_ms: i64,
-        row: Row<A::In>,
+        piece: Piece,
+        (row, reading): (Row<A::In>, Reading),
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
-    ) {
-        let Row { hash64, value, .. } = row;
-        let key = (self.key_of)(&value);
-        let window = self.by.slices.window(end_ms);
-        let aggregate = &self.aggregate;
-        let function = &mut self.function;
-        let mut emit = |of: (&K, u64), sum: &A::Accumulator| {
-            emit_result(function, of, window, aggregate.result(sum), ctx, out);
-        };
-        let index = self.windows.binary_search_by_key(&end_ms, |open| open.end_ms);
-        let (table, slot) = match index {
-            Ok(index) => {
-                let Open { table, cursor, early, .. } = &mut self.windows[index];
-                let known = table.find(hash64, &key);
-                if let Some(slot) = known
-                    && *cursor <= slot.0
-                    && !early.contains(&slot)
-                {
-                    emit((&key, hash64), table.value(slot));
-                }
-                let slot = known.unwrap_or_else(|| {
-                    table.find_or_insert_with(hash64, key, || aggregate.create())
-                });
-                early.insert(slot);
-                (table, slot)
+    ) -> Option<(Row<A::In>, Reading)> {
+        let Reading { time_ms, horizon_ms } = reading;
+        let allowed_ms = self.lateness.allowed_ms();
+        let Some(end_ms) = piece.first_end_ms else {
+            // Between two windows: nothing waits for it, but late is late.
+            if time_ms + allowed_ms <= horizon_ms {
+                self.lateness.put_aside(row, ctx);
             }
+            return None;
+        };
+        if end_ms - 1 <= horizon_ms {
+            if end_ms - 1 + allowed_ms <= horizon_ms {
+                self.lateness.put_aside(row, ctx);
+                return None;
+            }
+            return self.take_due(end_ms, (row, reading), ctx, out);
+        }
+        self.last = self.find(end_ms).unwrap_or_else(|index| {
+            self.windows.insert(index, Open::new(end_ms, self.hashes, self.spare.take()));
+            index
+        });
+        let key = (self.key_of)(&row.value);
+        let table = &mut self.windows[self.last].table;
+        let sum = table.get_or_insert_with(row.hash64, key, || self.aggregate.create());
+        self.aggregate.add(sum, row.value);
+        None
+    }
+
+    /// [`TumblingWindows::take_in`] for a row of a window that is due: it has fired or is about to.
+    #[cold]
+    fn take_due(
+        &mut self,
+        end_ms: i64,
+        (row, reading): (Row<A::In>, Reading),
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Option<(Row<A::In>, Reading)> {
+        let key = (self.key_of)(&row.value);
+        if self.catch_up((&key, row.hash64), reading.horizon_ms, ctx, out) == Progress::Pending {
+            return Some((row, reading));
+        }
+        let Row { hash64, value, .. } = row;
+        let (table, is_open) = match self.windows.binary_search_by_key(&end_ms, |open| open.end_ms)
+        {
+            Ok(index) => (&mut self.windows[index].table, Some(index)),
             Err(_) => {
                 let hashes = self.hashes;
-                let table = self.fired.entry(end_ms).or_insert_with(|| KeyTable::new(hashes));
-                let slot = table.find_or_insert_with(hash64, key, || aggregate.create());
-                (table, slot)
+                let fired = self.fired.entry(end_ms).or_insert_with(|| KeyTable::new(hashes));
+                (fired, None)
             }
         };
-        aggregate.add(table.value_mut(slot), value);
-        emit((table.key(slot), hash64), table.value(slot));
+        let slot = table.find_or_insert_with(hash64, key, || self.aggregate.create());
+        self.aggregate.add(table.value_mut(slot), value);
+        let result = self.aggregate.result(table.value(slot));
+        let (of, window) = ((table.key(slot), hash64), self.by.slices.window(end_ms));
+        emit_result(&mut self.function, of, window, result, ctx, out);
+        if let Some(index) = is_open {
+            self.windows[index].mark_fired(slot);
+        }
+        None
+    }
+
+    /// Fires the windows of one key that are due; `Pending` if there are more of them than are
+    /// fired in one go.
+    fn catch_up(
+        &mut self,
+        (key, hash64): (&K, u64),
+        horizon_ms: i64,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Progress {
+        let mut left = INPUT_BUDGET_RECORDS;
+        for open in self.windows.iter_mut().take_while(|open| open.end_ms - 1 <= horizon_ms) {
+            ctx.env().spend_more(1);
+            let Some(slot) = open.table.find(hash64, key) else { continue };
+            if open.mark_fired(slot) {
+                let window = self.by.slices.window(open.end_ms);
+                let result = self.aggregate.result(open.table.value(slot));
+                emit_result(&mut self.function, (key, hash64), window, result, ctx, out);
+                left -= 1;
+                if left == 0 {
+                    return Progress::Pending;
+                }
+            }
+        }
+        Progress::Done
     }
 
     /// Fires what is due at `horizon_ms` as far as the budget goes.
@@ -242,34 +304,18 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) {
-        let Some(Reading { time_ms, horizon_ms }) = self.clock.read(&row, ctx) else { return };
-        let allowed_ms = self.lateness.allowed_ms();
-        if !self.piece.contains(time_ms) {
-            self.piece = self.by.slices.piece_at(time_ms);
-        }
-        let Some(end_ms) = self.piece.first_end_ms else {
-            // Between two windows: nothing waits for it, but late is late.
-            if time_ms + allowed_ms <= horizon_ms {
-                self.lateness.put_aside(row, ctx);
+        let Some(reading) = self.clock.read(&row, ctx) else { return };
+        if !self.piece.contains(reading.time_ms) {
+            if !self.waiting.is_empty() {
+                self.wait((row, reading), ctx);
+                return;
             }
-            return;
-        };
-        if end_ms - 1 <= horizon_ms {
-            if end_ms - 1 + allowed_ms <= horizon_ms {
-                self.lateness.put_aside(row, ctx);
-            } else {
-                self.on_due_row(end_ms, row, ctx, out);
-            }
-            return;
+            self.piece = self.by.slices.piece_at(reading.time_ms);
         }
-        self.last = self.find(end_ms).unwrap_or_else(|index| {
-            self.windows.insert(index, Open::new(end_ms, self.hashes, self.spare.take()));
-            index
-        });
-        let key = (self.key_of)(&row.value);
-        let table = &mut self.windows[self.last].table;
-        let sum = table.get_or_insert_with(row.hash64, key, || self.aggregate.create());
-        self.aggregate.add(sum, row.value);
+        if let Some(row) = self.take_in(self.piece, (row, reading), ctx, out) {
+            self.piece = Piece::NONE;
+            self.wait(row, ctx);
+        }
     }
 
     fn on_watermark(
@@ -279,7 +325,11 @@ where
         out: &mut impl Output<F::Out>,
     ) -> Progress {
         match self.by.domain {
-            TimeDomain::Event => self.fire(watermark_ms, ctx, out),
+            // Only rows of event time come late, and wait.
+            TimeDomain::Event => match self.take_waiting(ctx, out) {
+                Progress::Done => self.fire(watermark_ms, ctx, out),
+                Progress::Pending => Progress::Pending,
+            },
             TimeDomain::Processing => Progress::Done,
         }
     }
@@ -307,7 +357,12 @@ where
         }
     }
 
+    fn is_ready(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        assert!(self.waiting.is_empty(), "an operator that is not ready is not cut");
         let mut put = |state, end_ms, table: &KeyTable<K, A::Accumulator>, slot| {
             let (hash64, key) = (table.hash64(slot), table.key(slot));
             let place = Place { window_bucket: end_ms, ..Place::default() };
@@ -351,28 +406,41 @@ where
     }
 }
 
+impl<K, S, A, F> WaitingRows for TumblingWindows<K, S, A, F>
+where
+    K: Key,
+    S: FnMut(&A::In) -> K + 'static,
+    A: WindowAggregate,
+    F: WindowFunction<K, A::Out>,
+{
+    type Waiting = (Row<A::In>, Reading);
+
+    fn waiting(&mut self) -> &mut VecDeque<(Row<A::In>, Reading)> {
+        &mut self.waiting
+    }
+
+    fn take(
+        &mut self,
+        row: (Row<A::In>, Reading),
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Option<(Row<A::In>, Reading)> {
+        let piece = self.by.slices.piece_at(row.1.time_ms);
+        self.take_in(piece, row, ctx, out)
+    }
+}
+
+/// A clone has seen nothing.
 impl<K, S, A, F> Clone for TumblingWindows<K, S, A, F>
 where
     K: Key,
-    S: Clone,
+    S: FnMut(&A::In) -> K + Clone + 'static,
     A: WindowAggregate,
-    F: Clone,
+    F: WindowFunction<K, A::Out>,
 {
     fn clone(&self) -> Self {
-        Self {
-            key_of: self.key_of.clone(),
-            by: self.by.clone(),
-            aggregate: self.aggregate.clone(),
-            function: self.function.clone(),
-            lateness: self.lateness,
-            clock: self.clock,
-            groups: self.groups,
-            hashes: self.hashes,
-            windows: self.windows.clone(),
-            last: self.last,
-            piece: self.piece,
-            fired: self.fired.clone(),
-            spare: None,
-        }
+        let (by, key_of) = (self.by.clone(), self.key_of.clone());
+        let (aggregate, function) = (self.aggregate.clone(), self.function.clone());
+        Self::new(by, key_of, aggregate, function, self.lateness)
     }
 }

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::data::row::NO_EVENT_TIME;
+use crate::data::row::{MAX_WATERMARK, NO_EVENT_TIME};
 use crate::time::strategy::duration_ms;
 use crate::time::trigger::{Trigger, TriggerContext, TriggerResult};
 use crate::time::window::{Window, period_start_ms, show};
@@ -188,9 +188,13 @@ impl ContinuousEventTime {
         Self { interval_ms: duration_ms(interval) }
     }
 
-    /// Registers the multiple after `from_ms`, or the window's end if that is earlier.
+    /// Registers the multiple after `from_ms`, or the window's end if that is earlier. Event time
+    /// that ends takes a window without an end to its end at once.
     fn register_next(self, from_ms: i64, window: &Window, ctx: &mut TriggerContext<'_, NextFire>) {
-        let next_ms = from_ms.saturating_add(self.interval_ms).min(window.max_timestamp());
+        let next_ms = match *window {
+            Window::GLOBAL if ctx.watermark_ms() == MAX_WATERMARK => window.max_timestamp(),
+            _ => from_ms.saturating_add(self.interval_ms).min(window.max_timestamp()),
+        };
         *ctx.state = NextFire(next_ms);
         ctx.register_event_time(next_ms);
     }
