@@ -7,6 +7,7 @@
 //! decides of which.
 
 pub mod arena;
+pub mod cache;
 pub mod compaction;
 pub mod huge_vec;
 pub mod io;
