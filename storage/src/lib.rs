@@ -16,4 +16,5 @@ pub mod listing;
 pub mod merge;
 pub mod prefetch;
 pub mod table;
+pub mod version;
 pub mod write_buffer;
