@@ -91,9 +91,11 @@ impl Store {
     fn update(&mut self, key: RecordKey<'_>) {
         let found = self.buffer.get_mut(&mut self.budget, self.space, key);
         let Ok(Lookup::Found(value)) = found else { panic!("all keys are there") };
+        let (numbers, _) = value.as_chunks_mut::<8>();
+        let numbers: &mut [_; VALUE_BYTES / 8] = numbers.try_into().expect("a value's length");
         for at in NUMBERS {
-            let number: &mut [u8; 8] = (&mut value[at..at + 8]).try_into().expect("eight bytes");
-            *number = u64::from_le_bytes(*number).wrapping_add(1).to_le_bytes();
+            let number = u64::from_le_bytes(numbers[at / 8]);
+            numbers[at / 8] = number.wrapping_add(1).to_le_bytes();
         }
     }
 }
@@ -216,7 +218,7 @@ impl Watch {
     /// Nanoseconds since the start.
     fn ns(&self) -> f64 {
         let took = self.begun.elapsed();
-        took.saturating_sub(process::waited() - self.waited).as_nanos() as f64
+        took.saturating_sub(process::waited().saturating_sub(self.waited)).as_nanos() as f64
     }
 }
 

@@ -37,9 +37,7 @@ impl WriteBuffer {
     /// The value of `key`. It begins at a multiple of 16.
     #[inline]
     pub fn get(&mut self, space: SpaceId, key: RecordKey<'_>) -> Lookup<&[u8]> {
-        let (_, found) = self.find(space, key);
-        let Some(slot) = found else { return self.miss(space, key) };
-        let header = Header::read(&self.slots, slot);
+        let Some((slot, header)) = self.find(space, key) else { return self.miss(space, key) };
         record::touch(&mut self.slots, slot, header.flags);
         match header.kind() {
             Kind::Value => Lookup::Found(record::value_of(&self.slots, slot, &header)),
@@ -59,16 +57,15 @@ impl WriteBuffer {
         space: SpaceId,
         key: RecordKey<'_>,
     ) -> Result<Lookup<&mut [u8]>, Full> {
-        let (place, found) = self.find(space, key);
-        let Some(slot) = found else { return Ok(self.miss(space, key)) };
-        let mut header = Header::read(&self.slots, slot);
+        let Some((slot, header)) = self.find(space, key) else {
+            return Ok(self.miss(space, key));
+        };
         match header.kind() {
             Kind::Value => {
                 if header.epoch == self.epoch {
                     record::touch(&mut self.slots, slot, header.flags);
                 } else {
-                    self.make_dirty(budget, place, slot, &mut header)?;
-                    header.write(&mut self.slots, slot);
+                    self.touch_dirty(budget, self.place(space, key), slot)?;
                 }
                 let value = slot.offset(header.value_offset());
                 Ok(Lookup::Found(self.slots.bytes_mut(value, header.value_len as usize)))
@@ -92,9 +89,9 @@ impl WriteBuffer {
         key: RecordKey<'_>,
         value: &[u8],
     ) -> Result<(), Full> {
-        let (place, found) = self.find(space, key);
-        match found {
-            Some(slot) => self.overwrite(budget, place, slot, Kind::Value, value),
+        let place = self.place(space, key);
+        match self.find(space, key) {
+            Some((slot, _)) => self.overwrite(budget, place, slot, Kind::Value, value),
             None => self.insert(budget, place, key, Kind::Value, value, self.epoch),
         }
     }
@@ -115,13 +112,12 @@ impl WriteBuffer {
         key: RecordKey<'_>,
         bytes: &[u8],
     ) -> Result<(), Full> {
-        let (place, found) = self.find(space, key);
-        let Some(slot) = found else {
+        let place = self.place(space, key);
+        let Some((slot, header)) = self.find(space, key) else {
             let is_complete = self.section(space, place.section).is_complete;
             let kind = if is_complete { Kind::Value } else { Kind::Operands };
             return self.insert(budget, place, key, kind, bytes, self.epoch);
         };
-        let header = Header::read(&self.slots, slot);
         match header.kind() {
             Kind::Tombstone => self.overwrite(budget, place, slot, Kind::Value, bytes),
             kind => {
@@ -143,14 +139,13 @@ impl WriteBuffer {
         space: SpaceId,
         key: RecordKey<'_>,
     ) -> Result<(), Full> {
-        let (place, found) = self.find(space, key);
-        let Some(slot) = found else {
+        let place = self.place(space, key);
+        let Some((slot, header)) = self.find(space, key) else {
             if self.section(space, place.section).is_complete {
                 return Ok(());
             }
             return self.insert(budget, place, key, Kind::Tombstone, &[], self.epoch);
         };
-        let header = Header::read(&self.slots, slot);
         if header.kind() == Kind::Tombstone {
             return Ok(());
         }
@@ -182,9 +177,8 @@ impl WriteBuffer {
         key: RecordKey<'_>,
         value: Option<&[u8]>,
     ) -> Result<(), Full> {
-        let (place, found) = self.find(space, key);
-        if let Some(slot) = found {
-            let header = Header::read(&self.slots, slot);
+        let place = self.place(space, key);
+        if let Some((slot, header)) = self.find(space, key) {
             if header.kind() != Kind::Operands || self.written < header.epoch {
                 return Ok(());
             }
@@ -199,7 +193,7 @@ impl WriteBuffer {
 
     /// The operands of `key` that no table has yet, oldest first, after [`Lookup::Operands`].
     pub fn operands(&self, space: SpaceId, key: RecordKey<'_>) -> Vec<&[u8]> {
-        let (_, Some(mut slot)) = self.find(space, key) else { return Vec::new() };
+        let Some((mut slot, _)) = self.find(space, key) else { return Vec::new() };
         let mut operands = Vec::new();
         while !slot.is_none() {
             let header = Header::read(&self.slots, slot);
@@ -235,15 +229,20 @@ impl WriteBuffer {
     }
 
     #[inline]
-    fn find(&self, space: SpaceId, key: RecordKey<'_>) -> (Place, Option<Address>) {
-        let (section, prefix) = self.locate(key.hash64);
-        assert!(self.space(space).dropped_in.is_none(), "{space:?} was dropped");
-        let tag = key.tag();
-        let is_it = |slot| record::is_key(&self.slots, slot, key.hash64, key.bytes);
-        let found = self.section(space, section).index.find(&self.slots, tag, is_it);
-        (Place { space, section, prefix, tag }, found)
+    fn find(&self, space: SpaceId, key: RecordKey<'_>) -> Option<(Address, Header)> {
+        let held = self.space(space);
+        assert!(held.dropped_in.is_none(), "{space:?} was dropped");
+        let section = &held.sections[self.locate(key.hash64).0];
+        let is_it = |slot| record::of_key(&self.slots, slot, key.hash64, key.bytes);
+        section.index.find(&self.slots, key.tag(), is_it)
     }
 
+    fn place(&self, space: SpaceId, key: RecordKey<'_>) -> Place {
+        let (section, prefix) = self.locate(key.hash64);
+        Place { space, section, prefix, tag: key.tag() }
+    }
+
+    #[cold]
     fn miss<T>(&self, space: SpaceId, key: RecordKey<'_>) -> Lookup<T> {
         let section = self.section(space, self.locate(key.hash64).0);
         if section.is_complete { Lookup::Absent } else { Lookup::Unknown }
@@ -368,6 +367,21 @@ impl WriteBuffer {
         let larger = Header::new(header.hash, key_len, roomy);
         check_size(&larger);
         Ok((self.slots.alloc(budget, larger.slot_bytes())?, larger))
+    }
+
+    /// Notes that a record is changed in place, for the first time in this epoch. Apart from the
+    /// reading that most changes are, which has to be short.
+    #[inline(never)]
+    fn touch_dirty(
+        &mut self,
+        budget: &mut Budget,
+        place: Place,
+        slot: Address,
+    ) -> Result<(), Full> {
+        let mut header = Header::read(&self.slots, slot);
+        self.make_dirty(budget, place, slot, &mut header)?;
+        header.write(&mut self.slots, slot);
+        Ok(())
     }
 
     /// Enters a record in the current epoch's dirty list, unless it is there, after it was copied

@@ -13,11 +13,11 @@
 //! tag's home, which is a line of eight; all eight tags of a line are compared at once. Growth and
 //! splits move entries by their tags alone: no record is touched.
 //!
-//! A directory's entry is `segment address, homes, depth` (4, 2, 2 bytes): the line that a search
+//! A directory's entry is `segment address, homes, depth` (4, 2, 2 of 16 bytes): the line a search
 //! begins with is known without a look at the segment.
 //!
 //! Bound: an insertion moves at most the entries of one segment, [`SPLIT_LINES`] × 8, and now and
-//! then copies the directory, 8 bytes for every 300 records or more. Tags that will not be told
+//! then copies the directory, 16 bytes for every 300 records or more. Tags that will not be told
 //! apart, which uniform hashes do not give, make one segment longer instead.
 //!
 //! Invariant: entries of a segment are ascending, none lies before its home, no gap lies between an
@@ -36,7 +36,7 @@ use crate::prefetch::prefetch;
 
 /// log2 of the longest directory.
 const DEPTH_MAX: u8 = (CHUNK_BYTES / BRANCH_BYTES).trailing_zeros() as u8;
-const BRANCH_BYTES: usize = 8;
+const BRANCH_BYTES: usize = 16;
 
 /// From tag to slot, for the records of one section.
 #[derive(Debug, Default)]
@@ -50,14 +50,14 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// The first slot under `tag` that `is_it`.
+    /// The first slot under `tag` of which `is_it` says something, and what.
     #[inline]
-    pub(super) fn find(
+    pub(super) fn find<T>(
         &self,
         slots: &Slots,
         tag: u32,
-        is_it: impl Fn(Address) -> bool,
-    ) -> Option<Address> {
+        is_it: impl Fn(Address) -> Option<T>,
+    ) -> Option<(Address, T)> {
         let branch = self.branch(slots, tag);
         if branch.segment.is_none() {
             return None;
@@ -68,11 +68,13 @@ impl Index {
             let mut equal = equal(line, tag);
             while let Some(i) = equal.next() {
                 let slot = slot_of(line, i);
-                if !slot.is_none() && is_it(slot) {
-                    return Some(slot);
+                if !slot.is_none()
+                    && let Some(found) = is_it(slot)
+                {
+                    return Some((slot, found));
                 }
             }
-            if slot_of(line, LINE - 1).is_none() || tag < tag_of(line, LINE - 1) {
+            if slot_of(line, LINE - 1).is_none() {
                 return None;
             }
             at = at.offset(LINE_BYTES);
@@ -212,9 +214,7 @@ impl Index {
         if self.depth == 0 {
             return self.only;
         }
-        let (at, odd) = self.branch_place((tag >> (32 - self.depth)) as usize);
-        let bytes = slots.bytes(at, 2 * BRANCH_BYTES);
-        let bytes = if odd { &bytes[BRANCH_BYTES..] } else { &bytes[..BRANCH_BYTES] };
+        let bytes = slots.bytes(self.branch_place(tag >> (32 - self.depth)), BRANCH_BYTES);
         let rest = u32_at(bytes, 4);
         Branch { segment: Address(u32_at(bytes, 0)), homes: rest as u16, depth: (rest >> 16) as u8 }
     }
@@ -224,16 +224,14 @@ impl Index {
             self.only = branch;
             return;
         }
-        let (at, odd) = self.branch_place(number);
-        let bytes = &mut slots.bytes_mut(at, 2 * BRANCH_BYTES)[usize::from(odd) * BRANCH_BYTES..];
+        let bytes = slots.bytes_mut(self.branch_place(number as u32), BRANCH_BYTES);
         set_u32_at(bytes, 0, branch.segment.0);
         set_u32_at(bytes, 4, u32::from(branch.homes) | u32::from(branch.depth) << 16);
     }
 
-    /// The pair of directory entries that `number` is of, and whether it is the second.
     #[inline]
-    fn branch_place(&self, number: usize) -> (Address, bool) {
-        (self.directory.offset(number / 2 * 2 * BRANCH_BYTES), !number.is_multiple_of(2))
+    fn branch_place(&self, number: u32) -> Address {
+        self.directory.offset(number as usize * BRANCH_BYTES)
     }
 
     /// Lets the directory's entries for `tag`'s first `branch.depth` bits be `branch`.
@@ -378,9 +376,9 @@ mod tests {
                 }
             }
             for (tag, slot) in &model {
-                let found = index.find(&slots, *tag, |other| other == *slot);
-                prop_assert_eq!(found, Some(*slot));
-                prop_assert_eq!(index.find(&slots, *tag, |other| other == Address(u32::MAX)), None);
+                let find = |slot| index.find(&slots, *tag, |other| (other == slot).then_some(()));
+                prop_assert_eq!(find(*slot), Some((*slot, ())));
+                prop_assert_eq!(find(Address(u32::MAX)), None);
             }
             let all = walk(&index, &slots);
             prop_assert!(all.is_sorted_by_key(|(tag, _)| *tag));
@@ -428,7 +426,8 @@ mod tests {
         let count = (1..CHUNK_BYTES as u32).take_while(|i| insert(*i)).count() as u32;
         assert!(50_000 < count);
         for i in 1..=count {
-            assert_eq!(index.find(&slots, tag(i), |slot| slot == Address(i)), Some(Address(i)));
+            let is_it = |slot| (slot == Address(i)).then_some(());
+            assert!(index.find(&slots, tag(i), is_it).is_some());
         }
     }
 }

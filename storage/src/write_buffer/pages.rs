@@ -64,24 +64,26 @@ impl Address {
 /// All memory of a write buffer.
 #[derive(Debug)]
 pub(super) struct Pages {
-    /// By number; number 0 is never used, so that no address is 0.
-    chunks: Vec<Option<Chunk>>,
+    /// By number; an empty buffer in the place of one that is gone. Number 0 is never used, so that
+    /// no address is 0.
+    chunks: Vec<Buffer>,
+    /// By number, for each page whether a free run begins at it, and of which order.
+    maps: Vec<[u8; PAGE_COUNT as usize]>,
     vacant_numbers: Vec<u32>,
     /// By order, the first page of the first free run; 0 if there is none.
     free: [u32; ORDER_MAX as usize + 1],
     used_count: usize,
 }
 
-#[derive(Debug)]
-struct Chunk {
-    memory: Buffer,
-    /// For each page whether a free run begins at it, and of which order.
-    map: Box<[u8; PAGE_COUNT as usize]>,
-}
-
 impl Pages {
     pub(super) fn new() -> Self {
-        Self { chunks: vec![None], vacant_numbers: Vec::new(), free: [0; _], used_count: 0 }
+        Self {
+            chunks: vec![Buffer::heap(0)],
+            maps: vec![[0; _]],
+            vacant_numbers: Vec::new(),
+            free: [0; _],
+            used_count: 0,
+        }
     }
 
     /// Bytes of the runs in use.
@@ -131,24 +133,27 @@ impl Pages {
     #[inline]
     pub(super) fn bytes(&self, start: Address, len: usize) -> &[u8] {
         let (chunk, offset) = locate(start);
-        let chunk = self.chunks[chunk].as_ref().expect("an address is of a chunk that is held");
-        &chunk.memory.as_slice()[offset..offset + len]
+        &self.chunks[chunk].as_slice()[offset..offset + len]
+    }
+
+    /// All bytes of the chunk from `start` on.
+    #[inline]
+    pub(super) fn tail(&self, start: Address) -> &[u8] {
+        let (chunk, offset) = locate(start);
+        &self.chunks[chunk].as_slice()[offset..]
     }
 
     /// `len` bytes from `start` on.
     #[inline]
     pub(super) fn bytes_mut(&mut self, start: Address, len: usize) -> &mut [u8] {
         let (chunk, offset) = locate(start);
-        let chunk = self.chunks[chunk].as_mut().expect("an address is of a chunk that is held");
-        &mut chunk.memory.as_mut_slice()[offset..offset + len]
+        &mut self.chunks[chunk].as_mut_slice()[offset..offset + len]
     }
 
     /// Asks for the first lines of what is at `start`.
     #[inline]
     pub(super) fn prefetch(&self, start: Address) {
-        let (chunk, offset) = locate(start);
-        let chunk = self.chunks[chunk].as_ref().expect("an address is of a chunk that is held");
-        let bytes = &chunk.memory.as_slice()[offset..];
+        let bytes = self.tail(start);
         match bytes.first_chunk::<PREFETCH_BYTES>() {
             Some(bytes) => prefetch(bytes),
             None => prefetch(&bytes[0]),
@@ -158,27 +163,25 @@ impl Pages {
     /// Copies `len` bytes.
     pub(super) fn copy(&mut self, from: Address, to: Address, len: usize) {
         let ((from_chunk, from), (to_chunk, to)) = (locate(from), locate(to));
-        let missing = "an address is of a chunk that is held";
         if from_chunk == to_chunk {
-            let memory = &mut self.chunks[from_chunk].as_mut().expect(missing).memory;
-            memory.as_mut_slice().copy_within(from..from + len, to);
+            self.chunks[from_chunk].as_mut_slice().copy_within(from..from + len, to);
             return;
         }
-        let chunks = self.chunks.get_disjoint_mut([from_chunk, to_chunk]).expect("they differ");
-        let [source, target] = chunks.map(|chunk| &mut chunk.as_mut().expect(missing).memory);
+        let chunks = self.chunks.get_disjoint_mut([from_chunk, to_chunk]);
+        let [source, target] = chunks.expect("they differ and are there");
         let source = &source.as_slice()[from..from + len];
         target.as_mut_slice()[to..to + len].copy_from_slice(source);
     }
 
     fn add_chunk(&mut self, budget: &mut Budget) -> Result<u32, Full> {
-        let memory = budget.take()?;
-        let chunk = Some(Chunk { memory, map: Box::new([0; _]) });
+        let chunk = budget.take()?;
         let number = if let Some(number) = self.vacant_numbers.pop() {
             self.chunks[number as usize] = chunk;
             number
         } else {
             assert!(self.chunks.len() < CHUNK_COUNT_MAX, "a shard's state is at most 32 GiB");
             self.chunks.push(chunk);
+            self.maps.push([0; _]);
             self.chunks.len() as u32 - 1
         };
         Ok(number * PAGE_COUNT)
@@ -196,8 +199,7 @@ impl Pages {
             order += 1;
         }
         let number = page / PAGE_COUNT;
-        let chunk = self.chunks[number as usize].take().expect("its last run was just released");
-        budget.put(chunk.memory);
+        budget.put(std::mem::replace(&mut self.chunks[number as usize], Buffer::heap(0)));
         self.vacant_numbers.push(number);
     }
 
@@ -227,9 +229,7 @@ impl Pages {
     }
 
     fn mark(&mut self, page: u32) -> &mut u8 {
-        let chunk = self.chunks[(page / PAGE_COUNT) as usize].as_mut();
-        let chunk = chunk.expect("a page's neighbours are of the same chunk");
-        &mut chunk.map[(page % PAGE_COUNT) as usize]
+        &mut self.maps[(page / PAGE_COUNT) as usize][(page % PAGE_COUNT) as usize]
     }
 
     fn links(&self, page: u32) -> [u32; 2] {

@@ -89,8 +89,11 @@ impl Header {
     /// Reads the one at `slot`.
     #[inline]
     pub(super) fn read(slots: &Slots, slot: Address) -> Self {
-        let bytes: &[u8; HEADER_BYTES] =
-            slots.bytes(slot, HEADER_BYTES).try_into().expect("a header's length");
+        Self::of(slots.bytes(slot, HEADER_BYTES).try_into().expect("a header's length"))
+    }
+
+    #[inline]
+    fn of(bytes: &[u8; HEADER_BYTES]) -> Self {
         let u32_at = |at| super::pages::u32_at(bytes, at);
         Self {
             hash: u64::from(u32_at(0)) | u64::from(u32_at(4)) << 32,
@@ -170,12 +173,13 @@ impl Header {
 /// Notes that the record at `slot`, whose flags are `flags`, was used.
 #[inline]
 pub(super) fn touch(slots: &mut Slots, slot: Address, flags: u8) {
-    if flags & flag::USES_MASK != flag::USES_MASK {
-        set_flags(slots, slot, flags + flag::USES_ONE);
-    }
+    // Written every time: whether it has to be, nobody can guess.
+    let is_less = flags & flag::USES_MASK != flag::USES_MASK;
+    set_flags(slots, slot, flags + u8::from(is_less) * flag::USES_ONE);
 }
 
 /// Sets the flags of the record at `slot`.
+#[inline]
 pub(super) fn set_flags(slots: &mut Slots, slot: Address, flags: u8) {
     slots.bytes_mut(slot, HEADER_BYTES)[FLAGS_AT] = flags;
 }
@@ -185,13 +189,24 @@ pub(super) fn set_dirty_at(slots: &mut Slots, slot: Address, dirty_at: u32) {
     super::pages::set_u32_at(slots.bytes_mut(slot, HEADER_BYTES), 24, dirty_at);
 }
 
-/// Whether the record at `slot` is that of `hash` and `key`.
+/// The header of the record at `slot`, if it is that of `hash` and `key`.
 #[inline]
-pub(super) fn is_key(slots: &Slots, slot: Address, hash: u64, key: &[u8]) -> bool {
-    let header = Header::read(slots, slot);
-    header.hash == hash
+pub(super) fn of_key(slots: &Slots, slot: Address, hash: u64, key: &[u8]) -> Option<Header> {
+    let (bytes, rest) = slots.tail(slot).split_first_chunk().expect("a record has a header");
+    let header = Header::of(bytes);
+    let is_it = header.hash == hash
         && header.key_len as usize == key.len()
-        && &slots.bytes(slot, HEADER_BYTES + key.len())[HEADER_BYTES..] == key
+        && is_equal(&rest[..key.len()], key);
+    is_it.then_some(header)
+}
+
+/// Whether two keys of one length are equal. Keys are short: a call of the system's function costs
+/// more than it saves.
+#[inline]
+fn is_equal(a: &[u8], b: &[u8]) -> bool {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let words = a.iter().zip(b).all(|(a, b)| u64::from_le_bytes(*a) == u64::from_le_bytes(*b));
+    words && a_rest.iter().zip(b_rest).all(|(a, b)| a == b)
 }
 
 /// Bytes from the beginning of a record to its value.
@@ -201,6 +216,7 @@ pub(super) fn value_offset(key_len: usize) -> usize {
 }
 
 /// The key of the record at `slot`.
+#[inline]
 pub(super) fn key_of<'a>(slots: &'a Slots, slot: Address, header: &Header) -> &'a [u8] {
     &slots.bytes(slot, HEADER_BYTES + header.key_len as usize)[HEADER_BYTES..]
 }

@@ -123,9 +123,13 @@ pub(super) fn slot_of(line: &[u8; LINE_BYTES], i: usize) -> Address {
 /// The entries of a line whose tag is `tag`. Gaps have tags too.
 #[inline]
 pub(super) fn equal(line: &[u8; LINE_BYTES], tag: u32) -> Equal {
-    // Written so that compilers make two vector comparisons and two narrowings of it.
-    let tags: [u32; LINE] = std::array::from_fn(|i| tag_of(line, i));
-    Equal(u64::from_le_bytes(tags.map(|other| u8::from(other == tag))))
+    // Written so that compilers make two vector comparisons of it, and no branch.
+    let (tags, _) = line.as_chunks::<4>();
+    let mut equal = [0; LINE];
+    for (equal, other) in equal.iter_mut().zip(tags) {
+        *equal = 0_u8.wrapping_sub(u8::from(u32::from_le_bytes(*other) == tag));
+    }
+    Equal(u64::from_le_bytes(equal) & 0x0101_0101_0101_0101)
 }
 
 /// Indexes of entries in a line, as a byte for each: 1 if it is one of them.

@@ -108,6 +108,12 @@ impl Slots {
         self.pages.bytes(start, len)
     }
 
+    /// All bytes of the chunk from `start` on.
+    #[inline]
+    pub(super) fn tail(&self, start: Address) -> &[u8] {
+        self.pages.tail(start)
+    }
+
     /// `len` bytes from `start` on.
     #[inline]
     pub(super) fn bytes_mut(&mut self, start: Address, len: usize) -> &mut [u8] {
