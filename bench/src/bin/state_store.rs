@@ -165,7 +165,9 @@ fn read_modify_write(
     let ns = measure(&numbers, |number| {
         // Each batch's lines travel while the two before it are updated, its slots while one is.
         store.buffer.prefetch(store.space, &record_keys(number + 1), &record_keys(number + 2));
-        record_keys(*number).into_iter().for_each(|key| store.update(key));
+        for key in record_keys(*number) {
+            store.update(key);
+        }
     });
     let ns = ns / BATCH as f64;
     print_line("write buffer, batches of 16", ns, Some((peer_ns, Some(GATES[1]))));
@@ -176,7 +178,9 @@ fn read_modify_write(
 fn epochs(keys: &[Keyed], store: &mut Store) {
     for part in [1, 100] {
         let changed = keys.len() / part;
-        keys[..changed].iter().for_each(|keyed| store.update(keyed.record_key()));
+        for keyed in &keys[..changed] {
+            store.update(keyed.record_key());
+        }
         println!("an epoch in which {changed} keys changed");
         let start = Watch::start();
         let mut frozen = store.buffer.freeze().expect("the one before it is written");
