@@ -36,7 +36,8 @@ pub enum Event {
 pub enum Command {
     /// End the sources, process what is under way, end.
     Drain,
-    /// Cut a checkpoint: sources send its barrier.
+    /// Cut a checkpoint: sources send its barrier, and every task reports its part once, the latest
+    /// when it ends.
     Trigger(CheckpointId),
     /// Say how you stand: answered by [`Report::Status`].
     Status,

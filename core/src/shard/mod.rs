@@ -159,13 +159,13 @@ impl Shard {
         self.now = now;
         self.is_busy = !events.is_empty() && !self.is_over;
         if self.is_over {
-            // Buffers go home even now, so that it can be said that none is lost; and whoever asks
-            // how it stands is answered.
+            // Buffers go home even now, so that it can be said that none is lost; whoever asks how
+            // it stands is answered; and checkpoints go on elsewhere, with a part of every task.
             let concerns = |event: &Event| {
                 matches!(
                     event,
                     Event::Peer { descriptor: Descriptor::Credit { .. }, .. }
-                        | Event::Command(Command::Status)
+                        | Event::Command(Command::Status | Command::Trigger(_))
                 )
             };
             events.retain(concerns);
@@ -366,15 +366,19 @@ impl Shard {
         effects.extend(remote.map(|(to, descriptor)| Effect::Send { to, descriptor }));
     }
 
+    /// Brings a task's parts of checkpoints to `effects`.
+    fn carry_snapshots(&mut self, number: usize, effects: &mut Vec<Effect>) {
+        let chain_index = self.tasks[number].task.plan().chain_index;
+        effects.extend(self.mail.snapshots.drain(..).map(|(checkpoint, snapshot)| {
+            Effect::report(Report::Snapshot { checkpoint, chain_index, snapshot })
+        }));
+    }
+
     /// Brings what a task wants of the world to `effects`.
     fn carry_requests(&mut self, number: usize, effects: &mut Vec<Effect>) {
+        self.carry_snapshots(number, effects);
         let task = &self.tasks[number].task;
         let plan = task.plan();
-        for (checkpoint, snapshot) in self.mail.snapshots.drain(..) {
-            let chain_index = plan.chain_index;
-            let report = Report::Snapshot { checkpoint, chain_index, snapshot };
-            effects.push(Effect::report(report));
-        }
         let mut requests = task.env().requests.borrow_mut();
         effects.extend(requests.files.drain(..).map(Effect::File));
         effects.extend(requests.sockets.drain(..).map(Effect::Socket));
@@ -404,7 +408,12 @@ impl Shard {
                 (0..self.tasks.len()).for_each(|number| self.wake(number).drain());
             }
             Event::Command(Command::Trigger(checkpoint)) => {
-                (0..self.tasks.len()).for_each(|number| self.wake(number).trigger(checkpoint));
+                for number in 0..self.tasks.len() {
+                    let scheduled = &mut self.tasks[number];
+                    scheduled.is_woken = true;
+                    scheduled.task.trigger(checkpoint, &mut self.mail);
+                    self.carry_snapshots(number, effects);
+                }
             }
             Event::Command(Command::Status) => {
                 effects.push(Effect::report(Report::Status(self.status())));

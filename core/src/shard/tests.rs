@@ -60,7 +60,11 @@ impl Task for Scripted {
         self.log.activity.set(Activity::Finished);
     }
 
-    fn trigger(&mut self, _: CheckpointId) {}
+    fn trigger(&mut self, checkpoint: CheckpointId, mail: &mut TaskMail) {
+        if self.log.activity.get() == Activity::Finished {
+            mail.snapshots.push((checkpoint, Snapshot::default()));
+        }
+    }
 
     fn turn(&mut self, row_limit: u32, _: &mut TaskMail) -> Activity {
         self.log.turns.borrow_mut().push(row_limit);
@@ -244,6 +248,18 @@ fn a_shard_that_is_over_says_so_once_and_answers_questions() {
     let reports = bench.turn(&[Command::Drain, Command::Status], MS / 100);
     assert!(matches!(reports[..], [Report::Status(_)]), "{reports:?}");
     assert_eq!(bench.runs(), [0, 0], "nobody has a turn any more");
+}
+
+#[test]
+fn a_shard_that_is_over_has_a_part_in_every_later_checkpoint() {
+    let mut bench = Bench::new(&[Activity::Finished; 2]);
+    bench.turn(&[], MS / 100);
+    let reports = bench.turn(&[Command::Trigger(CheckpointId(4))], MS / 100);
+    let part = |report: &Report| match report {
+        Report::Snapshot { checkpoint: CheckpointId(id), chain_index, .. } => (*id, *chain_index),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reports.iter().map(part).collect::<Vec<_>>(), [(4, 0), (4, 1)]);
 }
 
 #[test]

@@ -63,8 +63,8 @@ pub struct SimConfig {
     pub stall_one_in: u64,
     /// A stall lasts at most this long.
     pub stall_max: Duration,
-    /// Checkpoints are triggered this far apart; none without it. Leave a slow shard some turns in
-    /// between: a source sends barriers first, and records afterwards.
+    /// Checkpoints are triggered this far apart, while no more than a few are under way; none
+    /// without it.
     pub checkpoint_interval: Option<Duration>,
     /// The job is told to drain at this time; never without it.
     pub drain_at: Option<Duration>,
@@ -358,7 +358,7 @@ impl<'a> World<'a> {
             (self.next_checkpoint, self.config.checkpoint_interval)
             && due <= self.now
         {
-            // Sources send barriers first: without a bound, no record might ever leave.
+            // Behind a task that is slower than that, barriers would pile up without bound.
             let has_room = self.in_flight_count(checkpoint) < CHECKPOINTS_IN_FLIGHT_MAX;
             if has_room {
                 commands.push(Command::Trigger(checkpoint));

@@ -9,8 +9,17 @@
 //! inputs, end the batch, send what credits allow. A task with a full output or a lagging sink
 //! does not touch its inputs; their containers stay unreturned, and so the pressure travels on.
 //!
+//! **Checkpoints behind the end.** An input that has ended brings no more barriers. So a checkpoint
+//! that was triggered before the task ended, and whose barrier has not come, gets the task's last
+//! state as its part, and so do all later ones. That is a consistent cut: whoever reads from the
+//! task awaits its end before it cuts, and restored from that part the task ends without a row. A
+//! source that was drained would go on, with event time at its end: it has no part in what is
+//! triggered later, and the last checkpoint before is the one to restore.
+//!
 //! The task is idle when its feed is, and says so behind everything that its operators still owe.
 //! Rows that processing time causes meanwhile do not end that.
+
+use std::collections::VecDeque;
 
 use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
@@ -41,6 +50,9 @@ pub struct ChainTask<F, C, E> {
     watermark_ms: i64,
     /// What its outputs were told last.
     is_idle: bool,
+    /// Checkpoints triggered and not cut, in order.
+    awaited: VecDeque<CheckpointId>,
+    last_cut: Option<CheckpointId>,
     /// Answers that came since the last turn.
     files: Vec<(u16, FileDone)>,
     sockets: Vec<(u16, SocketDone)>,
@@ -90,6 +102,8 @@ where
             phase: Phase::Running,
             watermark_ms: NO_EVENT_TIME,
             is_idle: false,
+            awaited: VecDeque::new(),
+            last_cut: None,
             files: Vec::new(),
             sockets: Vec::new(),
         }
@@ -201,11 +215,26 @@ where
 
     /// The epoch ends here: everything before is in the snapshot, everything after is not.
     fn cut(&mut self, checkpoint: CheckpointId, mail: &mut TaskMail) {
+        self.last_cut = Some(checkpoint);
+        // A barrier may be here before the command that caused it.
+        self.awaited.retain(|awaited| checkpoint < *awaited);
+        self.report(checkpoint, mail);
+        self.control(Control::Barrier(checkpoint));
+    }
+
+    /// The task has ended, and its last state is its part of `checkpoint`.
+    fn report_end(&self, checkpoint: CheckpointId, mail: &mut TaskMail) {
+        if self.feed.ends_again() {
+            self.report(checkpoint, mail);
+        }
+    }
+
+    /// What the task's state is now is its part of `checkpoint`.
+    fn report(&self, checkpoint: CheckpointId, mail: &mut TaskMail) {
         let mut snapshot = Snapshot::default();
         self.feed.snapshot(&mut snapshot);
         self.chain.snapshot(&mut snapshot);
         mail.snapshots.push((checkpoint, snapshot));
-        self.control(Control::Barrier(checkpoint));
     }
 
     fn end_batch(&mut self) {
@@ -242,6 +271,8 @@ where
         let is_empty = self.end.is_empty() && self.sides.iter().all(|side| side.is_empty());
         if self.phase == Phase::Flushing && is_empty {
             self.phase = Phase::Finished;
+            self.awaited.iter().for_each(|checkpoint| self.report_end(*checkpoint, mail));
+            self.awaited.clear();
         }
     }
 
@@ -338,8 +369,17 @@ where
         self.feed.drain(&self.env);
     }
 
-    fn trigger(&mut self, checkpoint: CheckpointId) {
-        self.feed.trigger(checkpoint);
+    fn trigger(&mut self, checkpoint: CheckpointId, mail: &mut TaskMail) {
+        if Some(checkpoint) <= self.last_cut {
+            return;
+        }
+        if self.phase == Phase::Finished {
+            return self.report_end(checkpoint, mail);
+        }
+        self.awaited.push_back(checkpoint);
+        if self.phase == Phase::Running {
+            self.feed.trigger(checkpoint);
+        }
     }
 
     fn turn(&mut self, row_limit: u32, mail: &mut TaskMail) -> Activity {

@@ -321,6 +321,10 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
 
     fn drain(&mut self, _env: &TaskEnv) {}
 
+    fn ends_again(&self) -> bool {
+        true
+    }
+
     fn trigger(&mut self, _checkpoint: CheckpointId) {}
 
     fn row_count(&self) -> u64 {

@@ -68,8 +68,10 @@ pub trait Task {
     /// A source ends as if its input had; other tasks go on until their inputs end.
     fn drain(&mut self);
 
-    /// A source sends the barrier of `checkpoint` as soon as it can.
-    fn trigger(&mut self, checkpoint: CheckpointId);
+    /// Cut `checkpoint`, which is above those before: a source sends its barrier as soon as it can,
+    /// other tasks await it. A task that ends without it reports its last state as its part then;
+    /// one that has ended does so at once, into `mail`. Not so a source that was drained.
+    fn trigger(&mut self, checkpoint: CheckpointId, mail: &mut TaskMail);
 
     /// Works for one turn: pieces of at most `row_limit` rows from each input that has any.
     fn turn(&mut self, row_limit: u32, mail: &mut TaskMail) -> Activity;
@@ -91,7 +93,7 @@ pub struct TaskMail {
     pub outbox: Outbox,
     /// Emptied containers for the senders.
     pub returns: Vec<(ChannelPlan, Returned)>,
-    /// Snapshots whose barrier has passed.
+    /// Snapshots whose barrier has passed, and those of a task that has ended.
     pub snapshots: Vec<(CheckpointId, Snapshot)>,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The reader is polled while there is budget; rows go straight into the chain. A barrier goes
 //! between two polls: everything before it has been handed on, and the positions in the snapshot
-//! are those of the next records.
+//! are those of the next records. Between two barriers there is a poll: however many checkpoints
+//! are triggered, records have their share.
 
 use std::collections::VecDeque;
 
@@ -31,7 +32,11 @@ pub struct SourceFeed<S: Source> {
     is_woken: bool,
     /// Barriers to send, in order: leaving one out would confuse those who align.
     triggered: VecDeque<CheckpointId>,
+    /// A barrier has been sent since the last poll.
+    owes_poll: bool,
     has_ended: bool,
+    /// It was told to end before its input has.
+    is_drained: bool,
     has_polled: bool,
     row_count: u64,
 }
@@ -54,7 +59,9 @@ impl<S: Source> SourceFeed<S> {
             status: SourceStatus::Ready,
             is_woken: false,
             triggered: VecDeque::new(),
+            owes_poll: false,
             has_ended: false,
+            is_drained: false,
             has_polled: false,
             row_count: 0,
         }
@@ -121,6 +128,7 @@ impl<S: Source> Feed for SourceFeed<S> {
         let source_index = self.source_index;
         let mut into = IntoChain { chain, env, out, source_index, row_count: 0 };
         self.is_woken = false;
+        self.owes_poll = false;
         env.wants_turn.set(false);
         self.status = ctx.run(|| reader.poll(&ctx, &mut into));
         self.row_count += into.row_count;
@@ -129,8 +137,14 @@ impl<S: Source> Feed for SourceFeed<S> {
     }
 
     fn pop_due(&mut self) -> Option<Due> {
-        let barrier = self.triggered.pop_front().map(Due::Barrier);
-        barrier.or(self.has_ended.then_some(Due::End))
+        let may_cut = self.has_ended || !self.owes_poll;
+        match self.triggered.pop_front_if(|_| may_cut) {
+            Some(checkpoint) => {
+                self.owes_poll = true;
+                Some(Due::Barrier(checkpoint))
+            }
+            None => self.has_ended.then_some(Due::End),
+        }
     }
 
     fn has_due(&self) -> bool {
@@ -179,9 +193,14 @@ impl<S: Source> Feed for SourceFeed<S> {
 
     fn drain(&mut self, env: &TaskEnv) {
         self.is_woken = true;
+        self.is_drained |= !self.has_ended;
         let ctx = Self::context(&self.name, env);
         let holds_more = self.reader.as_mut().is_some_and(|reader| ctx.run(|| reader.drain(&ctx)));
         self.has_ended |= !holds_more;
+    }
+
+    fn ends_again(&self) -> bool {
+        !self.is_drained
     }
 
     fn trigger(&mut self, checkpoint: CheckpointId) {

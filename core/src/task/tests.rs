@@ -68,6 +68,15 @@ impl Driven {
         }
     }
 
+    fn trigger(&mut self, id: u64) {
+        self.task.trigger(CheckpointId(id), &mut self.mail);
+    }
+
+    /// The checkpoints of which it has reported its part since the last call.
+    fn cut(&mut self) -> Vec<u64> {
+        self.mail.snapshots.drain(..).map(|(checkpoint, _)| checkpoint.0).collect()
+    }
+
     fn turn(&mut self) -> Activity {
         let activity = self.task.turn(self.row_limit, &mut self.mail);
         for (channel, element) in self.mail.outbox.local.drain(..) {
@@ -384,6 +393,85 @@ fn a_source_that_drains_hands_on_what_it_holds() {
     driven.settle();
     assert_eq!(driven.said(0), "r1 r2 r3 wmax end");
     assert_eq!(driven.turn(), Activity::Finished);
+}
+
+/// The numbers from 0 on, without an end.
+#[derive(Clone)]
+struct Counting(u64);
+
+impl Source for Counting {
+    type Out = u64;
+    type Reader = Self;
+
+    fn describe(&self) -> String {
+        "numbers".to_string()
+    }
+
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    fn open(&self, _: &OperatorContext<'_>) -> Result<Self, Error> {
+        Ok(Self(0))
+    }
+}
+
+impl SourceReader for Counting {
+    type Out = u64;
+
+    fn poll(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl SourceOutput<u64>,
+    ) -> SourceStatus {
+        while ctx.env().spend() {
+            out.emit(0, self.0, 0, self.0);
+            self.0 += 1;
+        }
+        SourceStatus::Ready
+    }
+}
+
+#[test]
+fn records_have_their_share_between_two_barriers() {
+    let plan = plan(0, Partitioner::Forward, 1);
+    let feed = SourceFeed::new(Counting(0), "numbers", "numbers", 0);
+    let end = Outputs::<u64>::new(&plan.outputs, 0, 0, plan.key_group_count);
+    let task = ChainTask::new(plan, feed, Pass::default(), end, |_, _| Vec::new());
+    let mut driven = Driven::of(task);
+    driven.row_limit = 2;
+    (1..=3).for_each(|id| driven.trigger(id));
+    driven.turn();
+    driven.turn();
+    assert_eq!(driven.said(0), "b1 r0 r1 b2 r2 r3 b3");
+    driven.task.drain();
+    (4..=5).for_each(|id| driven.trigger(id));
+    driven.settle();
+    assert_eq!(driven.said(0), "b4 b5 wmax end", "nothing is to come between these");
+    assert_eq!(driven.cut(), [1, 2, 3, 4, 5]);
+    driven.trigger(6);
+    assert!(driven.cut().is_empty(), "it would go on from there, and event time has ended");
+}
+
+#[test]
+fn a_task_that_has_ended_has_a_part_in_every_checkpoint() {
+    let mut task = Driven::pass(2);
+    task.tell("0b1 1b1");
+    task.settle();
+    assert_eq!(task.cut(), [1]);
+    // The barrier was faster than the command.
+    task.trigger(1);
+    assert!(task.cut().is_empty());
+    (2..=3).for_each(|id| task.trigger(id));
+    task.tell("0b2 1end");
+    task.settle();
+    assert_eq!(task.cut(), [2]);
+    task.tell("0end");
+    task.settle();
+    assert_eq!(task.cut(), [3], "nobody sends this barrier any more");
+    task.trigger(4);
+    assert_eq!(task.cut(), [4]);
+    assert_eq!(task.said(0), "b1 b2 wmax end");
 }
 
 /// Owes so many results at the first watermark.

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use millstream::data::element::CheckpointId;
 use millstream::prelude::*;
+
+use super::assert_same;
+use super::ledger::Ledger;
 
 fn endless(job: &Job) {
     let numbers = job.source("numbers", GeneratorSource::new(u64::MAX, |n| n).paced(1_000.0));
@@ -82,4 +86,77 @@ fn a_panic_while_opening_a_simulation_names_the_operator() {
     assert!(matches!(error, Error::Panicked { .. }), "{error:?}");
     assert!(error.to_string().starts_with("operator lookup panicked"), "{error}");
     assert!(error.to_string().contains("no configuration"), "{error}");
+}
+
+/// Fifty numbers at once, and two thousand that take twenty milliseconds, summed by key.
+fn short_and_long(ledger: Ledger<(u64, u64)>) -> Job {
+    let job = Job::new("short-and-long");
+    let short = job.source("short", GeneratorSource::new(50, |n| n)).parallelism(2);
+    let long = job.source("long", GeneratorSource::new(2_000, |n| n).paced(100_000.0));
+    let keyed = short.rebalance().union(long).key_by(|n| n % 7);
+    keyed.process("sums", Sums::default()).sink("ledger", ledger);
+    job
+}
+
+/// The sum per key, at the end of event time.
+#[derive(Clone, Default)]
+struct Sums {
+    sum: ReducingState<u64>,
+}
+
+impl KeyedProcessFunction<u64, u64> for Sums {
+    type Out = (u64, u64);
+
+    fn open(&mut self, ctx: &mut OpenContext<'_>) {
+        self.sum = ctx.reducing("sum", StateSpec::kept_until_cleared(), |a, b| *a += b);
+    }
+
+    fn process(
+        &mut self,
+        n: u64,
+        ctx: &mut KeyedContext<'_, u64>,
+        _: &mut impl Output<(u64, u64)>,
+    ) {
+        self.sum.add(ctx, n);
+        ctx.register_event_timer(1_000);
+    }
+
+    fn on_timer(
+        &mut self,
+        _: FiredTimer,
+        ctx: &mut KeyedContext<'_, u64>,
+        out: &mut impl Output<(u64, u64)>,
+    ) {
+        let sum = self.sum.get(ctx).copied().expect("a timer has a sum");
+        out.collect((*ctx.key(), sum));
+    }
+}
+
+#[test]
+fn checkpoints_go_on_when_a_source_has_ended_and_when_all_have() {
+    let mut expected = vec![0; 7];
+    (0..50).chain(0..2_000).for_each(|n| expected[n % 7] += n as u64);
+    let expected: Vec<_> = (0..7).zip(expected).collect();
+    for seed in 0..20 {
+        let ledger = Ledger::default();
+        let checkpoint_interval = Some(Duration::from_millis(2));
+        let config = SimConfig { checkpoint_interval, ..SimConfig::new(seed) };
+        let report = short_and_long(ledger.clone()).simulate(1 + seed as u32 % 3, &config);
+        let mut report = report.expect("the job has no mistakes");
+        assert!(report.outcome.is_ok(), "seed {seed}: {:?}", report.outcome);
+        assert_same(&format!("seed {seed}"), ledger.into_rows(), expected.clone());
+        // The generator begins after 200 ms; the last ones may be cut off by the end of the job.
+        let last = report.checkpoints.keys().next_back().expect("some complete");
+        assert!(CheckpointId(100) < *last, "seed {seed}: {last:?} is the last that completed");
+        for _ in 0..5 {
+            let Some((checkpoint, restore)) = report.checkpoints.pop_last() else { break };
+            let ledger = Ledger::default();
+            let config = SimConfig { restore, ..SimConfig::new(seed + 100) };
+            let again = short_and_long(ledger.clone()).simulate(1 + seed as u32 % 4, &config);
+            let again = again.expect("the job has no mistakes");
+            let about = format!("seed {seed}, restored from {checkpoint:?}");
+            assert!(again.outcome.is_ok(), "{about}: {:?}", again.outcome);
+            assert_same(&about, ledger.into_rows(), expected.clone());
+        }
+    }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use millstream::prelude::*;
 use millstream::sim::disk::{Disk, DiskFaults};
 use millstream::sim::rng::{Chance, Rng};
+use millstream_tests::model::window::Kind;
 
+use super::input::{BEGIN_MS, Fired, Gather, Input, fired, ms};
 use super::ledger::Ledger;
 use super::{Layout, assert_same, check, seeds_of};
 
@@ -52,7 +54,8 @@ fn numbers(about: &str, path: &Path, bytes: &[u8]) -> Vec<u64> {
     text.lines().map(number).collect()
 }
 
-/// The positions of a file source are in the checkpoint, whoever reads which split afterwards.
+/// The positions of a file source are in the checkpoint, whoever reads which split afterwards; and
+/// those that were being read hold event time back, so no line is late.
 #[test]
 fn reading_files_exactly_once() {
     let draw = |rng: &mut Rng, config: &mut SimConfig| {
@@ -60,13 +63,25 @@ fn reading_files_exactly_once() {
         config.files = files;
         (count, 20 + rng.below(3_000))
     };
-    let write = |drawn: &(u64, u64), job: &Job, layout: &Layout, ledger: Ledger<u64>| {
+    let write = |drawn: &(u64, u64), job: &Job, layout: &Layout, ledger: Ledger<Fired>| {
         let source = FileSource::lines("in/*.txt").split_bytes(drawn.1);
-        let lines = job.source("lines", source).parallelism(layout.parallelism);
-        lines.map(|line| number(&line).expect("a whole line")).sink("ledger", ledger);
+        let event = |line: &String| {
+            let n = number(line).expect("a whole line");
+            ((n % 3) as u32, BEGIN_MS + n as i64, n as u32 + 1)
+        };
+        job.source("lines", source)
+            .parallelism(layout.parallelism)
+            .watermark(Monotonic::new(), move |line| event(line).1)
+            .map(move |line| event(&line))
+            .key_by(|event| event.0)
+            .window(Tumbling::new(ms(10)))
+            .aggregate_with(Gather, fired)
+            .sink("ledger", ledger);
     };
     check(11, draw, write, |about, drawn, _, rows| {
-        assert_same(about, rows, (0..drawn.0).collect());
+        let event = |n: u64| ((n % 3) as u32, BEGIN_MS + n as i64, n as u32 + 1);
+        let input = Input { events: (0..drawn.0).map(event).collect(), disorder_ms: 0 };
+        assert_same(about, rows, input.fired(Kind::Sliding { size: 10, slide: 10, offset: 0 }));
     });
 }
 

@@ -118,8 +118,7 @@ impl Drawn {
 #[test]
 fn state_timers_and_rules() {
     let write = |drawn: &Drawn, job: &Job, layout: &Layout, ledger: Ledger<Summed>| {
-        // Slow, so that it is there as long as the events: with a source ends its last checkpoint.
-        let rules = VecSource::from_vec(drawn.rules.clone()).paced(5_000.0);
+        let rules = VecSource::from_vec(drawn.rules.clone());
         let rules =
             job.source("rules", rules).parallelism(1).watermark(Monotonic::new(), |rule| rule.0);
         let events = drawn.input.source(job, "events", layout).key_by(|event| event.0);

@@ -7,6 +7,9 @@
 //! The next split is opened while the current one is read, so that many small files are read
 //! without a pause. The next one is announced before the current one is said to be finished: there
 //! is no moment without a split in which the watermark could run ahead.
+//!
+//! Splits that had begun before a restore, on whatever tasks, are all read from its beginning on,
+//! side by side: each held event time back, and goes on doing so.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,7 +20,7 @@ use super::FileSource;
 use super::discovery::{Discovery, NoSplits};
 use super::line_count::{LineCount, Mark};
 use super::read_ahead::Size;
-use super::split::{FinishedSplit, SplitState};
+use super::split::{FinishedSplit, Progress, SplitState};
 use super::split_reader::{Next, SplitReader, changed};
 use crate::connector::file_error;
 use crate::connector::format::fault::report;
@@ -49,6 +52,8 @@ pub struct FileReader<F: Format> {
     /// Open, or being opened; the first `current_count` have been announced.
     open: VecDeque<OpenSplit<F::Decoder>>,
     current_count: usize,
+    /// Splits that had begun before a restore and have not been read to their end.
+    resumed_count: usize,
     finished: Vec<FinishedSplit>,
     /// Where lines were counted to last.
     line_mark: Option<Mark>,
@@ -101,6 +106,7 @@ impl<F: Format> FileReader<F> {
             waiting: VecDeque::new(),
             open: VecDeque::new(),
             current_count: 0,
+            resumed_count: 0,
             finished: Vec::new(),
             line_mark: None,
             turn: 0,
@@ -132,7 +138,7 @@ impl<F: Format> FileReader<F> {
 
     /// Opens splits and announces them, as far as they may be read now.
     fn begin_splits(&mut self, ctx: &OperatorContext<'_>, out: &mut impl SourceOutput<F::Record>) {
-        let side_by_side = self.source.side_by_side;
+        let side_by_side = self.source.side_by_side.max(self.resumed_count);
         while self.open.len() < side_by_side + AHEAD_COUNT {
             let Some(state) = self.waiting.pop_front() else { break };
             let (file, op) = ctx.open_file(state.split.path.clone().into(), OpenMode::Read);
@@ -214,6 +220,7 @@ impl<F: Format> FileReader<F> {
     ) {
         let mut done = self.open.remove(index).expect("it was just read");
         self.current_count -= 1;
+        self.resumed_count -= usize::from(done.reader.had_begun());
         if let Some(reads) = done.reader.reads_mut() {
             self.retired.extend(reads.ops());
         }
@@ -444,7 +451,13 @@ impl<F: Format> SourceReader for FileReader<F> {
             finished: self.finished.clone(),
         };
         writer.operator_state(&format!("listing/{:010}", self.place.task_index), &listed);
-        let open = self.open.iter().map(|open| open.reader.state());
+        let open = self.open.iter().enumerate().map(|(index, open)| {
+            let mut state = open.reader.state();
+            if index < self.current_count && state.progress == Progress::Waiting {
+                state.progress = Progress::Begun;
+            }
+            state
+        });
         for state in open.chain(self.waiting.iter().cloned()) {
             writer.operator_state(&state.state_name(), &state);
         }
@@ -464,7 +477,10 @@ impl<F: Format> SourceReader for FileReader<F> {
         let is_complete = listings.iter().all(|listed| listed.is_dealt);
         let mut finished: Vec<_> = listings.into_iter().flat_map(|l| l.finished).collect();
         let states = states.into_iter().map(|(_, state)| state).collect();
-        self.waiting = self.discovery.restore(states, &finished, number_base, is_complete).into();
+        let mut own = self.discovery.restore(states, &finished, number_base, is_complete);
+        own.sort_by_key(|state| state.progress == Progress::Waiting);
+        self.resumed_count = own.partition_point(|state| state.progress != Progress::Waiting);
+        self.waiting = own.into();
         // Each is in the next snapshot once, whoever has read it.
         let TaskPlace { task_index, parallelism, .. } = self.place;
         finished.retain(|split| split.key.task_index(parallelism) == task_index);

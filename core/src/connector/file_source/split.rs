@@ -52,8 +52,10 @@ pub(super) struct SplitState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub(super) enum Progress {
-    /// Nothing has been handed on.
+    /// It has not begun.
     Waiting,
+    /// It has been announced, and nothing has been handed on.
+    Begun,
     /// The next record is there.
     At(Position),
 }

@@ -80,7 +80,7 @@ impl<D: Decode> SplitReader<D> {
     pub(super) fn new(state: SplitState, decoder: D, piece_bytes: usize) -> Self {
         let resume = match state.progress {
             Progress::At(position) => Some(position),
-            Progress::Waiting => None,
+            Progress::Waiting | Progress::Begun => None,
         };
         Self {
             state,
@@ -104,6 +104,11 @@ impl<D: Decode> SplitReader<D> {
     /// Where its file is.
     pub(super) fn path(&self) -> &str {
         &self.state.split.path
+    }
+
+    /// Whether it had begun before a restore.
+    pub(super) fn had_begun(&self) -> bool {
+        self.state.progress != Progress::Waiting
     }
 
     /// What is remembered of it when it has been read.

@@ -707,6 +707,47 @@ fn a_restored_watch_reads_what_was_not_read_and_nothing_twice() {
     assert_eq!(values, expected);
 }
 
+/// Two tasks are in the middle of a file each; a third file is for later.
+#[test]
+fn splits_that_had_begun_are_announced_and_read_together_after_a_restore() {
+    let lines =
+        |name: &str| (0..2_000).fold(String::new(), |text, n| text + &format!("{name}{n}\n"));
+    let disk = || {
+        ["a", "b", "c"].iter().fold(MemoryDisk::new(3), |d, i| d.with(&format!("in/{i}"), lines(i)))
+    };
+    let source = FileSource::lines("in");
+    let mut snapshot = Snapshot::default();
+    let mut before = Vec::new();
+    for task_index in 0..2 {
+        let mut task = Task::new(&source, task_index, 2, 7);
+        let mut disk = disk();
+        while task.rows.rows.is_empty() {
+            assert_eq!(task.run(&mut disk, 1), None);
+        }
+        task.reader.snapshot(&mut SnapshotWriter::new(&mut snapshot, "uid"));
+        before.extend(task.rows.rows.into_iter().map(|(_, _, _, value)| value));
+    }
+    let mut task = Task::new(&source, 0, 1, 7);
+    let reader = &SnapshotReader::new(&snapshot, "uid");
+    task.reader.restore(reader, &context(&task.env, "payments")).expect("it was just written");
+    task.poll(1);
+    assert_eq!(task.rows.splits, [SplitEvent::Active(0), SplitEvent::Active(1)]);
+    let mut disk = disk();
+    while task.run(&mut disk, 1000).is_none() {}
+    let first_of = |split| task.rows.rows.iter().position(|row| row.0 == split);
+    let last_of = |split| task.rows.rows.iter().rposition(|row| row.0 == split);
+    assert!(first_of(1) < last_of(0) && first_of(0) < last_of(1), "one after the other");
+    assert!(last_of(0).max(last_of(1)) < first_of(2), "the third file has waited");
+    before.extend(task.rows.rows.into_iter().map(|(_, _, _, value)| value));
+    before.sort_unstable();
+    let mut expected: Vec<_> = ["a", "b", "c"]
+        .iter()
+        .flat_map(|i| lines(i).lines().map(ToString::to_string).collect::<Vec<_>>())
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(before, expected);
+}
+
 #[test]
 fn mistakes_in_the_description_are_found_all_at_once() {
     let source = FileSource::lines("").watch(Duration::ZERO).side_by_side(0);
