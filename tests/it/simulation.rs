@@ -16,6 +16,7 @@ mod input;
 mod joins;
 mod ledger;
 mod process;
+mod sockets;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ use millstream::state::snapshot::Snapshot;
 use self::ledger::Ledger;
 
 /// How many tests share the seeds.
-const TEST_COUNT: u64 = 16;
+const TEST_COUNT: u64 = 19;
 
 /// With this many seeds a test must have restored something.
 const SEEDS_FOR_RESTORES: usize = 20;

@@ -8,5 +8,6 @@
 pub mod disk;
 pub mod network;
 pub mod rng;
+pub mod sockets;
 pub mod trace;
 pub mod world;

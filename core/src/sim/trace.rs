@@ -2,11 +2,12 @@
 //!
 //! Two runs of one seed must give the same bytes; the hash says so without keeping them. Records
 //! are part of it: a batch is written as a hash of its rows, whether it stays on its shard or not,
-//! and so are the bytes of files and snapshots.
+//! and so are the bytes of files, sockets and snapshots.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use millstream_net::io::{SocketDone, SocketOp};
 use millstream_storage::io::{FileAnswer, FileDone, FileOp};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -41,6 +42,13 @@ impl Trace {
             Event::File(FileDone { op, result: Ok(FileAnswer::Written { .. }) }) => {
                 self.write(format_args!("{now_ns:>12} shard {shard} <- {op:?}: Written"));
             }
+            Event::Socket(SocketDone::Received { socket, bytes }) => self.write(format_args!(
+                "{now_ns:>12} shard {shard} <- {socket:?}: received {}",
+                Hashed(bytes)
+            )),
+            Event::Socket(SocketDone::Sent { socket, .. }) => {
+                self.write(format_args!("{now_ns:>12} shard {shard} <- {socket:?}: sent"));
+            }
             _ => self.write(format_args!("{now_ns:>12} shard {shard} <- {event:?}")),
         }
     }
@@ -51,6 +59,10 @@ impl Trace {
         match effect {
             Effect::File(FileOp::Write { op, file, offset, bytes }) => self.write(format_args!(
                 "{now_ns:>12} shard {shard} -> {op:?}: write {file} at {offset}, {}",
+                Hashed(bytes)
+            )),
+            Effect::Socket(SocketOp::Send { socket, bytes }) => self.write(format_args!(
+                "{now_ns:>12} shard {shard} -> {socket:?}: send {}",
                 Hashed(bytes)
             )),
             Effect::Report(report) => self.report(now_ns, shard, report),

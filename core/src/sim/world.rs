@@ -13,14 +13,12 @@
 //! What the node wants (a checkpoint, draining, a crash) is an event as well: it comes when it is
 //! due, whether a shard has something to do then or not.
 //!
-//! Not simulated: sockets (a job that uses them fails with an error that says so), and the
-//! production drivers in `runtime/`, which have conformance tests of their own.
+//! Not simulated: the production drivers in `runtime/`, which have conformance tests of their own.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use millstream_net::io::{SocketDone, SocketOp};
 use millstream_storage::io::{FileAnswer, FileDone, OpId};
 
 use crate::config::Config;
@@ -36,6 +34,7 @@ use crate::shard::{Next, Shard};
 use crate::sim::disk::{Disk, DiskFaults};
 use crate::sim::network::{Network, NetworkFaults};
 use crate::sim::rng::Rng;
+use crate::sim::sockets::{Peer, SocketFaults, Sockets};
 use crate::sim::trace::Trace;
 use crate::state::snapshot::Snapshot;
 
@@ -55,6 +54,11 @@ pub struct SimConfig {
     pub network: NetworkFaults,
     /// The disk.
     pub disk: DiskFaults,
+    /// The sockets.
+    pub sockets: SocketFaults,
+    /// Programs outside of the job that its sockets talk to. Without one at its address a call
+    /// fails, and a listener has no callers.
+    pub peers: Vec<Peer>,
     /// What is on the disk at the start.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     /// A turn takes up to this long; one shard in four is slower, by a random factor of up to 8.
@@ -91,6 +95,8 @@ impl SimConfig {
             key_group_count: Config::default().key_group_count,
             network: NetworkFaults::default(),
             disk: DiskFaults::default(),
+            sockets: SocketFaults::default(),
+            peers: Vec::new(),
             files: BTreeMap::new(),
             turn_max: Duration::from_micros(20),
             stall_one_in: 500,
@@ -129,6 +135,9 @@ pub struct SimReport {
     pub checkpoints: BTreeMap<CheckpointId, BTreeMap<u16, Snapshot>>,
     /// The disk as the job left it.
     pub disk: Disk,
+    /// What each of [`SimConfig::peers`] has read, by connection in the order in which they were
+    /// made.
+    pub received: Vec<Vec<Vec<u8>>>,
 }
 
 /// Runs `program` under `config` to its end.
@@ -152,6 +161,7 @@ struct World<'a> {
     disk: Disk,
     /// Operations under way on the disk: whose, and when they are due.
     disk_waits: BTreeMap<OpId, (u32, Duration)>,
+    sockets: Sockets,
     trace: Trace,
     stdout: Vec<u8>,
     print_rng: Rng,
@@ -215,6 +225,11 @@ impl<'a> World<'a> {
             rng,
             now: Duration::ZERO,
             disk_waits: BTreeMap::new(),
+            sockets: Sockets::new(
+                Rng::new(config.seed).fork(4),
+                config.sockets.clone(),
+                config.peers.clone(),
+            ),
             trace: Trace::new(config.keep_trace),
             stdout: Vec::new(),
             print_rng: Rng::new(config.seed).fork(3),
@@ -308,7 +323,8 @@ impl<'a> World<'a> {
                 .chain(printed)
                 .chain(own)
                 .chain(inbox)
-                .chain(self.answer_due(index));
+                .chain(self.answer_due(index))
+                .chain(self.sockets.next_due(index as u32));
             let Some(earliest) = earliest.min() else { continue };
             let at = earliest.max(sim.free_at);
             match next {
@@ -375,7 +391,8 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Brings what is due: answers of the disk to their shards, descriptors to shard `index`.
+    /// Brings what is due: answers of the disk and of sockets to their shards, descriptors to shard
+    /// `index`.
     fn carry(&mut self, index: usize) {
         let mut answers = Vec::new();
         self.disk.poll(self.now, &mut answers);
@@ -383,6 +400,11 @@ impl<'a> World<'a> {
             let wait = self.disk_waits.remove(&done.op);
             let (owner, _) = wait.expect("the disk answers what was asked");
             self.shards[owner as usize].inbox.push(Event::File(done));
+        }
+        let mut dones = Vec::new();
+        self.sockets.poll(self.now, &mut dones);
+        for (owner, done) in dones {
+            self.shards[owner as usize].inbox.push(Event::Socket(done));
         }
         let sim = &mut self.shards[index];
         while let Some((_, done)) = sim.printed.pop_front_if(|(due, _)| *due <= self.now) {
@@ -431,7 +453,7 @@ impl<'a> World<'a> {
                 let due = self.disk.submit(self.now, op);
                 self.disk_waits.insert(id, (shard, due));
             }
-            Effect::Socket(op) => self.refuse_socket(shard, &op),
+            Effect::Socket(op) => self.sockets.submit(self.now, shard, op),
             Effect::Print { op, lines } => self.print(shard, op, lines),
             Effect::Send { to, descriptor } => self.network.send(self.now, shard, to, descriptor),
             Effect::Report(report) => self.on_report(*report),
@@ -446,18 +468,6 @@ impl<'a> World<'a> {
         let due = sim.printed.back().map_or(due, |(before, _)| due.max(*before));
         let done = FileDone { op, result: Ok(FileAnswer::Written { bytes }) };
         sim.printed.push_back((due, done));
-    }
-
-    fn refuse_socket(&mut self, shard: u32, op: &SocketOp) {
-        if let SocketOp::Listen { socket, address } | SocketOp::Connect { socket, address } = *op {
-            let source = std::io::Error::new(
-                std::io::ErrorKind::Unsupported,
-                "sockets are not simulated; give the job another source or sink in simulations",
-            );
-            let action = format!("open a socket for {address}");
-            let failed = SocketDone::Failed { socket, action, source };
-            self.shards[shard as usize].inbox.push(Event::Socket(failed));
-        }
     }
 
     fn on_report(&mut self, report: Report) {
@@ -542,6 +552,7 @@ impl<'a> World<'a> {
             shards,
             checkpoints,
             disk: self.disk,
+            received: self.sockets.into_received(),
         }
     }
 }
