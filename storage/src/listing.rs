@@ -13,9 +13,9 @@
 //! the walk; a link that a pattern spells out or that `*` finds is followed.
 //!
 //! **Nothing is passed over in silence.** What has gone meanwhile is not there; whatever else keeps
-//! a directory or file from being looked at is an error that names it, and so is a pipe, socket or
-//! device that the pattern names. A name that is not UTF-8 is listed as it is, if what can be read
-//! of it matches: the requester can say so.
+//! a directory or file from being looked at is an error that names it. So are a link to what is not
+//! there, unless it is hidden, and a pipe, socket or device that the pattern names. A name that is
+//! not UTF-8 is listed as it is, if what can be read of it matches: the requester can say so.
 //!
 //! Not here: the real file system (the engine's `runtime/`), the simulated one (its `sim/`).
 
@@ -106,7 +106,13 @@ impl Found {
 pub fn list(places: &impl Places, pattern: &str) -> io::Result<Vec<FileEntry>> {
     let path = normal(Path::new(pattern));
     match unless_missing(places.look(or_here(&path)))? {
-        Some(Found::Directory(_)) => return list_directory(places, &path),
+        Some(Found::Directory(_)) => {
+            let paths = paths_in(places, &path)?;
+            return entries(places, paths, |path, found| match found {
+                Some(Found::Other(_)) => Ok(None),
+                found => meant(places, path, found),
+            });
+        }
         Some(found) => {
             return Ok(entry(path, found)?.map(|(entry, _)| entry).into_iter().collect());
         }
@@ -117,21 +123,26 @@ pub fn list(places: &impl Places, pattern: &str) -> io::Result<Vec<FileEntry>> {
     let parts = path.components().map(Part::of).collect::<io::Result<Vec<_>>>()?;
     let mut walk = Walk { places, found: BTreeSet::new(), entered: BTreeSet::new() };
     walk.descend(PathBuf::new(), &parts)?;
-    entries(places, walk.found, entry)
+    entries(places, walk.found, |path, found| meant(places, path, found))
 }
 
-/// The regular files in `directory`, sorted by path; none if there is no such directory.
+/// The regular files in `directory`, whatever else is there, sorted by path; none if there is no
+/// such directory.
 ///
 /// # Errors
 /// Something there cannot be looked at.
 pub fn list_directory(places: &impl Places, directory: &Path) -> io::Result<Vec<FileEntry>> {
-    let directory = normal(directory);
-    let names = unless_missing(places.names(or_here(&directory)))?.unwrap_or_default();
-    let paths = names.into_iter().map(|name| directory.join(name)).collect();
+    let paths = paths_in(places, &normal(directory))?;
     entries(places, paths, |path, found| match found {
-        Found::Other(_) => Ok(None),
-        found => entry(path, found),
+        None | Some(Found::Other(_)) => Ok(None),
+        Some(found) => entry(path, found),
     })
+}
+
+/// What is in `directory`; nothing if there is no such directory.
+fn paths_in(places: &impl Places, directory: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let names = unless_missing(places.names(or_here(directory)))?.unwrap_or_default();
+    Ok(names.into_iter().map(|name| directory.join(name)).collect())
 }
 
 /// `path` without the parts that mean nothing.
@@ -206,12 +217,14 @@ impl<P: Places> Walk<'_, P> {
         }
         for name in self.names_in(&base)? {
             let path = base.join(&name);
+            if is_hidden(&path) {
+                continue;
+            }
             if rest.is_empty() {
                 // `in/**` means the files at any depth.
                 self.found.insert(path.clone());
             }
-            let is_hidden = name.as_encoded_bytes().starts_with(b".");
-            if !is_hidden && !self.places.is_link(&path) {
+            if !self.places.is_link(&path) {
                 self.descend_any_depth(path, rest)?;
             }
         }
@@ -229,21 +242,38 @@ impl<P: Places> Walk<'_, P> {
 fn entries(
     places: &impl Places,
     paths: BTreeSet<PathBuf>,
-    entry: impl Fn(PathBuf, Found) -> io::Result<Option<(FileEntry, Option<Identity>)>>,
+    entry: impl Fn(PathBuf, Option<Found>) -> io::Result<Option<(FileEntry, Option<Identity>)>>,
 ) -> io::Result<Vec<FileEntry>> {
     let mut files = Vec::new();
     let mut seen = BTreeSet::new();
     for path in paths {
         let found = unless_missing(places.look(&path)).map_err(|error| at(&path, &error))?;
-        let Some((file, identity)) = found.map(|found| entry(path, found)).transpose()?.flatten()
-        else {
-            continue;
-        };
+        let Some((file, identity)) = entry(path, found)? else { continue };
         if identity.is_none_or(|identity| seen.insert(identity)) {
             files.push(file);
         }
     }
     Ok(files)
+}
+
+/// The file at `path`, which the requester means, if it is there.
+fn meant(
+    places: &impl Places,
+    path: PathBuf,
+    found: Option<Found>,
+) -> io::Result<Option<(FileEntry, Option<Identity>)>> {
+    match found {
+        Some(found) => entry(path, found),
+        None if places.is_link(&path) && !is_hidden(&path) => {
+            Err(invalid(format!("{} is a link to what is not there", path.display())))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Whether the last name of `path` begins with a dot.
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 /// The file at `path`; none if it is a directory.

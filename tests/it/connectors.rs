@@ -191,7 +191,7 @@ fn a_peer_that_ends_while_nothing_is_sent_makes_the_job_fail() {
     let output = send_to_idle();
     let log = log_of(&output);
     assert_eq!(output.status.code(), Some(1), "{log}");
-    assert!(log.contains("the peer ended the connection before the end of the input"), "{log}");
+    assert!(log.contains("the peer ended its side of the connection before"), "{log}");
 }
 
 /// A job that has nothing to send and no end, and a peer that ends the connection.

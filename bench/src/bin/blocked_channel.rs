@@ -131,7 +131,8 @@ fn measure(shared: &Shared, window: Duration) -> [[f64; 2]; 2] {
     [open, blocked]
 }
 
-/// A job has at most 62 sources, so the tasks are wired by hand: every chain reads source 0.
+/// A job cannot have a source for every channel here, so the tasks are wired by hand: every chain
+/// reads source 0.
 fn program(channel_count: usize, shared: &Arc<Shared>) -> Program {
     let key_group_count = KeyGroupCount::new(1024).expect("in range");
     let plan = |chain_index: usize, task_index| TaskPlan {

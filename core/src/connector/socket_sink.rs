@@ -235,7 +235,8 @@ impl<E: Encode> Operator for SocketSink<E> {
             }
             (SocketDone::Closed { .. }, _) => {
                 let action = format!("send to {}", self.address.text);
-                let reason = "the peer ended the connection before the end of the input";
+                let reason = "the peer ended its side of the connection before the end of the \
+                              input (one that only reads must keep it open until then)";
                 let source = io::Error::new(io::ErrorKind::ConnectionAborted, reason);
                 ctx.fail(socket_error(ctx, action, &source, 0));
             }

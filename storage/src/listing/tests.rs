@@ -136,7 +136,21 @@ fn a_link_that_the_pattern_reaches_is_followed_and_no_file_is_listed_twice() {
     check("data/a.csv in/link>data", "in/*/a.csv", "in/link/a.csv");
     check("in/x/a.csv in/z>in/x in/b.csv>in/x/a.csv", "in/*/*.csv", "in/x/a.csv");
     check("in/a.csv in/b.csv>in/a.csv", "in", "in/a.csv");
-    check("in/a.csv in/gone.csv>nowhere", "in/*.csv", "in/a.csv");
+}
+
+#[test]
+fn a_link_to_what_is_not_there_is_an_error_unless_it_is_hidden() {
+    let tree = "in/a.csv in/gone.csv>nowhere";
+    for pattern in ["in", "in/*.csv", "in/**", "in/gone.csv"] {
+        check(tree, pattern, "error: in/gone.csv is a link to what is not there");
+    }
+    // So do editors mark a file that is being edited.
+    for pattern in ["in", "in/*.csv", "in/**"] {
+        check("in/a.csv in/.#a.csv>nowhere", pattern, "in/a.csv");
+    }
+    check("in/a.csv in/b.txt>nowhere", "in/*.csv", "in/a.csv");
+    let files = list_directory(&Memory::of(tree), Path::new("in"));
+    assert_eq!(files.expect("whatever else is there").len(), 1);
 }
 
 #[test]
@@ -155,6 +169,9 @@ fn a_pipe_is_an_error_unless_it_merely_lies_in_the_directory() {
     check(tree, "in/p", "error: in/p is a FIFO, and only regular files are read");
     check(tree, "in/*", "error: in/p is a FIFO, and only regular files are read");
     check(tree, "in", "in/a.csv");
+    for pattern in ["in/*", "in/**", "in"] {
+        check("in/a.csv in/.p:fifo", pattern, "in/a.csv");
+    }
 }
 
 #[test]
