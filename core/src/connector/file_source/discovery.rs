@@ -33,6 +33,8 @@ pub(super) struct Discovery {
     state: State,
     /// A listing has been dealt out, here or before a restore.
     has_listed: bool,
+    /// A fixed set was restored from before all tasks had listed it.
+    must_list: bool,
     /// Bytes of the file of every split that is not to be found again.
     known: BTreeMap<SplitKey, u64>,
     /// Splits numbered by this task since `number_base`.
@@ -77,6 +79,7 @@ impl Discovery {
             place,
             state: State::Due(i64::MIN),
             has_listed: false,
+            must_list: false,
             known: BTreeMap::new(),
             numbered_count: 0,
             number_base: 0,
@@ -116,6 +119,12 @@ impl Discovery {
     /// Whether there has been a listing.
     pub(super) fn has_listed(&self) -> bool {
         self.has_listed
+    }
+
+    /// Whether nothing may be read before the next listing has been dealt out, because splits may
+    /// be among it that come first.
+    pub(super) fn must_list(&self) -> bool {
+        self.must_list
     }
 
     /// Whether no more splits will be found.
@@ -189,6 +198,7 @@ impl Discovery {
         let State::Dealing(dealing) = &self.state else { return Ok(()) };
         let has_files = dealing.file_count > 0;
         self.has_listed = true;
+        self.must_list = false;
         self.state = match self.interval_ms {
             Some(interval_ms) => State::Due(now_ms.saturating_add(interval_ms)),
             None => State::Complete,
@@ -226,7 +236,10 @@ impl Discovery {
             self.state = State::Complete;
             self.has_listed = true;
         } else {
-            // Of a fixed set that is listed anew, every task must leave out the same splits.
+            // Of a fixed set that is listed anew, every task must leave out the same splits: those
+            // that have begun. The others are found again, in order with those that nobody knew.
+            self.must_list = !self.is_watching();
+            states.retain(|state| self.is_watching() || state.progress != Progress::Waiting);
             let begun = states.iter().map(|state| (state.split.key(), state.split.size_bytes));
             let finished = finished.iter().map(|split| (split.key, split.size_bytes));
             self.known = begun.chain(finished).collect();

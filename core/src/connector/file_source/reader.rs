@@ -9,7 +9,8 @@
 //! is no moment without a split in which the watermark could run ahead.
 //!
 //! Splits that had begun before a restore, on whatever tasks, are all read from its beginning on,
-//! side by side: each held event time back, and goes on doing so.
+//! side by side: each held event time back, and goes on doing so. With them is read what comes
+//! before them and had not begun, because another task was to read it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -52,8 +53,6 @@ pub struct FileReader<F: Format> {
     /// Open, or being opened; the first `current_count` have been announced.
     open: VecDeque<OpenSplit<F::Decoder>>,
     current_count: usize,
-    /// Splits that had begun before a restore and have not been read to their end.
-    resumed_count: usize,
     finished: Vec<FinishedSplit>,
     /// Where lines were counted to last.
     line_mark: Option<Mark>,
@@ -106,7 +105,6 @@ impl<F: Format> FileReader<F> {
             waiting: VecDeque::new(),
             open: VecDeque::new(),
             current_count: 0,
-            resumed_count: 0,
             finished: Vec::new(),
             line_mark: None,
             turn: 0,
@@ -138,22 +136,39 @@ impl<F: Format> FileReader<F> {
 
     /// Opens splits and announces them, as far as they may be read now.
     fn begin_splits(&mut self, ctx: &OperatorContext<'_>, out: &mut impl SourceOutput<F::Record>) {
-        let side_by_side = self.source.side_by_side.max(self.resumed_count);
-        while self.open.len() < side_by_side + AHEAD_COUNT {
-            let Some(state) = self.waiting.pop_front() else { break };
-            let (file, op) = ctx.open_file(state.split.path.clone().into(), OpenMode::Read);
-            let decoder = self.source.format.decoder();
-            let reader = SplitReader::new(state, decoder, self.source.piece_bytes);
-            let open = OpenSplit { reader, file, open_op: Some(op), bad: None, count: None };
-            self.open.push_back(open);
+        if self.discovery.must_list() {
+            return;
         }
-        while self.current_count < side_by_side.min(self.open.len()) {
-            let reader = &self.open[self.current_count].reader;
-            ctx.name_split(reader.number(), reader.path(), "byte");
-            out.on_split(SplitEvent::Active(reader.number()));
+        loop {
+            let wanted_count = self.current_count.max(self.source.side_by_side) + AHEAD_COUNT;
+            while self.open.len() < wanted_count
+                && let Some(state) = self.waiting.pop_front()
+            {
+                let (file, op) = ctx.open_file(state.split.path.clone().into(), OpenMode::Read);
+                let decoder = self.source.format.decoder();
+                let reader = SplitReader::new(state, decoder, self.source.piece_bytes);
+                let open = OpenSplit { reader, file, open_op: Some(op), bad: None, count: None };
+                self.open.push_back(open);
+            }
+            let Some(next) = self.open.get(self.current_count).map(|open| &open.reader) else {
+                return;
+            };
+            if !self.may_begin(next) {
+                return;
+            }
+            ctx.name_split(next.number(), next.path(), "byte");
+            out.on_split(SplitEvent::Active(next.number()));
             self.current_count += 1;
             self.is_idle = false;
         }
+    }
+
+    /// Whether `next` is read beside the current splits.
+    fn may_begin(&self, next: &SplitReader<F::Decoder>) -> bool {
+        let mut current = self.open.iter().take(self.current_count).map(|open| &open.reader);
+        next.had_begun()
+            || self.current_count < self.source.side_by_side
+            || current.all(|current| current.had_begun() && next.split() < current.split())
     }
 
     /// Lets split `index` of `open` hand on records until its turn is over.
@@ -220,7 +235,6 @@ impl<F: Format> FileReader<F> {
     ) {
         let mut done = self.open.remove(index).expect("it was just read");
         self.current_count -= 1;
-        self.resumed_count -= usize::from(done.reader.had_begun());
         if let Some(reads) = done.reader.reads_mut() {
             self.retired.extend(reads.ops());
         }
@@ -479,7 +493,6 @@ impl<F: Format> SourceReader for FileReader<F> {
         let states = states.into_iter().map(|(_, state)| state).collect();
         let mut own = self.discovery.restore(states, &finished, number_base, is_complete);
         own.sort_by_key(|state| state.progress == Progress::Waiting);
-        self.resumed_count = own.partition_point(|state| state.progress != Progress::Waiting);
         self.waiting = own.into();
         // Each is in the next snapshot once, whoever has read it.
         let TaskPlace { task_index, parallelism, .. } = self.place;

@@ -22,7 +22,7 @@ use millstream_storage::io::OpId;
 
 use super::content::{Compression, Content, Damage, MAGIC_BYTES, Step, unnamed_compression};
 use super::read_ahead::{ReadAhead, Size, Wish};
-use super::split::{FinishedSplit, Position, Progress, SplitState};
+use super::split::{FinishedSplit, Position, Progress, Split, SplitState};
 use crate::connector::byte_window::{BYTE_ORDER_MARK, ByteWindow};
 use crate::connector::format::{Decode, Decoded, Fault, Header, Place, Taken};
 
@@ -104,6 +104,11 @@ impl<D: Decode> SplitReader<D> {
     /// Where its file is.
     pub(super) fn path(&self) -> &str {
         &self.state.split.path
+    }
+
+    /// What it reads.
+    pub(super) fn split(&self) -> &Split {
+        &self.state.split
     }
 
     /// Whether it had begun before a restore.

@@ -721,24 +721,23 @@ fn splits_that_had_begun_are_announced_and_read_together_after_a_restore() {
     for task_index in 0..2 {
         let mut task = Task::new(&source, task_index, 2, 7);
         let mut disk = disk();
-        while task.rows.rows.is_empty() {
+        while task.records.is_empty() {
             assert_eq!(task.run(&mut disk, 1), None);
         }
-        task.reader.snapshot(&mut SnapshotWriter::new(&mut snapshot, "uid"));
-        before.extend(task.rows.rows.into_iter().map(|(_, _, _, value)| value));
+        snapshot.merge(task.source.snapshot());
+        before.extend(task.records.into_iter().map(|record| record.value));
     }
     let mut task = Task::new(&source, 0, 1, 7);
-    let reader = &SnapshotReader::new(&snapshot, "uid");
-    task.reader.restore(reader, &context(&task.env, "payments")).expect("it was just written");
+    task.source.restore(&snapshot).expect("it was just written");
     task.poll(1);
-    assert_eq!(task.rows.splits, [SplitEvent::Active(0), SplitEvent::Active(1)]);
+    assert_eq!(task.splits, [SplitEvent::Active(0), SplitEvent::Active(1)]);
     let mut disk = disk();
     while task.run(&mut disk, 1000).is_none() {}
-    let first_of = |split| task.rows.rows.iter().position(|row| row.0 == split);
-    let last_of = |split| task.rows.rows.iter().rposition(|row| row.0 == split);
+    let first_of = |split| task.records.iter().position(|record| record.split == split);
+    let last_of = |split| task.records.iter().rposition(|record| record.split == split);
     assert!(first_of(1) < last_of(0) && first_of(0) < last_of(1), "one after the other");
     assert!(last_of(0).max(last_of(1)) < first_of(2), "the third file has waited");
-    before.extend(task.rows.rows.into_iter().map(|(_, _, _, value)| value));
+    before.extend(task.records.into_iter().map(|record| record.value));
     before.sort_unstable();
     let mut expected: Vec<_> = ["a", "b", "c"]
         .iter()
