@@ -49,7 +49,7 @@ pub struct Sockets {
     peers: Vec<Peer>,
     /// By peer and connection: what it has read.
     received: Vec<Vec<Vec<u8>>>,
-    sockets: BTreeMap<SocketId, Socket>,
+    open: BTreeMap<SocketId, Socket>,
     /// By when it is due, then by its number: whose socket, and what happens.
     under_way: BTreeMap<(Duration, u64), (u32, SocketId, Happening)>,
     happening_count: u64,
@@ -94,6 +94,7 @@ enum Kind {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "both directions of both sides are independent")]
 struct Connection {
     peer: usize,
     /// Which of the peer's connections it is.
@@ -158,7 +159,7 @@ impl Sockets {
             rng,
             received: vec![Vec::new(); peers.len()],
             peers,
-            sockets: BTreeMap::new(),
+            open: BTreeMap::new(),
             under_way: BTreeMap::new(),
             happening_count: 0,
             port_count: 0,
@@ -174,10 +175,10 @@ impl Sockets {
         if let SocketOp::Listen { address, .. } | SocketOp::Connect { address, .. } = op {
             let kind = Kind::Opening { is_call: matches!(op, SocketOp::Connect { .. }) };
             let opening = Socket { shard, address, kind, is_receiving: false };
-            assert!(self.sockets.insert(id, opening).is_none(), "{id:?} is open");
+            assert!(self.open.insert(id, opening).is_none(), "{id:?} is open");
             return self.happen(now, id, Happening::Open);
         }
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let Some(socket) = self.open.get_mut(&id) else { return };
         match (op, &mut socket.kind) {
             (SocketOp::Close { .. }, _) => return self.close(now, id),
             (SocketOp::Pause { .. }, _) => socket.is_receiving = false,
@@ -208,7 +209,7 @@ impl Sockets {
             let ((due, _), (shard, id, happening)) = entry.remove_entry();
             let done = match happening {
                 Happening::Closed => Some(SocketDone::Closed { socket: id }),
-                _ if !self.sockets.contains_key(&id) => None,
+                _ if !self.open.contains_key(&id) => None,
                 Happening::Open => self.open(due, id),
                 Happening::Call { peer, text } => Some(self.accept(id, peer, text)),
                 Happening::In => self.on_in(id),
@@ -232,7 +233,7 @@ impl Sockets {
     }
 
     fn socket(&mut self, id: SocketId) -> &mut Socket {
-        self.sockets.get_mut(&id).expect("the caller has looked")
+        self.open.get_mut(&id).expect("the caller has looked")
     }
 
     fn connection(&mut self, id: SocketId) -> &mut Connection {
@@ -256,7 +257,7 @@ impl Sockets {
     /// Sends the next pieces of connection `id` on their way, if it is one.
     fn go_on(&mut self, now: Duration, id: SocketId) {
         let Some(Socket { kind: Kind::Connected(connection), is_receiving, .. }) =
-            self.sockets.get_mut(&id)
+            self.open.get_mut(&id)
         else {
             return;
         };
@@ -310,7 +311,7 @@ impl Sockets {
         let mut address = self.socket(id).address;
         let listens =
             |socket: &Socket| matches!(socket.kind, Kind::Listener) && socket.address == address;
-        if is_peers || self.sockets.values().any(listens) {
+        if is_peers || self.open.values().any(listens) {
             let source = io::Error::from_raw_os_error(EADDRINUSE);
             return self.fail(id, "listen at", source).expect("it has not ended before");
         }
@@ -335,7 +336,7 @@ impl Sockets {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.choose_port()));
         let shard = self.socket(listener).shard;
         let kind = self.connected(peer, text);
-        self.sockets.insert(socket, Socket { shard, address, kind, is_receiving: false });
+        self.open.insert(socket, Socket { shard, address, kind, is_receiving: false });
         SocketDone::Accepted { listener, socket, peer: address }
     }
 
@@ -378,7 +379,7 @@ impl Sockets {
             return Some(SocketDone::Received { socket: id, bytes });
         }
         if waiting_bytes == 0 && is_receiving {
-            self.sockets.remove(&id);
+            self.open.remove(&id);
             return Some(SocketDone::Closed { socket: id });
         }
         None
@@ -420,7 +421,7 @@ impl Sockets {
     }
 
     fn fail(&mut self, id: SocketId, action: &str, source: io::Error) -> Option<SocketDone> {
-        let socket = self.sockets.remove(&id)?;
+        let socket = self.open.remove(&id)?;
         let action = format!("{action} {}", socket.address);
         Some(SocketDone::Failed { socket: id, action, source })
     }
@@ -429,7 +430,7 @@ impl Sockets {
     /// was not read: that resets the connection.
     fn close(&mut self, now: Duration, id: SocketId) {
         self.happen(now, id, Happening::Closed);
-        if let Some(Socket { kind: Kind::Connected(connection), .. }) = self.sockets.remove(&id)
+        if let Some(Socket { kind: Kind::Connected(connection), .. }) = self.open.remove(&id)
             && connection.to_send.is_empty()
             && !connection.is_reset
         {

@@ -21,6 +21,7 @@ use crate::state::snapshot::{Snapshot, SnapshotReader, SnapshotWriter};
 use crate::task::feed::{Due, Feed, SOURCE_STAGE};
 
 /// One task's reader of source `S`.
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct SourceFeed<S: Source> {
     source: S,
     name: String,
