@@ -15,6 +15,16 @@ type Way = (u64, u32, u32);
 #[derive(Clone)]
 struct Note(fn(&mut Way, u32));
 
+/// A channel keeps the order of the records that a task sends into it. (A task of the generator
+/// sends its numbers in ascending order.)
+fn check_order(ways: &[Way]) {
+    let mut last = BTreeMap::<(u32, u32), u64>::new();
+    for (record, sender, receiver) in ways {
+        let before = last.insert((*sender, *receiver), *record);
+        assert!(before.is_none_or(|before| before < *record), "{record} came after {before:?}");
+    }
+}
+
 impl Operator for Note {
     type In = Way;
     type Out = Way;
@@ -42,6 +52,7 @@ macro_rules! ways {
         let report = job.simulate(SHARD_COUNT, &SimConfig::new(7)).expect("no mistakes");
         report.outcome.expect("it ends well");
         let mut ways: Vec<Way> = collected.take_values();
+        check_order(&ways);
         ways.sort_unstable();
         let senders: std::collections::BTreeSet<_> = ways.iter().map(|way| way.1).collect();
         assert_eq!(senders.len(), SHARD_COUNT as usize, "all tasks send");

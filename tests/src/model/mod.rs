@@ -5,5 +5,7 @@
 //! code.
 
 pub mod join;
+pub mod process;
+pub mod rolling;
 pub mod trigger;
 pub mod window;
