@@ -4,7 +4,7 @@
 //! host (a real one, or a simulated disk) carries them out. [`arena`] holds the memory that frames
 //! and blocks are built in. [`table`] is the format in which a store's entries lie in files, with
 //! all it takes to write, open, look up and scan them; [`merge`] makes one of many, [`compaction`]
-//! decides of which.
+//! decides of which. [`write_buffer`] is the state that is in memory, and [`store`] all of it.
 
 pub mod arena;
 pub mod cache;
@@ -15,6 +15,7 @@ pub mod key;
 pub mod listing;
 pub mod merge;
 pub mod prefetch;
+pub mod store;
 pub mod table;
 pub mod version;
 pub mod write_buffer;

@@ -1,0 +1,455 @@
+//! The state of a shard: what is in memory, what is in tables, and the way from one to the other.
+//!
+//! ```text
+//!  get ──► write buffer ──unknown──► tables, newest first ──► block cache ──► FileOp::Read
+//!            ▲    │ freeze                ▲       a value, a tombstone, or the end: ──► load
+//!  put ──────┘    ▼                       │ install, and the records are clean
+//!               flush: create, write … sync, rename, open
+//! ```
+//!
+//! Sans-IO: [`Store::next_op`] says what is wanted of the disk, [`Store::on_done`] takes the
+//! answers, and [`Store::step`] does a bounded part of a flush. Nothing here waits: a value that is
+//! on disk is a [`Got::Wait`], memory that is used up is [`Error::Full`], and how much of either is
+//! near is the [`Pressure`].
+//!
+//! # Reads
+//!
+//! A lookup goes through the tables that may have its key, with one read for each that is not ruled
+//! out by directory and filter. Lookups of one block share its read. Operands are appended to what
+//! is older, up to a value or a tombstone. A lookup that began before a delta was installed begins
+//! again: what it does not know may be clean by now.
+//!
+//! # What fails
+//!
+//! - A block that is not what was written is read once more; then the lookup fails, and names file
+//!   and place.
+//! - A piece that could not be written (the disk is full) is kept, and the pressure is
+//!   [`Pressure::Stop`], until [`Store::retry`].
+//! - After a failed sync nothing of the table may be trusted, and its records are partly gone from
+//!   memory: the store has [failed](Error::Failed), and is restored from its tables.
+//!
+//! Not here: the manifest (which of [`Store::version`] a checkpoint names), who merges
+//! ([`Store::compaction`]), times to live, memory for the indexes of tables, which comes on top of
+//! the budget.
+
+mod flush;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use self::flush::{Flush, OpenTable};
+use self::read::Reads;
+use crate::cache::{BlockCache, BlockId};
+use crate::compaction::{Choice, Tier};
+use crate::io::{FileDone, FileFault, FileId, FileOp, OpId};
+use crate::key::StoredKey;
+use crate::table::{self, HashRange, Table, TableId, View};
+use crate::version::{Version, Versions};
+use crate::write_buffer::{Budget, Frozen, Full, Lookup, Origin, RecordKey, SpaceId, WriteBuffer};
+
+/// What is the same for all the life of a store.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Where its tables are.
+    pub directory: PathBuf,
+    /// The key groups that it has.
+    pub key_groups: Range<u32>,
+    /// Key groups of the job.
+    pub key_group_count: u32,
+    /// Its bands: ranges of whole key groups.
+    pub bands: Vec<HashRange>,
+    /// Bytes of memory, for records and blocks.
+    pub memory_bytes: usize,
+    /// Most chunks for blocks.
+    pub cache_chunks_max: usize,
+    /// The first id for a table; larger than those of all tables of the job so far.
+    pub next_table_id: u64,
+}
+
+/// A table as a manifest names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableRow {
+    /// In which band.
+    pub band: usize,
+    /// Which table.
+    pub id: TableId,
+    /// Its tier there.
+    pub tier: Tier,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Got<'a> {
+    /// The value; `None` if there is none.
+    Ready(Option<&'a [u8]>),
+    /// Ask again when [`Store::on_done`] was given the answer to this operation.
+    Wait(OpId),
+}
+
+/// How near the end of memory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// Far.
+    Ok,
+    /// Take in less, and freeze.
+    Slow,
+    /// Take in nothing.
+    Stop,
+}
+
+/// Why the store does not do what it is asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// There is no memory for it now; nothing has changed. Flush, and ask again.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// A table could not be read.
+    #[error("the state could not be read")]
+    Read(#[source] Arc<FileFault>),
+    /// A table is not what was written.
+    #[error(transparent)]
+    Table(#[from] table::Error),
+    /// A table could not be made durable. Restore the state from the last checkpoint.
+    #[error("the state could not be made durable: restart from the last checkpoint")]
+    Failed(#[source] Arc<FileFault>),
+}
+
+/// A merge that somebody is to carry out.
+#[derive(Debug)]
+pub struct Compaction {
+    /// What is merged into what.
+    pub choice: Choice,
+    /// The inputs, the newest first.
+    pub views: Vec<View>,
+    /// The id of the merged table.
+    pub id: TableId,
+    /// Where it is to be.
+    pub path: PathBuf,
+}
+
+/// For what an answer is awaited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Block(BlockId),
+    Flush,
+    Table(TableId),
+    /// Of a file that is not needed any more.
+    Nothing,
+}
+
+/// The state of a shard; see the head of the file.
+#[derive(Debug)]
+pub struct Store {
+    config: StoreConfig,
+    budget: Budget,
+    buffer: WriteBuffer,
+    cache: BlockCache,
+    versions: Versions,
+    /// State id and window bucket of the spaces.
+    spaces: BTreeMap<SpaceId, (u16, i64)>,
+    reads: Reads,
+    /// Deltas that were installed.
+    installed_count: u64,
+    /// What was frozen and is not being flushed yet.
+    frozen: VecDeque<Frozen>,
+    flush: Option<Flush>,
+    /// Tables that are being opened.
+    opening: BTreeMap<TableId, OpenTable>,
+    /// What is to be restored, once all of it is open.
+    manifest: Vec<TableRow>,
+    /// What of it is.
+    restored: BTreeMap<TableId, Arc<Table>>,
+    is_compacting: bool,
+    /// All entries so far have a smaller sequence than the next epoch's plus this.
+    sequence_base: u64,
+    failure: Option<Error>,
+    ops: VecDeque<FileOp>,
+    awaited: BTreeMap<OpId, Awaited>,
+    next_op_id: u64,
+    next_file_id: u64,
+}
+
+impl Store {
+    /// A store with the tables of a manifest, each band's the newest first. Reads and writes begin
+    /// when it [is open](Store::is_open).
+    pub fn new(config: StoreConfig, tables: Vec<TableRow>) -> Self {
+        let mut store = Self {
+            budget: Budget::new(config.memory_bytes),
+            buffer: WriteBuffer::new(config.key_groups.clone(), config.key_group_count),
+            cache: BlockCache::default(),
+            versions: Versions::new(config.bands.iter().copied()),
+            spaces: BTreeMap::new(),
+            reads: Reads::default(),
+            installed_count: 0,
+            frozen: VecDeque::new(),
+            flush: None,
+            opening: BTreeMap::new(),
+            manifest: Vec::new(),
+            restored: BTreeMap::new(),
+            is_compacting: false,
+            sequence_base: 0,
+            failure: None,
+            ops: VecDeque::new(),
+            awaited: BTreeMap::new(),
+            next_op_id: 0,
+            next_file_id: 0,
+            config,
+        };
+        for row in &tables {
+            if !store.opening.contains_key(&row.id) {
+                store.open_table(row.id, flush::Purpose::Restore);
+            }
+        }
+        store.manifest = tables;
+        store
+    }
+
+    /// Whether all tables of the manifest are open.
+    ///
+    /// # Errors
+    /// If one cannot be opened.
+    pub fn is_open(&self) -> Result<bool, Error> {
+        self.check()?;
+        Ok(self.manifest.is_empty())
+    }
+
+    /// Opens the space of a state and a window, as [`WriteBuffer::open`] does.
+    ///
+    /// # Panics
+    /// If it is open.
+    pub fn open_space(&mut self, state_id: u16, window_bucket: i64, origin: Origin) -> SpaceId {
+        let space = self.buffer.open(state_id, window_bucket, origin);
+        self.spaces.insert(space, (state_id, window_bucket));
+        space
+    }
+
+    /// Drops a space with all that is in it, as [`WriteBuffer::drop_space`] does. What tables have
+    /// of it goes with a merge that knows that its window has passed.
+    ///
+    /// # Panics
+    /// If it is not open.
+    pub fn drop_space(&mut self, space: SpaceId) {
+        self.forget_space(space);
+        self.spaces.remove(&space);
+        self.buffer.drop_space(space);
+    }
+
+    /// The value of `key`, or what to wait for.
+    ///
+    /// # Errors
+    /// If a table cannot be read or is damaged, or there is no memory for the value.
+    pub fn get(&mut self, space: SpaceId, key: RecordKey<'_>) -> Result<Got<'_>, Error> {
+        self.check()?;
+        if matches!(self.buffer.get(space, key), Lookup::Unknown | Lookup::Operands)
+            && let Some(op) = self.look_up(space, key)?
+        {
+            return Ok(Got::Wait(op));
+        }
+        match self.buffer.get(space, key) {
+            Lookup::Found(value) => Ok(Got::Ready(Some(value))),
+            Lookup::Absent => Ok(Got::Ready(None)),
+            Lookup::Unknown | Lookup::Operands => unreachable!("what was looked up is loaded"),
+        }
+    }
+
+    /// Begins to read what is not in memory of `keys`: those that are asked for soon. How many
+    /// reads are under way at once is up to the caller.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn prefetch(&mut self, space: SpaceId, keys: &[RecordKey<'_>]) -> Result<(), Error> {
+        keys.iter().try_for_each(|key| self.get(space, *key).map(|_| ()))
+    }
+
+    /// Lets the value of `key` be `value`.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn put(&mut self, space: SpaceId, key: RecordKey<'_>, value: &[u8]) -> Result<(), Error> {
+        self.change(|buffer, budget| buffer.put(budget, space, key, value))
+    }
+
+    /// Adds `bytes` at the end of the value of `key`. Nothing is read.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn append(
+        &mut self,
+        space: SpaceId,
+        key: RecordKey<'_>,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        self.change(|buffer, budget| buffer.append(budget, space, key, bytes))
+    }
+
+    /// Removes `key`.
+    ///
+    /// # Errors
+    /// If there is no memory for a tombstone.
+    pub fn remove(&mut self, space: SpaceId, key: RecordKey<'_>) -> Result<(), Error> {
+        self.change(|buffer, budget| buffer.remove(budget, space, key))
+    }
+
+    /// Ends the epoch: what it changed will be in a table. False while too many are on their way.
+    pub fn freeze(&mut self) -> bool {
+        let frozen = self.buffer.freeze();
+        let is_frozen = frozen.is_some();
+        self.frozen.extend(frozen);
+        is_frozen
+    }
+
+    /// Gives back memory of clean records, until it is `bytes` or `steps` were taken. Answers how
+    /// many bytes came back.
+    pub fn evict(&mut self, bytes: usize, steps: usize) -> usize {
+        self.buffer.evict(&mut self.budget, bytes, steps)
+    }
+
+    /// How near the end of memory is, by the bytes that changed and are not written. Records of
+    /// many pages may find no room before: [`Error::Full`] has the last word.
+    pub fn pressure(&self) -> Pressure {
+        let (dirty, total) = (self.buffer.dirty_bytes(), self.budget.total_bytes());
+        let is_stalled = self.flush.as_ref().is_some_and(Flush::is_stalled);
+        if is_stalled || self.failure.is_some() || total / 4 * 3 <= dirty {
+            Pressure::Stop
+        } else if total / 2 <= dirty {
+            Pressure::Slow
+        } else {
+            Pressure::Ok
+        }
+    }
+
+    /// The newest version: what a manifest names, and what pins its tables.
+    pub fn version(&self) -> &Arc<Version> {
+        self.versions.newest()
+    }
+
+    /// Whether nothing frozen is left to be written.
+    pub fn is_flushed(&self) -> bool {
+        self.frozen.is_empty() && self.flush.is_none()
+    }
+
+    /// The next operation for the disk.
+    pub fn next_op(&mut self) -> Option<FileOp> {
+        self.ops.pop_front()
+    }
+
+    /// A merge that is due. The next one is when this one was [done](Store::on_compacted) or
+    /// [given up](Store::on_compaction_failed).
+    pub fn compaction(&mut self) -> Option<Compaction> {
+        if self.is_compacting {
+            return None;
+        }
+        let version = self.versions.newest();
+        let choice = version.pick()?;
+        let tables = &version.bands()[choice.band].tables[choice.tables.clone()];
+        let views = tables.iter().map(|table| table.view.clone()).collect();
+        self.is_compacting = true;
+        let id = self.next_table_id();
+        Some(Compaction { choice, views, id, path: self.path(id) })
+    }
+
+    /// The merged table is durable.
+    pub fn on_compacted(&mut self, done: Compaction) {
+        let Compaction { choice: Choice { band, tier, .. }, views, id, .. } = done;
+        let inputs = views.into_iter().map(|view| view.table().meta().id).collect();
+        self.open_table(id, flush::Purpose::Replace { band, inputs, tier });
+    }
+
+    /// The merge was given up: its file is removed.
+    pub fn on_compaction_failed(&mut self, given_up: Compaction) {
+        self.is_compacting = false;
+        let path = given_up.path;
+        self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
+    }
+
+    /// Takes the answer to an operation.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    ///
+    /// # Panics
+    /// If nobody asked for it.
+    pub fn on_done(&mut self, done: FileDone) -> Result<(), Error> {
+        let awaited = self.awaited.remove(&done.op).expect("what is answered was asked");
+        match awaited {
+            Awaited::Block(block) => self.on_block(block, done.result),
+            Awaited::Flush => self.on_flushed(done.op, done.result),
+            Awaited::Table(table) => self.on_table(table, done.result),
+            Awaited::Nothing => {}
+        }
+        self.remove_dead();
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Changes the write buffer, with memory that others can spare if need be.
+    fn change(
+        &mut self,
+        mut change: impl FnMut(&mut WriteBuffer, &mut Budget) -> Result<(), Full>,
+    ) -> Result<(), Error> {
+        const BYTES: usize = 64 << 10;
+        const STEPS: usize = 4096;
+        self.check()?;
+        while let Err(full) = change(&mut self.buffer, &mut self.budget) {
+            let is_room = 0 < self.buffer.evict(&mut self.budget, BYTES, STEPS)
+                || self.cache.shrink(&mut self.budget);
+            if !is_room {
+                return Err(full.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The whole stored key.
+    fn stored(&self, space: SpaceId, key: RecordKey<'_>) -> Vec<u8> {
+        let (state_id, window_bucket) = self.spaces[&space];
+        let product = u128::from(key.hash64) * u128::from(self.config.key_group_count);
+        let (key_group, hash64) = ((product >> 64) as u16, key.hash64);
+        let (part, namespace, map_key) = (&[][..], &[][..], &[][..]);
+        let mut stored =
+            StoredKey { key_group, state_id, window_bucket, hash64, key: part, namespace, map_key }
+                .encode();
+        stored.truncate(stored.len() - 8);
+        stored.extend_from_slice(key.bytes);
+        stored
+    }
+
+    fn path(&self, table: TableId) -> PathBuf {
+        self.config.directory.join(format!("{:016x}.table", table.0))
+    }
+
+    fn next_table_id(&mut self) -> TableId {
+        self.config.next_table_id += 1;
+        TableId(self.config.next_table_id - 1)
+    }
+
+    fn next_file_id(&mut self) -> FileId {
+        self.next_file_id += 1;
+        FileId(self.next_file_id - 1)
+    }
+
+    fn ask(&mut self, awaited: Awaited, op: impl FnOnce(OpId) -> FileOp) -> OpId {
+        let id = OpId(self.next_op_id);
+        self.next_op_id += 1;
+        self.awaited.insert(id, awaited);
+        self.ops.push_back(op(id));
+        id
+    }
+
+    /// Closes and removes the files of tables that nobody sees any more.
+    fn remove_dead(&mut self) {
+        for table in self.versions.take_dead() {
+            let (file, path) = (table.file(), self.path(table.meta().id));
+            self.ask(Awaited::Nothing, |op| FileOp::Close { op, file });
+            self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! From a frozen epoch to a table that can be read, and the opening of all tables.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Awaited, Error, Store};
+use crate::compaction::Tier;
+use crate::io::{FileAnswer, FileFault, FileId, FileOp, OpId, OpenMode};
+use crate::table::{
+    Ending, Entry, Filters, Opening, Piece, Table, TableId, Values, Want, Writer, WriterConfig,
+};
+use crate::write_buffer::Frozen;
+
+/// Most pieces that are being written: what a flush holds outside the budget.
+const PIECES_MAX: usize = 4;
+
+/// An epoch on its way into a table.
+#[derive(Debug)]
+pub(super) struct Flush {
+    frozen: Frozen,
+    id: TableId,
+    file: FileId,
+    /// What the file is called before it is durable.
+    path: PathBuf,
+    /// While the opening of the file is not answered.
+    create: Option<OpId>,
+    is_created: bool,
+    stage: Stage,
+    /// What is being written.
+    pieces: BTreeMap<OpId, Piece>,
+    /// What could not be written.
+    failed: Vec<Piece>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Entries(Box<Writer>),
+    Rest(Box<Ending>),
+    Sync,
+    Rename,
+    Open,
+}
+
+impl Flush {
+    /// Whether it waits for [`Store::retry`].
+    pub(super) fn is_stalled(&self) -> bool {
+        !self.failed.is_empty() || self.create.is_none() && !self.is_created
+    }
+}
+
+/// A table that is being opened.
+#[derive(Debug)]
+pub(super) struct OpenTable {
+    file: FileId,
+    purpose: Purpose,
+    /// Once the file is open.
+    opening: Option<Opening>,
+    /// Whether it was tried before, in vain.
+    is_second: bool,
+}
+
+/// What a table is opened for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// The delta of the flush.
+    Delta,
+    /// To take the place of others.
+    Replace { band: usize, inputs: Vec<TableId>, tier: Tier },
+    /// It is in the manifest.
+    Restore,
+}
+
+impl Store {
+    /// Goes on with the flush: orders and writes about so many records. False if there is nothing
+    /// to do before an operation is answered, or something is frozen.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    pub fn step(&mut self, steps: usize) -> Result<bool, Error> {
+        self.check()?;
+        let Some(mut flush) = self.flush.take().or_else(|| self.begin_flush()) else {
+            return Ok(false);
+        };
+        let is_busy = self.write_some(&mut flush, steps);
+        self.flush = Some(flush);
+        Ok(is_busy)
+    }
+
+    /// Writes again what could not be written.
+    pub fn retry(&mut self) {
+        let Some(mut flush) = self.flush.take().filter(|_| self.failure.is_none()) else { return };
+        if flush.create.is_none() && !flush.is_created {
+            flush.file = self.next_file_id();
+            flush.create = Some(self.create(flush.file, &flush.path));
+        }
+        for piece in std::mem::take(&mut flush.failed) {
+            self.write(&mut flush, piece);
+        }
+        self.flush = Some(flush);
+    }
+
+    fn begin_flush(&mut self) -> Option<Flush> {
+        let frozen = self.frozen.pop_front()?;
+        let (id, file) = (self.next_table_id(), self.next_file_id());
+        let path = self.path(id).with_extension("part");
+        let config = WriterConfig {
+            id,
+            key_group_count: self.config.key_group_count,
+            values: Values::Aligned,
+        };
+        Some(Flush {
+            create: Some(self.create(file, &path)),
+            is_created: false,
+            frozen,
+            id,
+            file,
+            path,
+            stage: Stage::Entries(Box::new(Writer::new(config))),
+            pieces: BTreeMap::new(),
+            failed: Vec::new(),
+        })
+    }
+
+    /// Hands out records, or goes on with the end of the table.
+    fn write_some(&mut self, flush: &mut Flush, steps: usize) -> bool {
+        if flush.is_stalled() || PIECES_MAX <= flush.pieces.len() {
+            return false;
+        }
+        match &mut flush.stage {
+            Stage::Entries(writer) => {
+                let sequence = self.sequence_base + u64::from(flush.frozen.epoch());
+                let emit = |key: &[u8], change: crate::table::Change<'_>| {
+                    let entry = Entry { key, change, sequence, time_ms: None };
+                    writer.push(entry).expect("a record is smaller than a block may be");
+                };
+                let frozen = &mut flush.frozen;
+                let has_more = frozen.next(&mut self.buffer, &mut self.budget, steps, emit);
+                let piece = writer.full_piece();
+                if !has_more {
+                    let rest = Stage::Sync;
+                    let Stage::Entries(writer) = std::mem::replace(&mut flush.stage, rest) else {
+                        unreachable!("entries are being written");
+                    };
+                    flush.stage = Stage::Rest(Box::new(writer.finish()));
+                }
+                if let Some(piece) = piece {
+                    self.write(flush, piece);
+                }
+                true
+            }
+            Stage::Rest(ending) => {
+                if let Some(piece) = ending.next_piece() {
+                    self.write(flush, piece);
+                    return true;
+                }
+                if flush.pieces.is_empty() && flush.is_created {
+                    flush.stage = Stage::Sync;
+                    let file = flush.file;
+                    self.ask(Awaited::Flush, |op| FileOp::Sync { op, file });
+                }
+                false
+            }
+            Stage::Sync | Stage::Rename | Stage::Open => false,
+        }
+    }
+
+    fn create(&mut self, file: FileId, path: &Path) -> OpId {
+        let (path, mode) = (path.to_path_buf(), OpenMode::CreateDirect);
+        self.ask(Awaited::Flush, |op| FileOp::Open { op, file, path, mode })
+    }
+
+    fn write(&mut self, flush: &mut Flush, piece: Piece) {
+        let (file, offset, bytes) = (flush.file, piece.offset, piece.bytes.clone());
+        let op = self.ask(Awaited::Flush, |op| FileOp::Write { op, file, offset, bytes });
+        flush.pieces.insert(op, piece);
+    }
+
+    /// An operation of the flush is answered.
+    pub(super) fn on_flushed(&mut self, op: OpId, result: Result<FileAnswer, FileFault>) {
+        let mut flush = self.flush.take().expect("a flush is being written");
+        if flush.create == Some(op) {
+            flush.create = None;
+            flush.is_created = result.is_ok();
+        } else if let Some(piece) = flush.pieces.remove(&op) {
+            if result.is_err() {
+                flush.failed.push(piece);
+            }
+        } else if let Err(fault) = result {
+            self.failure = Some(Error::Failed(Arc::new(fault)));
+        } else if matches!(flush.stage, Stage::Sync) {
+            let (file, from, to) = (flush.file, flush.path.clone(), self.path(flush.id));
+            self.ask(Awaited::Nothing, |op| FileOp::Close { op, file });
+            self.ask(Awaited::Flush, |op| FileOp::Rename { op, from, to });
+            flush.stage = Stage::Rename;
+        } else {
+            self.open_table(flush.id, Purpose::Delta);
+            flush.stage = Stage::Open;
+        }
+        self.flush = Some(flush);
+    }
+
+    /// Begins to open a table.
+    pub(super) fn open_table(&mut self, table: TableId, purpose: Purpose) {
+        self.begin_to_open(table, purpose, false);
+    }
+
+    fn begin_to_open(&mut self, table: TableId, purpose: Purpose, is_second: bool) {
+        let (file, path, mode) = (self.next_file_id(), self.path(table), OpenMode::ReadDirect);
+        self.ask(Awaited::Table(table), |op| FileOp::Open { op, file, path, mode });
+        self.opening.insert(table, OpenTable { file, purpose, opening: None, is_second });
+    }
+
+    /// An operation on a table that is being opened is answered.
+    pub(super) fn on_table(&mut self, table: TableId, result: Result<FileAnswer, FileFault>) {
+        let mut open = self.opening.remove(&table).expect("the table is being opened");
+        match open.go_on(result) {
+            Ok(Some(want)) => {
+                let (file, Want { offset, len }) = (open.file, want);
+                self.ask(Awaited::Table(table), |op| FileOp::Read { op, file, offset, len });
+                self.opening.insert(table, open);
+            }
+            Ok(None) => {
+                let opening = open.opening.expect("an open table was being opened");
+                self.install(table, Arc::new(opening.into_table()), open.purpose);
+            }
+            Err(error) => {
+                let file = open.file;
+                self.ask(Awaited::Nothing, |op| FileOp::Close { op, file });
+                self.on_not_opened(table, open, error);
+            }
+        }
+    }
+
+    /// A table was not opened: it is tried once more.
+    fn on_not_opened(&mut self, table: TableId, open: OpenTable, error: Error) {
+        if !open.is_second {
+            self.begin_to_open(table, open.purpose, true);
+        } else if matches!(open.purpose, Purpose::Replace { .. }) {
+            // Its inputs are still there.
+            self.is_compacting = false;
+            let path = self.path(table);
+            self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
+        } else {
+            self.failure = Some(error);
+        }
+    }
+
+    fn install(&mut self, id: TableId, table: Arc<Table>, purpose: Purpose) {
+        match purpose {
+            Purpose::Delta => {
+                self.versions.add(&table);
+                self.installed_count += 1;
+                let flush = self.flush.take().expect("the delta is that of the flush");
+                self.buffer.on_written(flush.frozen);
+            }
+            Purpose::Replace { band, inputs, tier } => {
+                self.versions.replace(band, &inputs, Some((&table, tier)));
+                self.is_compacting = false;
+            }
+            Purpose::Restore => {
+                self.sequence_base = self.sequence_base.max(table.meta().sequence_max);
+                self.restored.insert(id, table);
+                if self.opening.is_empty() {
+                    for row in std::mem::take(&mut self.manifest) {
+                        self.versions.restore(row.band, &self.restored[&row.id], row.tier);
+                    }
+                    self.restored.clear();
+                }
+            }
+        }
+    }
+}
+
+impl OpenTable {
+    /// Takes an answer. What has to be read next; `None` if the table is open.
+    fn go_on(&mut self, result: Result<FileAnswer, FileFault>) -> Result<Option<Want>, Error> {
+        match (result, &mut self.opening) {
+            (Ok(FileAnswer::Opened { size_bytes }), None) => {
+                self.opening = Some(Opening::new(self.file, size_bytes, Filters::Load)?);
+            }
+            (Ok(FileAnswer::Read { bytes }), Some(opening)) => opening.on_read(&bytes)?,
+            (Ok(answer), _) => unreachable!("{answer:?} was not asked for"),
+            (Err(fault), _) => return Err(Error::Read(Arc::new(fault))),
+        }
+        Ok(self.opening.as_ref().and_then(Opening::want))
+    }
+}

@@ -1,0 +1,353 @@
+//! The store against a map, on a disk that answers late, out of order, and sometimes not well.
+
+mod cases;
+mod disk;
+
+use std::collections::BTreeSet;
+use std::task::Poll;
+
+use proptest::prelude::*;
+
+use self::disk::{Disk, Fault};
+use super::*;
+use crate::compaction::{Job, Progress};
+use crate::merge::{Merge, Source};
+use crate::table::{Cursor, KeyRange, Values, Writer, WriterConfig};
+
+const KEY_GROUP_COUNT: u32 = 8;
+const KEYS: u8 = 48;
+
+const BANDS: [HashRange; 2] =
+    [HashRange { first: 0, last: u64::MAX >> 1 }, HashRange { first: 1 << 63, last: u64::MAX }];
+
+type Records = BTreeMap<u8, Vec<u8>>;
+
+#[derive(Debug, Clone)]
+enum Deed {
+    Put(u8, Vec<u8>),
+    Append(u8, Vec<u8>),
+    Remove(u8),
+    /// Begins to read.
+    Get(u8),
+    /// Reads to the end.
+    Read(u8),
+    ReadAll,
+    Freeze,
+    Step(usize),
+    /// Steps until nothing is left to do.
+    Flush,
+    /// The disk answers so many operations; which ones is by the numbers.
+    Answer(Vec<u16>),
+    Evict,
+    /// A merge, which may be given up.
+    Compact(bool),
+    Break(Fault),
+    Restart,
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let key = || 0..KEYS;
+    let value = || {
+        // Some blocks have several pages.
+        let len = prop_oneof![9 => 0_usize..300, 1 => 4000_usize..9000];
+        (any::<u8>(), len).prop_map(|(byte, len)| vec![byte; len])
+    };
+    let fault = prop_oneof![
+        3 => Just(Fault::Full),
+        3 => Just(Fault::ReadFails),
+        3 => Just(Fault::ReadIsDamaged),
+        1 => Just(Fault::SyncFails),
+    ];
+    prop_oneof![
+        16 => (key(), value()).prop_map(|(key, value)| Deed::Put(key, value)),
+        8 => (key(), value()).prop_map(|(key, value)| Deed::Append(key, value)),
+        6 => key().prop_map(Deed::Remove),
+        8 => key().prop_map(Deed::Get),
+        8 => key().prop_map(Deed::Read),
+        2 => Just(Deed::ReadAll),
+        6 => Just(Deed::Freeze),
+        6 => (1_usize..20).prop_map(Deed::Step),
+        4 => Just(Deed::Flush),
+        8 => prop::collection::vec(any::<u16>(), 1..8).prop_map(Deed::Answer),
+        6 => Just(Deed::Evict),
+        3 => any::<bool>().prop_map(Deed::Compact),
+        2 => fault.prop_map(Deed::Break),
+        2 => Just(Deed::Restart),
+    ]
+}
+
+/// Of every three keys, two have the same hash.
+fn hash64(key: u8) -> u64 {
+    let number = u64::from(key) - u64::from(key % 3 == 2);
+    number * (u64::MAX / u64::from(KEYS))
+}
+
+fn rest(key: u8) -> Vec<u8> {
+    let (key, namespace, map_key) = (&[key][..], &[][..], &[][..]);
+    let fixed = (0, 0, 0, 0);
+    let (key_group, state_id, window_bucket, hash64) = fixed;
+    let stored =
+        StoredKey { key_group, state_id, window_bucket, hash64, key, namespace, map_key }.encode();
+    stored[20..].to_vec()
+}
+
+struct World {
+    disk: Disk,
+    store: Store,
+    space: SpaceId,
+    model: Records,
+    /// What was frozen and is not installed, in order.
+    frozen: VecDeque<Records>,
+    /// What tables say.
+    installed: Records,
+    installed_count: u64,
+    /// Pseudo-random choices of what is answered next.
+    choice: u16,
+    restart_count: usize,
+}
+
+fn config(next_table_id: u64) -> StoreConfig {
+    StoreConfig {
+        directory: PathBuf::from("state"),
+        key_groups: 0..KEY_GROUP_COUNT,
+        key_group_count: KEY_GROUP_COUNT,
+        bands: BANDS.to_vec(),
+        memory_bytes: 16 << 20,
+        cache_chunks_max: 1,
+        next_table_id,
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let mut store = Store::new(config(1), Vec::new());
+        let space = store.open_space(3, 77, Origin::New);
+        Self {
+            disk: Disk::default(),
+            store,
+            space,
+            model: Records::new(),
+            frozen: VecDeque::new(),
+            installed: Records::new(),
+            installed_count: 0,
+            choice: 0,
+            restart_count: 0,
+        }
+    }
+
+    /// Answers one operation, if one is left. A store that has failed is restarted.
+    fn answer(&mut self, choice: u16) -> bool {
+        while let Some(op) = self.store.next_op() {
+            self.disk.ask(op);
+        }
+        let Some(done) = self.disk.answer(choice) else { return false };
+        let result = self.store.on_done(done);
+        self.note_installed();
+        if let Err(error) = result {
+            assert!(!matches!(error, Error::Full(_)), "{error}");
+            self.restart();
+        }
+        true
+    }
+
+    fn answer_any(&mut self) -> bool {
+        self.choice = self.choice.wrapping_mul(25_173).wrapping_add(13_849);
+        self.answer(self.choice >> 4)
+    }
+
+    /// Answers all there is.
+    fn settle(&mut self) {
+        while self.answer_any() {}
+    }
+
+    fn note_installed(&mut self) {
+        while self.installed_count < self.store.installed_count {
+            self.installed = self.frozen.pop_front().expect("what is installed was frozen");
+            self.installed_count += 1;
+        }
+    }
+
+    /// Begins anew from the tables that are installed, as after the process has died.
+    fn restart(&mut self) {
+        let mut rows = Vec::new();
+        for (band, tables) in self.store.version().bands().iter().enumerate() {
+            let row = |table: &crate::version::PlacedTable| TableRow {
+                band,
+                id: table.id(),
+                tier: table.tier,
+            };
+            rows.extend(tables.tables.iter().map(row));
+        }
+        self.disk.crash();
+        self.store = Store::new(config(self.store.config.next_table_id), rows);
+        self.space = self.store.open_space(3, 77, Origin::Restored);
+        while !self.store.is_open().expect("the tables are sound") {
+            while let Some(op) = self.store.next_op() {
+                self.disk.ask(op);
+            }
+            let done = self.disk.answer(0).expect("tables that are not open are being opened");
+            self.store.on_done(done).expect("the tables are sound");
+        }
+        self.restart_count += 1;
+        self.model = self.installed.clone();
+        self.frozen.clear();
+        self.installed_count = 0;
+    }
+
+    fn got(&mut self, key: u8) -> Result<Poll<Option<Vec<u8>>>, Error> {
+        let rest = rest(key);
+        let name = RecordKey { hash64: hash64(key), spread: 0, bytes: &rest };
+        Ok(match self.store.get(self.space, name)? {
+            Got::Ready(value) => Poll::Ready(value.map(<[u8]>::to_vec)),
+            Got::Wait(_) => Poll::Pending,
+        })
+    }
+
+    /// Reads, as often as reading fails, and the disk may fail twice.
+    fn read(&mut self, key: u8) -> Option<Vec<u8>> {
+        let mut failed = 0;
+        loop {
+            match self.got(key) {
+                Ok(Poll::Ready(value)) => return value,
+                Ok(Poll::Pending) => assert!(self.answer_any(), "a read that waits is answered"),
+                Err(Error::Read(_) | Error::Table(_)) if failed < 2 => failed += 1,
+                Err(error) => panic!("a sound disk is read: {error}"),
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        loop {
+            let is_busy = self.store.step(1000).expect("failed stores are restarted");
+            if !self.answer_any() && !is_busy {
+                if self.store.is_flushed() {
+                    return;
+                }
+                assert_eq!(self.store.pressure(), Pressure::Stop);
+                self.disk.make_room();
+                self.store.retry();
+            }
+        }
+    }
+
+    /// Carries a merge out, at once.
+    fn compact(&mut self, is_given_up: bool) {
+        let Some(compaction) = self.store.compaction() else { return };
+        let sources = compaction.views.iter().map(|view| {
+            let cursor = Cursor::new(view.clone(), KeyRange::all(), 8192);
+            Box::new(cursor.expect("the index is sound")) as Box<dyn Source>
+        });
+        let merge = Merge::new(sources.collect(), compaction.choice.beneath, BTreeMap::new());
+        let (id, values) = (compaction.id, Values::Aligned);
+        let writer = Writer::new(WriterConfig { id, key_group_count: KEY_GROUP_COUNT, values });
+        let mut job = Job::new(merge, writer);
+        let mut file = Vec::new();
+        loop {
+            match job.step(1000).expect("the tables are sound") {
+                Progress::Reads => {
+                    let wants: Vec<_> = job.merge().wants().collect();
+                    for (source, want) in wants {
+                        let table = compaction.views[source].table();
+                        let bytes = self.disk.read(table.file(), want.offset, want.len);
+                        job.merge().on_read(source, bytes).expect("the tables are sound");
+                    }
+                }
+                Progress::Write(piece) => file.extend(piece.bytes),
+                Progress::Slice => {}
+                Progress::Done => break,
+            }
+        }
+        self.disk.put(&compaction.path, file);
+        if is_given_up {
+            self.store.on_compaction_failed(compaction);
+        } else {
+            self.store.on_compacted(compaction);
+        }
+    }
+
+    fn run(&mut self, deed: &Deed) {
+        let of = |key: &u8| (hash64(*key), rest(*key));
+        match deed {
+            Deed::Put(key, value) => {
+                let (hash64, bytes) = of(key);
+                let name = RecordKey { hash64, spread: 0, bytes: &bytes };
+                self.store.put(self.space, name, value).expect("there is memory enough");
+                self.model.insert(*key, value.clone());
+            }
+            Deed::Append(key, value) => {
+                let (hash64, bytes) = of(key);
+                let name = RecordKey { hash64, spread: 0, bytes: &bytes };
+                self.store.append(self.space, name, value).expect("there is memory enough");
+                self.model.entry(*key).or_default().extend(value);
+            }
+            Deed::Remove(key) => {
+                let (hash64, bytes) = of(key);
+                let name = RecordKey { hash64, spread: 0, bytes: &bytes };
+                self.store.remove(self.space, name).expect("there is memory enough");
+                self.model.remove(key);
+            }
+            Deed::Get(key) => {
+                if let Ok(Poll::Ready(value)) = self.got(*key) {
+                    assert_eq!(value.as_ref(), self.model.get(key));
+                }
+            }
+            Deed::Read(key) => {
+                let value = self.read(*key);
+                assert_eq!(value.as_ref(), self.model.get(key), "key {key}");
+            }
+            Deed::ReadAll => (0..KEYS).for_each(|key| self.run(&Deed::Read(key))),
+            Deed::Freeze => {
+                if self.store.freeze() {
+                    self.frozen.push_back(self.model.clone());
+                }
+            }
+            Deed::Step(steps) => {
+                self.store.step(*steps).expect("failed stores are restarted");
+            }
+            Deed::Flush => self.flush(),
+            Deed::Answer(choices) => {
+                for choice in choices {
+                    self.answer(*choice);
+                }
+            }
+            Deed::Evict => {
+                self.store.evict(1 << 20, 10_000);
+            }
+            Deed::Compact(is_given_up) => self.compact(*is_given_up),
+            Deed::Break(fault) => self.disk.fault = Some(*fault),
+            Deed::Restart => self.restart(),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever is done in whatever order, reads are right, and a restart finds what was installed
+    /// last, and no file too many.
+    #[test]
+    fn it_is_a_map(deeds in prop::collection::vec(deed(), 0..150)) {
+        let mut world = World::new();
+        for deed in deeds {
+            world.run(&deed);
+        }
+        world.disk.fault = None;
+        world.run(&Deed::ReadAll);
+        world.flush();
+        world.run(&Deed::Freeze);
+        world.flush();
+        while world.store.version().pick().is_some() {
+            world.settle();
+            world.compact(false);
+            world.settle();
+        }
+        world.settle();
+        if world.restart_count == 0 {
+            let tables = world.store.version().bands().iter().flat_map(|band| &band.tables);
+            let paths = tables.map(|table| world.store.path(table.id()));
+            prop_assert_eq!(world.disk.paths(), paths.collect::<BTreeSet<_>>());
+        }
+        world.restart();
+        world.run(&Deed::ReadAll);
+    }
+}

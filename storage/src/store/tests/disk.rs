@@ -1,0 +1,149 @@
+//! A disk in memory, as [`crate::io`] wants a host: operations on one file are answered in their
+//! order, others as the test chooses. One fault can be set, and comes with the next operation that
+//! it can come with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::io::{FileAnswer, FileDone, FileFault, FileId, FileOp};
+
+/// What goes wrong next, once; but a full disk stays full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    Full,
+    SyncFails,
+    ReadFails,
+    ReadIsDamaged,
+}
+
+#[derive(Default)]
+pub(super) struct Disk {
+    names: BTreeMap<PathBuf, usize>,
+    contents: Vec<Vec<u8>>,
+    open: BTreeMap<FileId, usize>,
+    asked: Vec<FileOp>,
+    pub(super) fault: Option<Fault>,
+}
+
+impl Disk {
+    pub(super) fn ask(&mut self, op: FileOp) {
+        self.asked.push(op);
+    }
+
+    /// Answers one operation, after those before it on the same file.
+    pub(super) fn answer(&mut self, choice: u16) -> Option<FileDone> {
+        let chosen = usize::from(choice) % self.asked.len().max(1);
+        let file = file_of(self.asked.get(chosen)?);
+        let first = self.asked.iter().position(|op| file.is_some() && file_of(op) == file);
+        let op = self.asked.remove(first.unwrap_or(chosen));
+        let fault = |kind| FileFault { action: op.action(None), source: io::Error::from(kind) };
+        Some(FileDone { op: op.id(), result: self.carry_out(&op).map_err(fault) })
+    }
+
+    /// What is open and asked for is gone.
+    pub(super) fn crash(&mut self) {
+        self.open.clear();
+        self.asked.clear();
+        self.fault = None;
+    }
+
+    pub(super) fn paths(&self) -> BTreeSet<PathBuf> {
+        self.names.keys().cloned().collect()
+    }
+
+    pub(super) fn make_room(&mut self) {
+        self.fault = self.fault.filter(|fault| *fault != Fault::Full);
+    }
+
+    pub(super) fn read(&self, file: FileId, offset: u64, len: usize) -> Vec<u8> {
+        let contents = &self.contents[self.open[&file]];
+        let start = contents.len().min(offset as usize);
+        contents[start..contents.len().min(start + len)].to_vec()
+    }
+
+    pub(super) fn put(&mut self, path: &Path, contents: Vec<u8>) {
+        self.names.insert(path.to_path_buf(), self.contents.len());
+        self.contents.push(contents);
+    }
+
+    fn is_due(&mut self, fault: Fault) -> bool {
+        let is_due = self.fault == Some(fault);
+        if is_due && fault != Fault::Full {
+            self.fault = None;
+        }
+        is_due
+    }
+
+    fn carry_out(&mut self, op: &FileOp) -> Result<FileAnswer, io::ErrorKind> {
+        use io::ErrorKind::{NotFound, Other, StorageFull};
+        match op {
+            FileOp::Open { file, path, mode, .. } => {
+                if mode.creates() {
+                    if self.is_due(Fault::Full) {
+                        return Err(StorageFull);
+                    }
+                    self.put(path, Vec::new());
+                }
+                let contents = *self.names.get(path).ok_or(NotFound)?;
+                assert!(self.open.insert(*file, contents).is_none(), "an id names one file");
+                Ok(FileAnswer::Opened { size_bytes: self.contents[contents].len() as u64 })
+            }
+            FileOp::Read { file, offset, len, .. } => {
+                assert!(self.open.contains_key(file), "a file is read while it is open");
+                if self.is_due(Fault::ReadFails) {
+                    return Err(Other);
+                }
+                let mut bytes = self.read(*file, *offset, *len);
+                if self.is_due(Fault::ReadIsDamaged) {
+                    let middle = bytes.len() / 2;
+                    bytes[middle] ^= 1;
+                }
+                Ok(FileAnswer::Read { bytes })
+            }
+            FileOp::Write { file, offset, bytes, .. } => {
+                let contents = *self.open.get(file).ok_or(NotFound)?;
+                if self.is_due(Fault::Full) {
+                    return Err(StorageFull);
+                }
+                let contents = &mut self.contents[contents];
+                let start = *offset as usize;
+                contents.resize(contents.len().max(start + bytes.len()), 0);
+                contents[start..start + bytes.len()].copy_from_slice(bytes);
+                Ok(FileAnswer::Written { bytes: bytes.clone() })
+            }
+            FileOp::Sync { file, .. } => {
+                let contents = *self.open.get(file).ok_or(NotFound)?;
+                if self.is_due(Fault::SyncFails) {
+                    // What was written is lost, and the next sync would say nothing of it.
+                    self.contents[contents].fill(0);
+                    return Err(Other);
+                }
+                Ok(FileAnswer::Synced)
+            }
+            FileOp::Close { file, .. } => {
+                self.open.remove(file).map(|_| FileAnswer::Closed).ok_or(NotFound)
+            }
+            FileOp::Rename { from, to, .. } => {
+                let contents = self.names.remove(from).ok_or(NotFound)?;
+                self.names.insert(to.clone(), contents);
+                Ok(FileAnswer::Renamed)
+            }
+            FileOp::Remove { path, .. } => {
+                self.names.remove(path).map(|_| FileAnswer::Removed).ok_or(NotFound)
+            }
+            FileOp::List { .. } | FileOp::ListDirectory { .. } => unreachable!("nobody lists"),
+        }
+    }
+}
+
+fn file_of(op: &FileOp) -> Option<FileId> {
+    match op {
+        FileOp::Open { file, .. }
+        | FileOp::Read { file, .. }
+        | FileOp::Write { file, .. }
+        | FileOp::Sync { file, .. }
+        | FileOp::Close { file, .. } => Some(*file),
+        _ => None,
+    }
+}
