@@ -267,7 +267,7 @@ impl KeyedBroadcastProcessFunction<u32, Record, Record> for Scale {
     fn process_broadcast(
         &mut self,
         factor: Record,
-        ctx: &mut BroadcastContext<'_>,
+        ctx: &mut KeyedBroadcastContext<'_>,
         _out: &mut impl Output<u64>,
     ) {
         self.factors.put(ctx, factor.0 % 2, factor.1);

@@ -30,7 +30,7 @@ use millstream::state::snapshot::Snapshot;
 use self::ledger::Ledger;
 
 /// How many tests share the seeds.
-const TEST_COUNT: u64 = 19;
+const TEST_COUNT: u64 = 20;
 
 /// With this many seeds a test must have restored something.
 const SEEDS_FOR_RESTORES: usize = 20;

@@ -51,7 +51,7 @@ impl KeyedBroadcastProcessFunction<u64, Evidence, Rule> for Judge {
     fn process_broadcast(
         &mut self,
         rule: Rule,
-        ctx: &mut BroadcastContext<'_>,
+        ctx: &mut KeyedBroadcastContext<'_>,
         _out: &mut impl Output<Verdict>,
     ) {
         self.rules.put(ctx, rule.version, rule);

@@ -13,7 +13,7 @@ use crate::graph::{ExplainFormat, Facts};
 use crate::operator::co::CoMap;
 use crate::operator::join::{JoinContext, ProcessJoinFunction, TimeBound};
 use crate::operator::process::{
-    BroadcastContext, FiredTimer, KeyedBroadcastProcessFunction, KeyedCoProcessFunction,
+    FiredTimer, KeyedBroadcastContext, KeyedBroadcastProcessFunction, KeyedCoProcessFunction,
     KeyedContext, KeyedProcessFunction, OpenContext,
 };
 use crate::operator::side_output::OutputTag;
@@ -390,7 +390,7 @@ impl KeyedBroadcastProcessFunction<u64, u64, String> for Tell {
     fn process_broadcast(
         &mut self,
         value: String,
-        ctx: &mut BroadcastContext<'_>,
+        ctx: &mut KeyedBroadcastContext<'_>,
         out: &mut impl Output<String>,
     ) {
         if ctx.task_index() == 0 {

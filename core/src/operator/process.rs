@@ -21,15 +21,15 @@ mod broadcast;
 mod co;
 mod context;
 mod keyed;
-mod open;
+pub(in crate::operator) mod open;
 mod task;
 #[cfg(test)]
 mod tests;
 mod unkeyed;
 
 pub use broadcast::{
-    BroadcastContext, BroadcastProcess, BroadcastProcessFunction, KeyedBroadcastProcess,
-    KeyedBroadcastProcessFunction,
+    BroadcastContext, BroadcastProcess, BroadcastProcessFunction, KeyedBroadcastContext,
+    KeyedBroadcastProcess, KeyedBroadcastProcessFunction,
 };
 pub use co::{CoProcess, CoProcessFunction, KeyedCoProcess, KeyedCoProcessFunction};
 pub use context::{FiredTimer, KeyedContext, ProcessContext};

@@ -6,7 +6,11 @@
 //! is due is pending, so the operator is called again in the next turn, and that begins with the
 //! rows that wait.
 //!
-//! Invariant: rows wait only while the operator has told the task that something is pending.
+//! An operator may have more to do before any row than what is due of one key: a walk over all keys
+//! that a broadcast record has asked for. It happens in slices, too.
+//!
+//! Invariant: rows wait only while the operator has told the task that something is pending, or that
+//! processing time is to call it at once.
 
 use std::collections::VecDeque;
 
@@ -19,6 +23,12 @@ pub(in crate::operator) trait WaitingRows: Operator {
 
     /// The rows that wait, in their order.
     fn waiting(&mut self) -> &mut VecDeque<Self::Waiting>;
+
+    /// Goes on with what must be done before any other row is taken.
+    #[inline]
+    fn go_on(&mut self, _ctx: &OperatorContext<'_>, _out: &mut impl Output<Self::Out>) -> Progress {
+        Progress::Done
+    }
 
     /// Takes `row`; gives it back if more of its key is due than happens in one go.
     fn take(
@@ -36,7 +46,7 @@ pub(in crate::operator) trait WaitingRows: Operator {
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<Self::Out>,
     ) {
-        let row = if self.waiting().is_empty() { self.take(row, ctx, out) } else { Some(row) };
+        let row = if self.is_ready() { self.take(row, ctx, out) } else { Some(row) };
         if let Some(row) = row {
             self.wait(row, ctx);
         }
@@ -55,13 +65,16 @@ pub(in crate::operator) trait WaitingRows: Operator {
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<Self::Out>,
     ) -> Progress {
-        while let Some(row) = self.waiting().pop_front() {
+        loop {
+            if self.go_on(ctx, out) == Progress::Pending {
+                return Progress::Pending;
+            }
+            let Some(row) = self.waiting().pop_front() else { return Progress::Done };
             let row = if ctx.env().spend() { self.take(row, ctx, out) } else { Some(row) };
             if let Some(row) = row {
                 self.waiting().push_front(row);
                 return Progress::Pending;
             }
         }
-        Progress::Done
     }
 }

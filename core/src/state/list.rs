@@ -135,8 +135,18 @@ impl<V: Record> Column for ListColumn<V> {
         Ok(())
     }
 
+    fn forget(&mut self, scope: &mut Scope) {
+        self.clear(scope);
+    }
+
     fn holds(&self, slot: Slot) -> bool {
         self.lists.get(slot).is_some_and(|list| !list.is_empty())
+    }
+
+    fn shows(&self, slot: Slot, now: &StateTime) -> bool {
+        let Some(expiry) = &self.expiry else { return self.holds(slot) };
+        let mut stamps_ms = self.stamps_ms.get(slot).into_iter().flatten();
+        stamps_ms.any(|stamp| !expiry.ttl.is_expired(stamp.get(), now))
     }
 }
 
@@ -170,8 +180,9 @@ impl<V> fmt::Debug for ListState<V> {
 impl<V: Record> ListState<V> {
     /// Declares the state; `None` if the operator has one of that name.
     pub(crate) fn declare(columns: &mut StateColumns, name: &str, spec: StateSpec) -> Option<Self> {
+        let stored_name = columns.stored_name(name);
         let column = columns.declare("list", name, spec, || ListColumn {
-            name: StateName::new(name),
+            name: stored_name,
             lists: Pages::default(),
             stamps_ms: Pages::default(),
             expiry: spec.ttl().map(Expiry::new),

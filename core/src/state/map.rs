@@ -252,11 +252,21 @@ impl<M: Key + Ord, V: Record> Column for MapColumn<M, V> {
         Ok(())
     }
 
+    fn forget(&mut self, scope: &mut Scope) {
+        self.clear(scope);
+    }
+
     fn holds(&self, slot: Slot) -> bool {
         match &self.expiry {
             None => self.plain.get(slot).is_some_and(|map| !map.is_empty()),
             Some(_) => self.timed.get(slot).is_some_and(|map| !map.entries.is_empty()),
         }
+    }
+
+    fn shows(&self, slot: Slot, now: &StateTime) -> bool {
+        let Some(expiry) = &self.expiry else { return self.holds(slot) };
+        let mut entries = self.timed.get(slot).into_iter().flat_map(|map| map.entries.values());
+        entries.any(|entry| !expiry.ttl.is_expired(entry.stamp_ms.get(), now))
     }
 }
 
@@ -291,8 +301,9 @@ impl<M, V> fmt::Debug for MapState<M, V> {
 impl<M: Key + Ord, V: Record> MapState<M, V> {
     /// Declares the state; `None` if the operator has one of that name.
     pub(crate) fn declare(columns: &mut StateColumns, name: &str, spec: StateSpec) -> Option<Self> {
+        let stored_name = columns.stored_name(name);
         let column = columns.declare("map", name, spec, || MapColumn {
-            name: StateName::new(name),
+            name: stored_name,
             plain: Pages::default(),
             timed: Pages::default(),
             expiry: spec.ttl().map(Expiry::new),

@@ -32,8 +32,9 @@ impl<V: Record> ValueColumn<V> {
         name: &str,
         spec: StateSpec,
     ) -> Option<ColumnId<Self>> {
+        let stored_name = columns.stored_name(name);
         columns.declare(kind, name, spec, || Self {
-            name: StateName::new(name),
+            name: stored_name,
             values: Pages::default(),
             stamps_ms: Pages::default(),
             expiry: spec.ttl().map(Expiry::new),
@@ -175,8 +176,18 @@ impl<V: Record> Column for ValueColumn<V> {
         Ok(())
     }
 
+    fn forget(&mut self, scope: &mut Scope) {
+        self.take(scope);
+    }
+
     fn holds(&self, slot: Slot) -> bool {
         self.values.get(slot).is_some_and(Option::is_some)
+    }
+
+    fn shows(&self, slot: Slot, now: &StateTime) -> bool {
+        let Some(expiry) = &self.expiry else { return self.holds(slot) };
+        let is_expired = |stamp: &Cell<i64>| expiry.ttl.is_expired(stamp.get(), now);
+        self.holds(slot) && !self.stamps_ms.get(slot).is_some_and(is_expired)
     }
 }
 

@@ -17,7 +17,7 @@ use std::fmt::Debug;
 
 use crate::operator::Chain;
 use crate::state::snapshot::Snapshot;
-use crate::testing::harness::{OperatorHarness, Outcome};
+use crate::testing::harness::{OperatorHarness, Outcome, output_of};
 
 /// One thing that happens to an operator.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,10 +109,13 @@ where
         let next = script.get(index + 1);
         loop {
             let is_pending = harness.is_pending();
-            if cut.restores {
+            // As a task does: an operator that is not ready is neither cut nor given anything.
+            let is_ready = harness.is_ready();
+            if cut.restores && is_ready {
                 harness.restart(make());
             }
-            if !is_pending || cut.overtakes && next.is_some_and(|next| may_overtake(step, next)) {
+            let overtakes = cut.overtakes && is_ready;
+            if !is_pending || overtakes && next.is_some_and(|next| may_overtake(step, next)) {
                 break;
             }
             harness.resume();
@@ -150,8 +153,7 @@ fn compare_steps<T: Debug>(cut: &str, script: &[Step<T>], plain: &Outcomes, othe
 fn by_key(outcomes: &Outcomes) -> BTreeMap<(u64, &str), Vec<&str>> {
     let mut keys: BTreeMap<(u64, &str), Vec<&str>> = BTreeMap::new();
     for (hash64, text) in outcomes.iter().flat_map(|(outcome, _)| outcome) {
-        let output = text.split(": ").next().unwrap_or_default();
-        keys.entry((*hash64, output)).or_default().push(text);
+        keys.entry((*hash64, output_of(text))).or_default().push(text);
     }
     keys
 }

@@ -18,8 +18,8 @@ use crate::operator::env::TaskPlace;
 use crate::operator::{Chain, Operator, Progress, SplitEvent, Stage, TaskEnv};
 use crate::testing::task_env;
 
-pub(super) use output::Outcome;
 use output::{Collect, KeyOrder, Side};
+pub(super) use output::{Outcome, output_of};
 
 /// Calls in a row for a processing time that has come, or for the end. An operator that wants more
 /// than this never lets go.
@@ -245,7 +245,7 @@ impl<C: Chain> OperatorHarness<C> {
         let mut out = Collect { env: &self.env, rows: &mut self.rows };
         let released = self.chain.resume(&self.env, &mut out);
         self.release(released);
-        if self.is_time_pending {
+        if self.is_time_pending || self.wants_call() {
             self.ready();
             self.fire_time();
         }
@@ -253,7 +253,18 @@ impl<C: Chain> OperatorHarness<C> {
 
     /// Whether [`OperatorHarness::resume`] has something to do.
     pub fn is_pending(&self) -> bool {
-        self.chain.is_pending() || self.is_time_pending
+        self.chain.is_pending() || self.is_time_pending || self.wants_call()
+    }
+
+    /// Whether the operators can take a row.
+    pub fn is_ready(&self) -> bool {
+        self.chain.is_ready()
+    }
+
+    /// Whether an operator takes no row until processing time has called it.
+    fn wants_call(&self) -> bool {
+        let now_ms = self.env.processing_time_ms.get();
+        !self.is_ready() && self.chain.next_time_ms().is_some_and(|due_ms| due_ms <= now_ms)
     }
 
     /// Whether the operators can take a row. A task gives them none while they cannot, and does not

@@ -60,7 +60,7 @@ impl KeyedBroadcastProcessFunction<u32, Event, Rule> for Buckets {
     fn process_broadcast(
         &mut self,
         (from_ms, factor): Rule,
-        ctx: &mut BroadcastContext<'_>,
+        ctx: &mut KeyedBroadcastContext<'_>,
         _out: &mut impl Output<Summed>,
     ) {
         self.rules.put(ctx, from_ms, factor);
@@ -182,6 +182,71 @@ fn lists_of_tasks() {
         events.operator("in time", InTime::default()).sink("ledger", ledger);
     };
     check(15, Drawn::draw, write, |about, drawn, _, rows| {
+        assert_same(about, rows, drawn.input.events.clone());
+    });
+}
+
+/// Holds the records of each key back until it is told to let them go.
+#[derive(Clone, Default)]
+struct Dam {
+    is_open: BroadcastState<(), bool>,
+    held: ListState<Event>,
+}
+
+impl Dam {
+    fn let_go(&self, ctx: &mut KeyedContext<'_, u32>, out: &mut impl Output<Event>) {
+        if self.is_open.get(ctx, &()) == Some(&true) {
+            for event in self.held.iter(ctx) {
+                out.collect(*event);
+            }
+            self.held.clear(ctx);
+        }
+    }
+}
+
+impl KeyedBroadcastProcessFunction<u32, Event, bool> for Dam {
+    type Out = Event;
+
+    fn open(&mut self, ctx: &mut OpenContext<'_>) {
+        self.is_open = ctx.broadcast("open");
+        self.held = ctx.list("held", StateSpec::kept_until_cleared());
+    }
+
+    fn process(
+        &mut self,
+        event: Event,
+        ctx: &mut KeyedContext<'_, u32>,
+        out: &mut impl Output<Event>,
+    ) {
+        self.held.append(ctx, event);
+        self.let_go(ctx, out);
+    }
+
+    fn process_broadcast(
+        &mut self,
+        is_open: bool,
+        ctx: &mut KeyedBroadcastContext<'_>,
+        _out: &mut impl Output<Event>,
+    ) {
+        self.is_open.put(ctx, (), is_open);
+        ctx.apply_to_keyed_state();
+    }
+
+    fn apply_to_key(&mut self, ctx: &mut KeyedContext<'_, u32>, out: &mut impl Output<Event>) {
+        self.let_go(ctx, out);
+    }
+}
+
+/// Whenever the dam is opened and closed, every record passes it once.
+#[test]
+fn broadcast_records_for_all_keys() {
+    let write = |drawn: &Drawn, job: &Job, layout: &Layout, ledger: Ledger<Event>| {
+        let gates = VecSource::from_vec(vec![true, false, true, false, true]).paced(500.0);
+        let gates = job.source("gates", gates).parallelism(1).hold_nothing_back();
+        let events = drawn.input.source(job, "events", layout).key_by(|event| event.0);
+        events.connect_broadcast(gates).process("dam", Dam::default()).sink("ledger", ledger);
+    };
+    check(19, Drawn::draw, write, |about, drawn, _, rows| {
         assert_same(about, rows, drawn.input.events.clone());
     });
 }

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::graph::Facts;
 use crate::operator::process::context::{FiredTimer, KeyedContext, ProcessContext, split, world};
 use crate::operator::process::open::{Declarable, Declared, OpenContext};
-use crate::operator::process::task::{FiringFunction, KeyedTask, WithBroadcast};
+use crate::operator::process::task::{FiringFunction, KeyedTask, Walk, WithBroadcast};
 use crate::operator::process::unkeyed::UnkeyedTask;
 use crate::operator::side_output::OutputTag;
 use crate::operator::waiting::WaitingRows;
@@ -22,7 +22,7 @@ use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::broadcast::{BroadcastScope, BroadcastScopeMut, BroadcastStates};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 
-/// What a function sees while it processes a broadcast record.
+/// What a function without keys sees while it processes a broadcast record.
 #[derive(Debug)]
 pub struct BroadcastContext<'a> {
     operator: OperatorContext<'a>,
@@ -31,70 +31,103 @@ pub struct BroadcastContext<'a> {
 
 impl BroadcastContext<'_> {
     world!();
+}
 
-    /// Runs user code for a broadcast record.
-    fn run<O>(
-        cause: &Row<()>,
-        broadcast: &mut BroadcastStates,
-        ctx: &OperatorContext<'_>,
-        out: &mut O,
-        user_code: impl FnOnce(&mut BroadcastContext<'_>, &mut O),
-    ) {
-        let outer = ctx.env().enter_row(cause);
-        user_code(&mut BroadcastContext { operator: *ctx, broadcast }, out);
-        ctx.env().leave(outer);
+/// What a function with keys sees while it processes a broadcast record.
+#[derive(Debug)]
+pub struct KeyedBroadcastContext<'a> {
+    operator: OperatorContext<'a>,
+    broadcast: &'a mut BroadcastStates,
+    /// Whether all keys are to be walked over.
+    applies: bool,
+}
+
+impl KeyedBroadcastContext<'_> {
+    world!();
+
+    /// After this call, and before any other record,
+    /// [`apply_to_key`](KeyedBroadcastProcessFunction::apply_to_key) is called once for every key
+    /// of the task that has state, in the order of the keys' hashes.
+    ///
+    /// However many keys there are, the task does so many of them in each of its turns that others
+    /// are not kept waiting; the records behind the broadcast one wait, and so do barriers.
+    pub fn apply_to_keyed_state(&mut self) {
+        self.applies = true;
     }
 }
 
-impl BroadcastScope for BroadcastContext<'_> {
-    fn broadcast(&self) -> &BroadcastStates {
-        self.broadcast
-    }
+macro_rules! broadcast_scope {
+    ($context:ident) => {
+        impl BroadcastScope for $context<'_> {
+            fn broadcast(&self) -> &BroadcastStates {
+                self.broadcast
+            }
+        }
+
+        impl BroadcastScopeMut for $context<'_> {
+            fn broadcast_mut(&mut self) -> &mut BroadcastStates {
+                self.broadcast
+            }
+        }
+    };
 }
 
-impl BroadcastScopeMut for BroadcastContext<'_> {
-    fn broadcast_mut(&mut self) -> &mut BroadcastStates {
-        self.broadcast
-    }
-}
+broadcast_scope!(BroadcastContext);
+broadcast_scope!(KeyedBroadcastContext);
 
 /// A function over a keyed stream and a broadcast one, with state and timers for each key.
 ///
 /// ```
 /// use millstream::prelude::*;
 ///
-/// /// Lets payments above the limit through that holds at the moment.
+/// /// Tells of every card whose payments come above the limit that holds at the moment, be it that
+/// /// it pays or that the limit sinks.
 /// #[derive(Clone, Default)]
 /// struct AboveLimit {
-///     limits: BroadcastState<String, u64>,
+///     limits: BroadcastState<(), u64>,
+///     spent: ValueState<u64>,
+/// }
+///
+/// impl AboveLimit {
+///     fn judge(&self, ctx: &mut KeyedContext<'_, u32>, out: &mut impl Output<u32>) {
+///         let spent = self.spent.get(ctx).copied().unwrap_or_default();
+///         if self.limits.get(ctx, &()).is_some_and(|limit| *limit < spent) {
+///             self.spent.clear(ctx);
+///             out.collect(*ctx.key());
+///         }
+///     }
 /// }
 ///
 /// impl KeyedBroadcastProcessFunction<u32, u64, u64> for AboveLimit {
-///     type Out = u64;
+///     type Out = u32;
 ///
 ///     fn open(&mut self, ctx: &mut OpenContext<'_>) {
 ///         self.limits = ctx.broadcast("limits");
+///         self.spent = ctx.value("spent", StateSpec::kept_until_cleared());
 ///     }
 ///
 ///     fn process(
 ///         &mut self,
 ///         amount: u64,
 ///         ctx: &mut KeyedContext<'_, u32>,
-///         out: &mut impl Output<u64>,
+///         out: &mut impl Output<u32>,
 ///     ) {
-///         let limit = self.limits.get(ctx, &"payment".to_string());
-///         if limit.is_some_and(|limit| *limit < amount) {
-///             out.collect(amount);
-///         }
+///         self.spent.update(ctx, |spent| *spent += amount);
+///         self.judge(ctx, out);
 ///     }
 ///
 ///     fn process_broadcast(
 ///         &mut self,
 ///         limit: u64,
-///         ctx: &mut BroadcastContext<'_>,
-///         _out: &mut impl Output<u64>,
+///         ctx: &mut KeyedBroadcastContext<'_>,
+///         _out: &mut impl Output<u32>,
 ///     ) {
-///         self.limits.put(ctx, "payment".to_string(), limit);
+///         self.limits.put(ctx, (), limit);
+///         ctx.apply_to_keyed_state();
+///     }
+///
+///     fn apply_to_key(&mut self, ctx: &mut KeyedContext<'_, u32>, out: &mut impl Output<u32>) {
+///         self.judge(ctx, out);
 ///     }
 /// }
 /// ```
@@ -117,9 +150,15 @@ pub trait KeyedBroadcastProcessFunction<K: Key, In, B>: Clone + Send + 'static {
     fn process_broadcast(
         &mut self,
         value: B,
-        ctx: &mut BroadcastContext<'_>,
+        ctx: &mut KeyedBroadcastContext<'_>,
         out: &mut impl Output<Self::Out>,
     );
+
+    /// A broadcast record has asked for it by
+    /// [`apply_to_keyed_state`](KeyedBroadcastContext::apply_to_keyed_state), and the key
+    /// `ctx.key()` has state. What it needs of the record is in broadcast state, or in a field of
+    /// the function that no other call changes.
+    fn apply_to_key(&mut self, _ctx: &mut KeyedContext<'_, K>, _out: &mut impl Output<Self::Out>) {}
 
     /// A timer of the key `ctx.key()` has come due.
     fn on_timer(
@@ -139,6 +178,8 @@ pub struct KeyedBroadcastProcess<K, In, B, S, F> {
     /// From `open` on.
     task: Option<KeyedTask<K>>,
     waiting: VecDeque<Row<Either<In, B>>>,
+    /// A walk over all keys that has not come to its end: before all rows that wait.
+    walk: Option<Walk>,
 }
 
 const KEYED: Declarable = Declarable { keyed: true, broadcast: true };
@@ -147,7 +188,7 @@ const UNKEYED: Declarable = Declarable { keyed: false, broadcast: true };
 impl<K, In, B, S, F> KeyedBroadcastProcess<K, In, B, S, F> {
     /// The operator around `function`, for records whose key is `key_of(record)`.
     pub fn new(key_of: S, function: F) -> Self {
-        Self { key_of, function, task: None, waiting: VecDeque::new() }
+        Self { key_of, function, task: None, waiting: VecDeque::new(), walk: None }
     }
 }
 
@@ -191,6 +232,21 @@ where
     }
 
     #[inline]
+    fn go_on(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<F::Out>) -> Progress {
+        let Some(walk) = &mut self.walk else { return Progress::Done };
+        let task = KeyedTask::of(&mut self.task);
+        let apply = |function: &mut F, ctx: &mut KeyedContext<'_, K>, out: &mut _| {
+            function.apply_to_key(ctx, out);
+        };
+        let function = &mut self.function;
+        let progress = task.go_on::<WithBroadcast<In, B>, F, _>(walk, function, ctx, out, apply);
+        if progress == Progress::Done {
+            self.walk = None;
+        }
+        progress
+    }
+
+    #[inline]
     fn take(
         &mut self,
         row: Row<Either<In, B>>,
@@ -220,9 +276,18 @@ where
                 |function, ctx, out| function.process(value, ctx, out),
             ),
             (Either::Right(value), _) => {
-                BroadcastContext::run(&cause, &mut task.broadcast, ctx, out, |ctx, out| {
-                    function.process_broadcast(value, ctx, out);
-                });
+                let outer = ctx.env().enter_row(&cause);
+                let broadcast = &mut task.broadcast;
+                let mut context =
+                    KeyedBroadcastContext { operator: *ctx, broadcast, applies: false };
+                function.process_broadcast(value, &mut context, out);
+                let applies = context.applies;
+                ctx.env().leave(outer);
+                self.walk = applies.then(|| Walk::new(cause));
+                if self.go_on(ctx, out) == Progress::Pending {
+                    // As behind a row that waits.
+                    ctx.env().set_budget(0);
+                }
             }
             (Either::Left(_), None) => unreachable!("a keyed record has a key"),
         }
@@ -291,7 +356,11 @@ where
         task.on_watermark::<WithBroadcast<In, B>, _>(watermark_ms, &mut self.function, ctx, out)
     }
 
+    /// At once while rows wait.
     fn next_time_ms(&self) -> Option<i64> {
+        if !self.is_ready() {
+            return Some(i64::MIN);
+        }
         self.task.as_ref()?.next_time_ms()
     }
 
@@ -315,12 +384,13 @@ where
         task.on_input_end::<WithBroadcast<In, B>, _>(&mut self.function, ctx, out)
     }
 
+    #[inline]
     fn is_ready(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && self.walk.is_none()
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
-        assert!(self.waiting.is_empty(), "an operator that is not ready is not cut");
+        assert!(self.is_ready(), "an operator that is not ready is not cut");
         if let Some(task) = &self.task {
             task.snapshot(writer);
         }
@@ -419,9 +489,11 @@ where
                 task.run(&cause, ctx, out, |ctx, out| function.process(value, ctx, out));
             }
             Either::Right(value) => {
-                BroadcastContext::run(&cause, &mut task.broadcast, ctx, out, |ctx, out| {
-                    function.process_broadcast(value, ctx, out);
-                });
+                let outer = ctx.env().enter_row(&cause);
+                let broadcast = &mut task.broadcast;
+                let mut context = BroadcastContext { operator: *ctx, broadcast };
+                function.process_broadcast(value, &mut context, out);
+                ctx.env().leave(outer);
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::state::broadcast::BroadcastStates;
 use crate::state::keyed::{KeyedState, TimerKind};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::StateTime;
+use crate::state::table::Cursor;
 
 /// A function that takes timers. `Inputs` tells the kinds of functions apart.
 pub(super) trait FiringFunction<K: Key, Inputs> {
@@ -41,6 +42,20 @@ pub(super) struct TwoInputs<A, B>(std::marker::PhantomData<(A, B)>);
 
 /// Records `In` come in, and `B` on all tasks.
 pub(super) struct WithBroadcast<In, B>(std::marker::PhantomData<(In, B)>);
+
+/// A walk over all keys that a broadcast record has asked for.
+#[derive(Debug)]
+pub(super) struct Walk {
+    cause: Row<()>,
+    cursor: Cursor,
+}
+
+impl Walk {
+    /// Not begun, because of the broadcast record `cause`.
+    pub(super) fn new(cause: Row<()>) -> Self {
+        Self { cause, cursor: Cursor::default() }
+    }
+}
 
 /// The state of a function with keys on one task.
 #[derive(Debug)]
@@ -117,6 +132,49 @@ impl<K: Key> KeyedTask<K> {
         let outer = ctx.env().enter_row(cause);
         self.run(None, ctx, out, |context, out| process(function, context, out));
         ctx.env().leave(outer);
+    }
+
+    /// Goes on with a walk over the keys that have state: `process` is called once for each, as far
+    /// as the budget goes.
+    pub(super) fn go_on<I, F: FiringFunction<K, I>, O: Output<F::Out>>(
+        &mut self,
+        walk: &mut Walk,
+        function: &mut F,
+        ctx: &OperatorContext<'_>,
+        out: &mut O,
+        process: impl Fn(&mut F, &mut KeyedContext<'_, K>, &mut O),
+    ) -> Progress {
+        let (watermark_ms, processing_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
+        let now = StateTime::of_record(walk.cause.event_time_ms, watermark_ms, processing_ms);
+        while ctx.env().spend() {
+            let before = walk.cursor;
+            let Some(slot) = self.keyed.next_key(&mut walk.cursor) else { return Progress::Done };
+            let (key, hash64) = self.keyed.key_at(slot);
+            if self.has_due() {
+                let key = key.clone();
+                if self.catch_up::<I, F>(&key, hash64, function, ctx, out) == Progress::Pending {
+                    walk.cursor = before;
+                    return Progress::Pending;
+                }
+                // Its last timer may have been all there was.
+                if self.keyed.find(hash64, &key) != Some(slot) {
+                    continue;
+                }
+            }
+            self.keyed.enter_slot(slot, now);
+            if !self.keyed.shows_any() {
+                self.keyed.leave();
+                continue;
+            }
+            let outer = ctx.env().enter_row(&Row { hash64, ..walk.cause });
+            self.run(None, ctx, out, |context, out| process(function, context, out));
+            ctx.env().leave(outer);
+        }
+        Progress::Pending
+    }
+
+    fn has_due(&self) -> bool {
+        TimerKind::ALL.into_iter().any(|kind| self.keyed.timers(kind).has_due())
     }
 
     /// Event time has reached `watermark_ms`.

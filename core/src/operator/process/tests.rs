@@ -1,5 +1,6 @@
 //! Functions against their models, cut in every way.
 
+mod apply;
 mod functions;
 mod model;
 mod script;

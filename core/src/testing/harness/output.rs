@@ -28,6 +28,11 @@ pub(super) struct Side {
 /// Something that came out: its key's hash, and all of it as text.
 pub(in crate::testing) type Outcome = (u64, String);
 
+/// The output that something came out by: what its text begins with.
+pub(in crate::testing) fn output_of(text: &str) -> &str {
+    text.split(": ").next().unwrap_or_default()
+}
+
 /// The end of the chain: a list of rows.
 pub(super) struct Collect<'a, T> {
     pub(super) env: &'a TaskEnv,
@@ -106,10 +111,11 @@ impl<C: Chain> OperatorHarness<C> {
         outcome
     }
 
-    /// Orders what came out by key where only the order within each key is promised.
+    /// Orders what came out by key where only the order within each key is promised, and for each
+    /// key by output.
     pub(in crate::testing) fn settle_order(&self, outcome: &mut [Outcome]) {
         if self.key_order == KeyOrder::Free {
-            outcome.sort_by_key(|(hash64, _)| *hash64);
+            outcome.sort_by(|a, b| (a.0, output_of(&a.1)).cmp(&(b.0, output_of(&b.1))));
         }
     }
 

@@ -140,7 +140,7 @@ impl KeyedBroadcastProcessFunction<u8, u8, (bool, u32)> for Scale {
     fn process_broadcast(
         &mut self,
         (is_even, factor): (bool, u32),
-        ctx: &mut BroadcastContext<'_>,
+        ctx: &mut KeyedBroadcastContext<'_>,
         _out: &mut impl Output<Self::Out>,
     ) {
         if factor == 0 {
