@@ -36,7 +36,7 @@ impl KeyedBroadcastProcessFunction<u8, u8, u16> for Hoard {
     fn process_broadcast(
         &mut self,
         value: u16,
-        ctx: &mut BroadcastContext<'_>,
+        ctx: &mut KeyedBroadcastContext<'_>,
         _: &mut impl Output<u8>,
     ) {
         self.names.put(ctx, value as u8, value);
