@@ -18,8 +18,8 @@ pub use crate::graph::Facts;
 pub use crate::operator::join::{JoinContext, ProcessJoinFunction, TimeBound};
 pub use crate::operator::process::{
     BroadcastContext, BroadcastProcessFunction, CoProcessFunction, FiredTimer,
-    KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction,
-    OpenContext, ProcessContext, ProcessFunction,
+    KeyedBroadcastContext, KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext,
+    KeyedProcessFunction, OpenContext, ProcessContext, ProcessFunction,
 };
 pub use crate::operator::side_output::{DEAD_LETTERS, DeadLetter, OnError, OutputTag, skip_to};
 pub use crate::operator::window::{

@@ -256,11 +256,6 @@ impl<C: Chain> OperatorHarness<C> {
         self.chain.is_pending() || self.is_time_pending || self.wants_call()
     }
 
-    /// Whether the operators can take a row.
-    pub fn is_ready(&self) -> bool {
-        self.chain.is_ready()
-    }
-
     /// Whether an operator takes no row until processing time has called it.
     fn wants_call(&self) -> bool {
         let now_ms = self.env.processing_time_ms.get();
