@@ -9,8 +9,8 @@
 //! An operator may have more to do before any row than what is due of one key: a walk over all keys
 //! that a broadcast record has asked for. It happens in slices, too.
 //!
-//! Invariant: rows wait only while the operator has told the task that something is pending, or that
-//! processing time is to call it at once.
+//! Invariant: rows wait only while the operator has told the task that something is pending, or
+//! that processing time is to call it at once.
 
 use std::collections::VecDeque;
 
