@@ -19,6 +19,13 @@
 //! is older, up to a value or a tombstone. A lookup that began before a delta was installed begins
 //! again: what it does not know may be clean by now.
 //!
+//! # Times to live
+//!
+//! A state may have a [`TimeOf`] that finds in a value the time from which it lives. Values with an
+//! earlier time than [`Store::expire`] said are not there any more: reads do not see them, and a
+//! merge drops them. Such a state is not appended to: what is appended would have to live longer
+//! than what it is appended to.
+//!
 //! # What fails
 //!
 //! - A block that is not what was written is read once more; then the lookup fails, and names file
@@ -29,8 +36,7 @@
 //!   memory: the store has [failed](Error::Failed), and is restored from its tables.
 //!
 //! Not here: the manifest (which of [`Store::version`] a checkpoint names), who merges
-//! ([`Store::compaction`]), times to live, memory for the indexes of tables, which comes on top of
-//! the budget.
+//! ([`Store::compaction`]), memory for the indexes of tables, which comes on top of the budget.
 
 mod flush;
 mod read;
@@ -48,6 +54,7 @@ use crate::cache::{BlockCache, BlockId};
 use crate::compaction::{Choice, Tier};
 use crate::io::{FileDone, FileFault, FileId, FileOp, OpId};
 use crate::key::StoredKey;
+use crate::merge::Retention;
 use crate::table::{self, HashRange, Table, TableId, View};
 use crate::version::{Version, Versions};
 use crate::write_buffer::{Budget, Frozen, Full, Lookup, Origin, RecordKey, SpaceId, WriteBuffer};
@@ -69,7 +76,12 @@ pub struct StoreConfig {
     pub cache_chunks_max: usize,
     /// The first id for a table; larger than those of all tables of the job so far.
     pub next_table_id: u64,
+    /// By state id, how the values of states with a time to live tell their time.
+    pub times: BTreeMap<u16, TimeOf>,
 }
+
+/// Finds in a value the time (ms) from which it lives.
+pub type TimeOf = fn(&[u8]) -> i64;
 
 /// A table as a manifest names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +142,8 @@ pub struct Compaction {
     pub id: TableId,
     /// Where it is to be.
     pub path: PathBuf,
+    /// What of which state is dropped on the way. Windows that have passed may be added.
+    pub retentions: BTreeMap<u16, Retention>,
 }
 
 /// For what an answer is awaited.
@@ -150,6 +164,8 @@ pub struct Store {
     buffer: WriteBuffer,
     cache: BlockCache,
     versions: Versions,
+    /// By state id, the time (ms) before which values have expired.
+    alive_from_ms: BTreeMap<u16, i64>,
     /// State id and window bucket of the spaces.
     spaces: BTreeMap<SpaceId, (u16, i64)>,
     reads: Reads,
@@ -183,6 +199,7 @@ impl Store {
             buffer: WriteBuffer::new(config.key_groups.clone(), config.key_group_count),
             cache: BlockCache::default(),
             versions: Versions::new(config.bands.iter().copied()),
+            alive_from_ms: BTreeMap::new(),
             spaces: BTreeMap::new(),
             reads: Reads::default(),
             installed_count: 0,
@@ -250,8 +267,10 @@ impl Store {
         {
             return Ok(Got::Wait(op));
         }
+        let life = self.life_of(self.spaces[&space].0);
+        let is_alive = |value: &&[u8]| life.is_none_or(|(time_of, from)| from <= time_of(value));
         match self.buffer.get(space, key) {
-            Lookup::Found(value) => Ok(Got::Ready(Some(value))),
+            Lookup::Found(value) => Ok(Got::Ready(Some(value).filter(is_alive))),
             Lookup::Absent => Ok(Got::Ready(None)),
             Lookup::Unknown | Lookup::Operands => unreachable!("what was looked up is loaded"),
         }
@@ -278,12 +297,17 @@ impl Store {
     ///
     /// # Errors
     /// If there is no memory for it.
+    ///
+    /// # Panics
+    /// If the state has a time to live.
     pub fn append(
         &mut self,
         space: SpaceId,
         key: RecordKey<'_>,
         bytes: &[u8],
     ) -> Result<(), Error> {
+        let (state_id, _) = self.spaces[&space];
+        assert!(!self.config.times.contains_key(&state_id), "state {state_id} has a time to live");
         self.change(|buffer, budget| buffer.append(budget, space, key, bytes))
     }
 
@@ -293,6 +317,17 @@ impl Store {
     /// If there is no memory for a tombstone.
     pub fn remove(&mut self, space: SpaceId, key: RecordKey<'_>) -> Result<(), Error> {
         self.change(|buffer, budget| buffer.remove(budget, space, key))
+    }
+
+    /// Lets values of a state that live from before `alive_from_ms` have expired; an earlier time
+    /// than the last changes nothing. After a restore this is to be said again.
+    ///
+    /// # Panics
+    /// If the state has no time to live.
+    pub fn expire(&mut self, state_id: u16, alive_from_ms: i64) {
+        assert!(self.config.times.contains_key(&state_id), "state {state_id} lives for ever");
+        let from = self.alive_from_ms.entry(state_id).or_insert(alive_from_ms);
+        *from = alive_from_ms.max(*from);
     }
 
     /// Ends the epoch: what it changed will be in a table. False while too many are on their way.
@@ -350,7 +385,11 @@ impl Store {
         let views = tables.iter().map(|table| table.view.clone()).collect();
         self.is_compacting = true;
         let id = self.next_table_id();
-        Some(Compaction { choice, views, id, path: self.path(id) })
+        let retention =
+            |from: &i64| Retention { alive_from_ms: Some(*from), windows_from_ms: None };
+        let retentions = self.alive_from_ms.iter().map(|(id, from)| (*id, retention(from)));
+        let retentions = retentions.collect();
+        Some(Compaction { choice, views, id, path: self.path(id), retentions })
     }
 
     /// The merged table is durable.
@@ -384,6 +423,12 @@ impl Store {
         }
         self.remove_dead();
         self.check()
+    }
+
+    /// How a state tells the time of its values, and the time before which they have expired.
+    fn life_of(&self, state_id: u16) -> Option<(TimeOf, i64)> {
+        let from = self.alive_from_ms.get(&state_id)?;
+        Some((*self.config.times.get(&state_id)?, *from))
     }
 
     fn check(&self) -> Result<(), Error> {

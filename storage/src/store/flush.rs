@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Awaited, Error, Store};
+use super::{Awaited, Error, Store, TimeOf};
 use crate::compaction::Tier;
 use crate::io::{FileAnswer, FileFault, FileId, FileOp, OpId, OpenMode};
+use crate::key::StoredKey;
 use crate::table::{
-    Ending, Entry, Filters, Opening, Piece, Table, TableId, Values, Want, Writer, WriterConfig,
+    Change, Ending, Entry, Filters, Opening, Piece, Table, TableId, Values, Want, Writer,
+    WriterConfig,
 };
 use crate::write_buffer::Frozen;
 
@@ -72,13 +74,15 @@ pub(super) enum Purpose {
 }
 
 impl Store {
-    /// Goes on with the flush: orders and writes about so many records. False if there is nothing
-    /// to do before an operation is answered, or something is frozen.
+    /// Removes files that nobody reads any more, and goes on with the flush: orders and writes
+    /// about so many records. False if nothing can be done before an operation is answered, or
+    /// something is frozen.
     ///
     /// # Errors
     /// If the store has failed.
     pub fn step(&mut self, steps: usize) -> Result<bool, Error> {
         self.check()?;
+        self.remove_dead();
         let Some(mut flush) = self.flush.take().or_else(|| self.begin_flush()) else {
             return Ok(false);
         };
@@ -130,8 +134,10 @@ impl Store {
         match &mut flush.stage {
             Stage::Entries(writer) => {
                 let sequence = self.sequence_base + u64::from(flush.frozen.epoch());
-                let emit = |key: &[u8], change: crate::table::Change<'_>| {
-                    let entry = Entry { key, change, sequence, time_ms: None };
+                let times = &self.config.times;
+                let emit = |key: &[u8], change: Change<'_>| {
+                    let time_ms = time_of(times, key, change);
+                    let entry = Entry { key, change, sequence, time_ms };
                     writer.push(entry).expect("a record is smaller than a block may be");
                 };
                 let frozen = &mut flush.frozen;
@@ -269,6 +275,15 @@ impl Store {
                 }
             }
         }
+    }
+}
+
+/// The time of a value whose state has a time to live.
+fn time_of(times: &BTreeMap<u16, TimeOf>, key: &[u8], change: Change<'_>) -> Option<i64> {
+    let state_id = StoredKey::decode(key).expect("the write buffer has stored keys").state_id;
+    match change {
+        Change::Value(value) => times.get(&state_id).map(|time_of| time_of(value)),
+        Change::Tombstone | Change::Operand(_) => None,
     }
 }
 

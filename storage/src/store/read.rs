@@ -28,7 +28,8 @@ struct Lookup {
     space: SpaceId,
     /// Of the key.
     spread: u32,
-    version: Arc<Version>,
+    /// What it goes through; none once it is at its end, so that files can go.
+    version: Option<Arc<Version>>,
     /// Deltas that were installed when it began.
     installed_count: u64,
     /// The table that is next.
@@ -93,7 +94,7 @@ impl Store {
         let mut lookup = Lookup {
             space,
             spread,
-            version: Arc::clone(self.versions.newest()),
+            version: Some(Arc::clone(self.versions.newest())),
             installed_count: self.installed_count,
             table: 0,
             operands: Vec::new(),
@@ -153,7 +154,10 @@ impl Store {
             let Some(mut lookup) = self.reads.lookups.remove(&key).filter(is_it) else { continue };
             match &checked {
                 Ok(bytes) => self.go_on(&key, &mut lookup, Some((block, bytes))),
-                Err(error) => lookup.state = State::Failed(error.clone()),
+                Err(error) => {
+                    lookup.version = None;
+                    lookup.state = State::Failed(error.clone());
+                }
             }
             match lookup.state {
                 State::Found(_) => self.end(key, lookup),
@@ -166,20 +170,25 @@ impl Store {
 
     /// Goes through the tables until a block has to be read, or all is known.
     fn go_on(&mut self, key: &[u8], lookup: &mut Lookup, come: Option<(BlockId, &[u8])>) {
-        lookup.state = match self.walk(key, lookup, come) {
+        let version = lookup.version.take().expect("a lookup that goes on has tables left");
+        lookup.state = match self.walk(key, lookup, &version, come) {
             Ok(state) => state,
             Err(error) => State::Failed(error),
         };
+        if matches!(lookup.state, State::Waits(_)) {
+            lookup.version = Some(version);
+        }
     }
 
     fn walk(
         &mut self,
         key: &[u8],
         lookup: &mut Lookup,
+        version: &Version,
         come: Option<(BlockId, &[u8])>,
     ) -> Result<State, Error> {
-        let hash64 = parts_of(key).hash64;
-        let version = Arc::clone(&lookup.version);
+        let StoredKey { hash64, state_id, .. } = parts_of(key);
+        let alive_from_ms = self.life_of(state_id).map(|(_, from)| from);
         let mut base = None;
         'tables: while let Some(placed) = version.tables_of(hash64).get(lookup.table) {
             let table = placed.view.table();
@@ -191,6 +200,9 @@ impl Store {
                     return Ok(State::Waits(self.read(block, &placed.view, want, key)));
                 };
                 for entry in table.block(want, bytes)?.search(key) {
+                    if entry.time_ms.zip(alive_from_ms).is_some_and(|(time, from)| time < from) {
+                        break 'tables;
+                    }
                     match entry.change {
                         Change::Operand(bytes) => lookup.operands.push(bytes.to_vec()),
                         Change::Value(bytes) => {

@@ -17,6 +17,12 @@ use crate::table::{Cursor, KeyRange, Values, Writer, WriterConfig};
 const KEY_GROUP_COUNT: u32 = 8;
 const KEYS: u8 = 48;
 
+/// Keys from here on are of a state with a time to live; the first byte of a value is its time.
+const FIRST_MORTAL: u8 = 36;
+const STATE: u16 = 3;
+const MORTAL_STATE: u16 = 4;
+const WINDOW: i64 = 77;
+
 const BANDS: [HashRange; 2] =
     [HashRange { first: 0, last: u64::MAX >> 1 }, HashRange { first: 1 << 63, last: u64::MAX }];
 
@@ -41,6 +47,8 @@ enum Deed {
     Evict,
     /// A merge, which may be given up.
     Compact(bool),
+    /// Later than all times so far by so much.
+    Expire(u8),
     Break(Fault),
     Restart,
 }
@@ -49,7 +57,7 @@ fn deed() -> impl Strategy<Value = Deed> {
     let key = || 0..KEYS;
     let value = || {
         // Some blocks have several pages.
-        let len = prop_oneof![9 => 0_usize..300, 1 => 4000_usize..9000];
+        let len = prop_oneof![9 => 1_usize..300, 1 => 4000_usize..9000];
         (any::<u8>(), len).prop_map(|(byte, len)| vec![byte; len])
     };
     let fault = prop_oneof![
@@ -71,6 +79,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         8 => prop::collection::vec(any::<u16>(), 1..8).prop_map(Deed::Answer),
         6 => Just(Deed::Evict),
         3 => any::<bool>().prop_map(Deed::Compact),
+        3 => (0_u8..40).prop_map(Deed::Expire),
         2 => fault.prop_map(Deed::Break),
         2 => Just(Deed::Restart),
     ]
@@ -91,10 +100,15 @@ fn rest(key: u8) -> Vec<u8> {
     stored[20..].to_vec()
 }
 
+fn time_of(value: &[u8]) -> i64 {
+    value[0].into()
+}
+
 struct World {
     disk: Disk,
     store: Store,
-    space: SpaceId,
+    spaces: [SpaceId; 2],
+    alive_from: u8,
     model: Records,
     /// What was frozen and is not installed, in order.
     frozen: VecDeque<Records>,
@@ -115,17 +129,19 @@ fn config(next_table_id: u64) -> StoreConfig {
         memory_bytes: 16 << 20,
         cache_chunks_max: 1,
         next_table_id,
+        times: BTreeMap::from([(MORTAL_STATE, time_of as TimeOf)]),
     }
 }
 
 impl World {
     fn new() -> Self {
         let mut store = Store::new(config(1), Vec::new());
-        let space = store.open_space(3, 77, Origin::New);
+        let spaces = [STATE, MORTAL_STATE].map(|id| store.open_space(id, WINDOW, Origin::New));
         Self {
             disk: Disk::default(),
             store,
-            space,
+            spaces,
+            alive_from: 0,
             model: Records::new(),
             frozen: VecDeque::new(),
             installed: Records::new(),
@@ -180,7 +196,9 @@ impl World {
         }
         self.disk.crash();
         self.store = Store::new(config(self.store.config.next_table_id), rows);
-        self.space = self.store.open_space(3, 77, Origin::Restored);
+        self.spaces = [STATE, MORTAL_STATE]
+            .map(|state_id| self.store.open_space(state_id, WINDOW, Origin::Restored));
+        self.store.expire(MORTAL_STATE, self.alive_from.into());
         while !self.store.is_open().expect("the tables are sound") {
             while let Some(op) = self.store.next_op() {
                 self.disk.ask(op);
@@ -194,10 +212,20 @@ impl World {
         self.installed_count = 0;
     }
 
+    fn space(&self, key: u8) -> SpaceId {
+        self.spaces[usize::from(FIRST_MORTAL <= key)]
+    }
+
+    /// What a reader should see.
+    fn expected(&self, key: u8) -> Option<&Vec<u8>> {
+        let is_alive = |value: &&Vec<u8>| key < FIRST_MORTAL || self.alive_from <= value[0];
+        self.model.get(&key).filter(is_alive)
+    }
+
     fn got(&mut self, key: u8) -> Result<Poll<Option<Vec<u8>>>, Error> {
         let rest = rest(key);
         let name = RecordKey { hash64: hash64(key), spread: 0, bytes: &rest };
-        Ok(match self.store.get(self.space, name)? {
+        Ok(match self.store.get(self.space(key), name)? {
             Got::Ready(value) => Poll::Ready(value.map(<[u8]>::to_vec)),
             Got::Wait(_) => Poll::Pending,
         })
@@ -237,7 +265,8 @@ impl World {
             let cursor = Cursor::new(view.clone(), KeyRange::all(), 8192);
             Box::new(cursor.expect("the index is sound")) as Box<dyn Source>
         });
-        let merge = Merge::new(sources.collect(), compaction.choice.beneath, BTreeMap::new());
+        let beneath = compaction.choice.beneath;
+        let merge = Merge::new(sources.collect(), beneath, compaction.retentions.clone());
         let (id, values) = (compaction.id, Values::Aligned);
         let writer = Writer::new(WriterConfig { id, key_group_count: KEY_GROUP_COUNT, values });
         let mut job = Job::new(merge, writer);
@@ -271,29 +300,30 @@ impl World {
             Deed::Put(key, value) => {
                 let (hash64, bytes) = of(key);
                 let name = RecordKey { hash64, spread: 0, bytes: &bytes };
-                self.store.put(self.space, name, value).expect("there is memory enough");
+                self.store.put(self.space(*key), name, value).expect("there is memory enough");
                 self.model.insert(*key, value.clone());
             }
+            Deed::Append(key, _) if FIRST_MORTAL <= *key => {}
             Deed::Append(key, value) => {
                 let (hash64, bytes) = of(key);
                 let name = RecordKey { hash64, spread: 0, bytes: &bytes };
-                self.store.append(self.space, name, value).expect("there is memory enough");
+                self.store.append(self.space(*key), name, value).expect("there is memory enough");
                 self.model.entry(*key).or_default().extend(value);
             }
             Deed::Remove(key) => {
                 let (hash64, bytes) = of(key);
                 let name = RecordKey { hash64, spread: 0, bytes: &bytes };
-                self.store.remove(self.space, name).expect("there is memory enough");
+                self.store.remove(self.space(*key), name).expect("there is memory enough");
                 self.model.remove(key);
             }
             Deed::Get(key) => {
                 if let Ok(Poll::Ready(value)) = self.got(*key) {
-                    assert_eq!(value.as_ref(), self.model.get(key));
+                    assert_eq!(value.as_ref(), self.expected(*key));
                 }
             }
             Deed::Read(key) => {
                 let value = self.read(*key);
-                assert_eq!(value.as_ref(), self.model.get(key), "key {key}");
+                assert_eq!(value.as_ref(), self.expected(*key), "key {key}");
             }
             Deed::ReadAll => (0..KEYS).for_each(|key| self.run(&Deed::Read(key))),
             Deed::Freeze => {
@@ -314,6 +344,10 @@ impl World {
                 self.store.evict(1 << 20, 10_000);
             }
             Deed::Compact(is_given_up) => self.compact(*is_given_up),
+            Deed::Expire(by) => {
+                self.alive_from = self.alive_from.saturating_add(*by);
+                self.store.expire(MORTAL_STATE, self.alive_from.into());
+            }
             Deed::Break(fault) => self.disk.fault = Some(*fault),
             Deed::Restart => self.restart(),
         }
@@ -341,7 +375,7 @@ proptest! {
             world.compact(false);
             world.settle();
         }
-        world.settle();
+        world.flush();
         if world.restart_count == 0 {
             let tables = world.store.version().bands().iter().flat_map(|band| &band.tables);
             let paths = tables.map(|table| world.store.path(table.id()));

@@ -25,11 +25,12 @@ fn read_count(world: &mut World) -> usize {
 #[test]
 fn keys_of_one_block_share_a_read() {
     let mut world = cold(0..6);
+    let space = world.spaces[0];
     let names: Vec<_> = (0..6).map(|key| (hash64(key), rest(key))).collect();
     let names = names.iter().map(|(hash64, bytes)| RecordKey { hash64: *hash64, spread: 0, bytes });
     let names: Vec<_> = names.collect();
-    world.store.prefetch(world.space, &names).expect("nothing has failed");
-    world.store.prefetch(world.space, &names).expect("nothing has failed");
+    world.store.prefetch(space, &names).expect("nothing has failed");
+    world.store.prefetch(space, &names).expect("nothing has failed");
     assert_eq!(read_count(&mut world), 1);
     world.settle();
     for key in 0..6 {
@@ -118,6 +119,7 @@ fn it_holds_more_than_memory() {
     const MEMORY_BYTES: usize = 16 << 20;
     const VALUE_BYTES: usize = 240 << 10;
     let mut world = World::new();
+    let space = world.spaces[0];
     let count = 4 * MEMORY_BYTES / VALUE_BYTES;
     let name = |number: usize| number as u64 * (u64::MAX / count as u64);
     let bytes = rest(1);
@@ -125,7 +127,7 @@ fn it_holds_more_than_memory() {
     for number in 0..count {
         let name = RecordKey { hash64: name(number), spread: 0, bytes: &bytes };
         let value = vec![number as u8; VALUE_BYTES];
-        while let Err(error) = world.store.put(world.space, name, &value) {
+        while let Err(error) = world.store.put(space, name, &value) {
             assert!(matches!(error, Error::Full(_)), "{error}");
             world.run(&Deed::Freeze);
             world.flush();
@@ -140,7 +142,7 @@ fn it_holds_more_than_memory() {
     for number in 0..count {
         let name = RecordKey { hash64: name(number), spread: 0, bytes: &bytes };
         loop {
-            match world.store.get(world.space, name).expect("clean records make room") {
+            match world.store.get(space, name).expect("clean records make room") {
                 Got::Ready(value) => {
                     assert!(value.is_some_and(|value| value == vec![number as u8; VALUE_BYTES]));
                     break;
@@ -150,4 +152,25 @@ fn it_holds_more_than_memory() {
         }
         assert!(world.store.budget.taken_bytes() <= MEMORY_BYTES);
     }
+}
+
+#[test]
+fn what_has_expired_is_not_read_and_goes_with_a_merge() {
+    let mut world = World::new();
+    for _ in 0..4 {
+        world.run(&Deed::Put(FIRST_MORTAL, vec![7; 10]));
+        world.run(&Deed::Freeze);
+        world.flush();
+    }
+    world.restart();
+    world.run(&Deed::Expire(7));
+    assert_eq!(world.read(FIRST_MORTAL), Some(vec![7; 10]));
+    world.run(&Deed::Expire(1));
+    assert_eq!(world.read(FIRST_MORTAL), None, "in memory");
+    world.restart();
+    assert_eq!(world.read(FIRST_MORTAL), None, "in tables");
+    world.compact(false);
+    world.settle();
+    assert!(world.store.version().bands().iter().all(|band| band.tables.is_empty()));
+    assert!(world.disk.paths().is_empty(), "{:?}", world.disk.paths());
 }
