@@ -15,7 +15,7 @@
 //! [`Versions::take_dead`].
 //!
 //! Not here: what is in files, who opens and removes them, which edits are made
-//! ([`compaction`](crate::compaction)).
+//! ([`crate::compaction`]).
 
 #[cfg(test)]
 mod tests;

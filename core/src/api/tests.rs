@@ -600,12 +600,13 @@ fn verbs_of_windows() {
                     // 0 7 3 10 6, 2 9 5 1 8
                     let mixed = |n: &u64| n * 7 % 11;
                     $cut.sum(|n| *n).name("sum").sink("sums", print());
-                    $cut.min().name("min").sink("least", print());
-                    $cut.max().name("max").sink("greatest", print());
-                    $cut.min_by(mixed).name("min_by").sink("least-mixed", print());
-                    $cut.max_by(mixed).name("max_by").sink("greatest-mixed", print());
+                    let plus = |hundreds: u64| move |n: u64| n + 100 * hundreds;
+                    $cut.min().name("min").map(plus(1)).sink("least", print());
+                    $cut.max().name("max").map(plus(2)).sink("greatest", print());
+                    $cut.min_by(mixed).name("min_by").map(plus(3)).sink("least-mixed", print());
+                    $cut.max_by(mixed).name("max_by").map(plus(4)).sink("greatest-mixed", print());
                 },
-                "0 0 3 4 5 6 8 9 10 35",
+                "10 35 100 105 204 209 300 308 403 406",
             );
         };
     }

@@ -277,6 +277,7 @@ impl TaskEnv {
     }
 
     /// What is left of the budget.
+    #[inline]
     pub fn budget(&self) -> u32 {
         self.budget.get()
     }
@@ -287,15 +288,6 @@ impl TaskEnv {
         let left = self.budget.get();
         self.budget.set(left.saturating_sub(1));
         left > 0
-    }
-
-    /// Takes at most `units` of the budget; how many there were.
-    #[inline]
-    pub fn spend_up_to(&self, units: u32) -> u32 {
-        let left = self.budget.get();
-        let granted = units.min(left);
-        self.budget.set(left - granted);
-        granted
     }
 
     /// Takes `units` of the budget, or what is left of it, for work that has been done already.

@@ -53,7 +53,7 @@ pub struct ThreadPlace {
 }
 
 impl Placement {
-    /// All threads and their places.
+    /// The threads and their places; those that a service starts for itself are left out.
     pub fn threads(&self) -> Vec<ThreadPlace> {
         let place = |thread: String, core: Option<Core>| {
             let core = core.map(|core| core.0);

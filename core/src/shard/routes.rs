@@ -1,7 +1,7 @@
 //! Which task of a shard an event is for: a look into a table, by number.
 //!
 //! Channels and chains are numbered from 0 across the whole job, so a table of a shard has holes
-//! where those of other shards are: some bytes each, far less than the rings between the shards.
+//! where those of other shards are: 20 bytes a channel (with 64 shards and ten exchanges, 0.8 MB).
 //!
 //! Not here: what a channel is (`graph/plan.rs`), who owns a request (`operator/env.rs`).
 

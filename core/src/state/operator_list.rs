@@ -96,10 +96,10 @@ pub struct OperatorLists {
     lists: Vec<(String, Box<dyn State>)>,
 }
 
-/// Those of an operator that has not been opened.
+/// Those of an operator that has not been opened: they are of no task, and can do nothing.
 impl Default for OperatorLists {
     fn default() -> Self {
-        Self::of_task(0, 1)
+        Self::of_task(0, 0)
     }
 }
 
@@ -163,7 +163,7 @@ impl<V: Record> State for List<V> {
 
 impl OperatorLists {
     /// No lists yet, of task `task_index` of `parallelism`.
-    pub fn of_task(task_index: u32, parallelism: u32) -> Self {
+    pub(crate) fn of_task(task_index: u32, parallelism: u32) -> Self {
         Self { task_index, parallelism, lists: Vec::new() }
     }
 
@@ -176,7 +176,8 @@ impl OperatorLists {
     /// what it is found under after a restart.
     ///
     /// # Panics
-    /// If there is a list of that name, as [`OperatorLists::union_list`] does.
+    /// If there is a list of that name, or `open` has not taken the lists of its context, as
+    /// [`OperatorLists::union_list`] does.
     pub fn list<V: Record>(&mut self, name: &str) -> OperatorList<V> {
         self.declare_once(name, false)
     }
@@ -187,8 +188,13 @@ impl OperatorLists {
     }
 
     fn declare_once<V: Record>(&mut self, name: &str, is_union: bool) -> OperatorList<V> {
+        self.check();
         OperatorList::declare(self, name, is_union)
             .unwrap_or_else(|| panic!("declares two lists named {name:?}"))
+    }
+
+    fn check(&self) {
+        assert!(0 < self.parallelism, "`open` begins with `self.lists = ctx.lists()`");
     }
 
     /// The lists' names, in the order in which they were declared.
@@ -197,7 +203,11 @@ impl OperatorLists {
     }
 
     /// Writes all lists.
+    ///
+    /// # Panics
+    /// If `open` has not taken the lists of its context.
     pub fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        self.check();
         for (name, list) in &self.lists {
             writer.declare("list", name);
             list.snapshot(&format!("{}{:08}/", stored_prefix(name), self.task_index), writer);
@@ -323,9 +333,15 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "self.lists = ctx.lists()")]
+    fn lists_that_open_has_not_taken_can_do_nothing() {
+        OperatorLists::default().list::<u32>("a");
+    }
+
+    #[test]
     #[should_panic(expected = "two lists named \"a\"")]
     fn a_name_stands_for_one_list() {
-        let mut lists = OperatorLists::default();
+        let mut lists = OperatorLists::of_task(0, 1);
         lists.list::<u32>("a");
         lists.union_list::<u32>("a");
     }

@@ -232,7 +232,7 @@ where
     /// What the task's state is now is its part of `checkpoint`.
     fn report(&self, checkpoint: CheckpointId, mail: &mut TaskMail) {
         let mut snapshot = Snapshot::default();
-        self.feed.snapshot(&mut snapshot);
+        self.feed.snapshot(&mut snapshot, &self.env);
         self.chain.snapshot(&mut snapshot);
         mail.snapshots.push((checkpoint, snapshot));
     }

@@ -176,8 +176,10 @@ impl<D: Decoder> ChannelFeed<D> {
             if now.is_empty() && near.is_empty() {
                 break;
             }
-            let group_len = env.spend_up_to(now.len() as u32);
-            for _ in 0..group_len {
+            // Charged as a group; what operators take of the budget meanwhile counts at once.
+            let (group_len, mut done_len) = (now.len() as u32, 0);
+            while done_len < group_len.min(env.budget()) {
+                done_len += 1;
                 match self.decoder.next(open, env) {
                     Decoded::Row(row) => {
                         self.row_count += 1;
@@ -188,7 +190,8 @@ impl<D: Decoder> ChannelFeed<D> {
                     Decoded::End => break,
                 }
             }
-            if (group_len as usize) < now.len() {
+            env.spend_more(done_len);
+            if done_len < group_len {
                 return;
             }
             (now, near) = (near, far);
@@ -340,7 +343,7 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
         self.watermark_ms
     }
 
-    fn snapshot(&self, _snapshot: &mut Snapshot) {}
+    fn snapshot(&self, _snapshot: &mut Snapshot, _env: &TaskEnv) {}
 
     fn restore(&mut self, _snapshot: &Snapshot, _env: &TaskEnv) -> Result<(), Error> {
         Ok(())

@@ -95,7 +95,7 @@ pub trait Feed: 'static {
     fn watermark_ms(&self) -> i64;
 
     /// Appends a source's positions to `snapshot`.
-    fn snapshot(&self, snapshot: &mut Snapshot);
+    fn snapshot(&self, snapshot: &mut Snapshot, env: &TaskEnv);
 
     /// Gives a source its positions back.
     ///

@@ -20,6 +20,10 @@ use crate::operator::{Chain, OperatorContext, Output, SplitEvent, TaskEnv};
 use crate::state::snapshot::{Snapshot, SnapshotReader, SnapshotWriter};
 use crate::task::feed::{Due, Feed, SOURCE_STAGE};
 
+/// Under which a snapshot has, for each task of the source, whether it had ended. Not every reader
+/// knows that by its positions: a connection has none.
+const ENDED: &str = "ended/";
+
 /// One task's reader of source `S`.
 #[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct SourceFeed<S: Source> {
@@ -220,15 +224,27 @@ impl<S: Source> Feed for SourceFeed<S> {
         crate::data::row::NO_EVENT_TIME
     }
 
-    fn snapshot(&self, snapshot: &mut Snapshot) {
+    fn snapshot(&self, snapshot: &mut Snapshot, env: &TaskEnv) {
+        let mut writer = SnapshotWriter::new(snapshot, &self.uid);
+        let ended = self.has_ended && self.ends_again();
+        writer.operator_state(&format!("{ENDED}{:010}", env.task.task_index), &ended);
         if let Some(reader) = &self.reader {
-            reader.snapshot(&mut SnapshotWriter::new(snapshot, &self.uid));
+            reader.snapshot(&mut writer);
         }
     }
 
     fn restore(&mut self, snapshot: &Snapshot, env: &TaskEnv) -> Result<(), Error> {
         let ctx = Self::context(&self.name, env);
+        let from = SnapshotReader::new(snapshot, &self.uid);
+        let ended = from.operator_state::<bool>(ENDED)?;
+        // At another parallelism the reader says what is left, unless nothing was.
+        let is_same = ended.len() == env.task.parallelism as usize;
+        let own = ended.get(env.task.task_index as usize).filter(|_| is_same);
+        self.has_ended = match own {
+            Some((_, ended)) => *ended,
+            None => !ended.is_empty() && ended.iter().all(|(_, ended)| *ended),
+        };
         let reader = self.reader.as_mut().expect("opened before it is restored");
-        reader.restore(&SnapshotReader::new(snapshot, &self.uid), &ctx)
+        reader.restore(&from, &ctx)
     }
 }

@@ -513,3 +513,86 @@ fn rows_go_on_while_results_are_due_and_do_not_outpace_them() {
     task.settle();
     assert_eq!(task.task.status().records_in, 64);
 }
+
+/// Gives a number whenever it is opened, and does not remember that.
+#[derive(Clone)]
+struct Forgetful(bool);
+
+impl Source for Forgetful {
+    type Out = u64;
+    type Reader = Self;
+
+    fn describe(&self) -> String {
+        "forgetful".to_string()
+    }
+
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
+    fn open(&self, _: &OperatorContext<'_>) -> Result<Self, Error> {
+        Ok(self.clone())
+    }
+}
+
+impl SourceReader for Forgetful {
+    type Out = u64;
+
+    fn poll(&mut self, _: &OperatorContext<'_>, out: &mut impl SourceOutput<u64>) -> SourceStatus {
+        if std::mem::replace(&mut self.0, true) {
+            return SourceStatus::Ended;
+        }
+        out.emit(0, 7, 0, 7);
+        SourceStatus::Ready
+    }
+}
+
+#[test]
+fn a_source_that_had_ended_ends_again_though_its_reader_has_forgotten() {
+    let open = || {
+        let plan = plan(0, Partitioner::Forward, 1);
+        let feed = SourceFeed::new(Forgetful(false), "forgetful", "forgetful", 0);
+        let end = Outputs::<u64>::new(&plan.outputs, 0, 0, plan.key_group_count);
+        Driven::of(ChainTask::new(plan, feed, Pass::default(), end, |_, _| Vec::new()))
+    };
+    let mut driven = open();
+    driven.trigger(1);
+    driven.settle();
+    driven.trigger(2);
+    assert_eq!(driven.said(0), "b1 r7 wmax end");
+    let snapshots = std::mem::take(&mut driven.mail.snapshots);
+    for ((_, snapshot), expected) in snapshots.iter().zip(["r7 wmax end", "wmax end"]) {
+        let mut again = open();
+        again.task.restore(snapshot).expect("it is its own");
+        again.settle();
+        assert_eq!(again.said(0), expected);
+    }
+    assert_eq!(driven.cut().len() + snapshots.len(), 2);
+}
+
+/// Hands rows on, and takes all that a turn may do for number 3.
+#[derive(Clone)]
+struct Costly;
+
+impl Operator for Costly {
+    type In = u64;
+    type Out = u64;
+
+    fn on_row(&mut self, row: Row<u64>, ctx: &OperatorContext<'_>, out: &mut impl Output<u64>) {
+        if row.value == 3 {
+            ctx.env().set_budget(0);
+        }
+        out.emit(row);
+    }
+}
+
+#[test]
+fn a_row_that_takes_all_of_a_turn_is_the_last_of_its_turn() {
+    let chain = Stage::new(Costly, "costly", "costly");
+    let mut driven = Driven::new(chain, 1, Partitioner::Forward, 1);
+    driven.tell("0r1,2,3,4,5");
+    driven.turn();
+    assert_eq!(driven.said(0), "r1 r2 r3");
+    driven.turn();
+    assert_eq!(driven.said(0), "r4 r5");
+}

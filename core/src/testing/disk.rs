@@ -1,6 +1,6 @@
 //! [`MemoryDisk`]: files for tests, in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -24,8 +24,8 @@ pub struct MemoryDisk {
     /// What it says about one kind of operation (`write`, `sync`) on a path.
     pub(crate) faults_of: BTreeMap<(&'static str, PathBuf), std::io::ErrorKind>,
     open: BTreeMap<FileId, PathBuf>,
-    /// Lock files that are held.
-    pub(crate) locks: BTreeSet<PathBuf>,
+    /// Lock files that are held, and by how many: those of one host hold them together.
+    pub(crate) locks: BTreeMap<PathBuf, u32>,
     waiting: Vec<FileOp>,
     listings: SharedListings,
     draw: Draw,
@@ -39,7 +39,7 @@ impl MemoryDisk {
             faults: BTreeMap::new(),
             faults_of: BTreeMap::new(),
             open: BTreeMap::new(),
-            locks: BTreeSet::new(),
+            locks: BTreeMap::new(),
             waiting: Vec::new(),
             listings: SharedListings::default(),
             draw: Draw::of_record(seed, 0),
@@ -62,6 +62,11 @@ impl MemoryDisk {
     pub fn failing_at(mut self, verb: &'static str, path: &str, kind: std::io::ErrorKind) -> Self {
         self.faults_of.insert((verb, path.into()), kind);
         self
+    }
+
+    /// With a lock file that another run holds.
+    pub fn locked(self, path: &str) -> Self {
+        self.failing(path, std::io::ErrorKind::WouldBlock)
     }
 
     /// The paths of all files, in order.
@@ -120,10 +125,8 @@ impl MemoryDisk {
         }
         match op {
             FileOp::Open { file, path, mode: OpenMode::Lock, .. } => {
-                self.open.insert(file, path.clone());
-                if !self.locks.insert(path) {
-                    return Err(std::io::ErrorKind::WouldBlock.into());
-                }
+                *self.locks.entry(path.clone()).or_default() += 1;
+                self.open.insert(file, path);
                 Ok(FileAnswer::Opened { size_bytes: 0 })
             }
             FileOp::Open { file, path, mode, .. } => {
@@ -151,8 +154,11 @@ impl MemoryDisk {
             }
             FileOp::Sync { .. } => Ok(FileAnswer::Synced),
             FileOp::Close { file, .. } => {
-                if let Some(path) = self.open.remove(&file) {
-                    self.locks.remove(&path);
+                if let Some(path) = self.open.remove(&file)
+                    && let Some(holders) = self.locks.get_mut(&path)
+                {
+                    *holders -= 1;
+                    self.locks.retain(|_, holders| 0 < *holders);
                 }
                 Ok(FileAnswer::Closed)
             }

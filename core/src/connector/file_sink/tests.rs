@@ -195,8 +195,9 @@ fn numbers_continue_behind_what_is_there_and_leftovers_are_removed() {
 
 #[test]
 fn a_directory_that_another_run_writes_to_is_left_alone() {
-    let mut disk = MemoryDisk::new(1).with("out/part-00001-000000.jsonl.inprogress", "theirs");
-    disk.locks.insert("out/.lock".into());
+    let disk = MemoryDisk::new(1)
+        .with("out/part-00001-000000.jsonl.inprogress", "theirs")
+        .locked("out/.lock");
     let mut task = Task::new(&json(), 1, disk);
     task.write(0);
     assert_eq!(

@@ -195,8 +195,7 @@ pub struct GeneratorReader<G> {
     generator: G,
 }
 
-/// Records that are made without a look at what is left of the budget: operators behind them may
-/// have spent it.
+/// Records that are charged to the budget at once.
 const RUSH_LEN: u64 = 16;
 
 /// What one split could do.
@@ -264,15 +263,17 @@ impl<G: Generate> GeneratorReader<G> {
         let rest = self.count.saturating_sub(next).div_ceil(u64::from(stride));
         let mut left = rest.min(u64::from(self.batch_count));
         while left > 0 {
-            let group_len = ctx.env().spend_up_to(left.min(RUSH_LEN) as u32);
-            if group_len == 0 {
-                break;
-            }
-            for _ in 0..group_len {
+            let (group_len, mut done_len) = (left.min(RUSH_LEN) as u32, 0);
+            while done_len < group_len.min(ctx.env().budget()) {
+                done_len += 1;
                 let n = next;
                 next = n.saturating_add(u64::from(stride));
                 let (event_time_ms, value) = self.generator.make(n, 0);
                 out.emit(index, n, event_time_ms, value);
+            }
+            ctx.env().spend_more(done_len);
+            if done_len < group_len {
+                break;
             }
             left -= u64::from(group_len);
         }

@@ -13,6 +13,11 @@
 //! those first; if they are many, the row waits for some turns (`operator/waiting.rs`). So every
 //! key sees what it would see if everything fired at once.
 //!
+//! Not in slices: what one late row within the allowed lateness fires again, which is every window
+//! of its time that has fired, at most lateness over slide of them; and the look-ups of its key in
+//! tumbling windows that are due. Both are charged to the budget, so nothing else comes after them
+//! in that turn.
+//!
 //! A record is late if all windows it belongs to have been cleaned up: the watermark has reached
 //! the window's last millisecond plus the allowed lateness. Late records are counted and go to the
 //! side output for late records, if there is one.

@@ -5,7 +5,7 @@
 //! | `GET /healthz` | `200 ok` while the job runs |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /shards` | JSON: every shard with its turns and its tasks |
-//! | `GET /threads` | JSON: every thread and the core that it is pinned to |
+//! | `GET /threads` | JSON: the threads and the core that each is to be pinned to |
 //!
 //! It listens on loopback only, which the settings see to: there is no mutual TLS yet to let
 //! anybody else in.

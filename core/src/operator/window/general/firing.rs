@@ -13,6 +13,9 @@ use crate::time::timer::Registrant;
 use crate::time::trigger::{TimerChange, Trigger, TriggerContext};
 use crate::time::window::{TimeDomain, Window, WindowAssigner};
 
+/// A timer looks at all windows of its key; so many looks cost about what a record does.
+const LOOKS_PER_UNIT: usize = 16;
+
 /// Why a trigger is asked.
 #[derive(Debug)]
 pub(super) enum Cause<'a, T> {
@@ -198,6 +201,7 @@ where
     ) {
         let mut windows = std::mem::take(&mut self.windows);
         windows.extend(self.keys.value(slot).windows.iter().map(|held| held.window));
+        ctx.env().spend_more((windows.len() / LOOKS_PER_UNIT) as u32);
         for window in windows.drain(..) {
             let Ok(index) = self.keys.value(slot).find(window) else { continue };
             let timers = &mut self.keys.value_mut(slot).windows[index].timers;
