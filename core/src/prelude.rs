@@ -23,7 +23,8 @@ pub use crate::operator::process::{
 };
 pub use crate::operator::side_output::{DEAD_LETTERS, DeadLetter, OnError, OutputTag, skip_to};
 pub use crate::operator::window::{
-    CoGroupFunction, EmitResult, ProcessWindowFunction, WindowContext, WindowFunction,
+    CoGroupFunction, EmitResult, ProcessWindowContext, ProcessWindowFunction, WindowContext,
+    WindowFunction,
 };
 pub use crate::operator::{Nothing, Operator, OperatorContext, Output, Progress, Sink};
 pub use crate::runtime::node::{JobEnd, JobReport};

@@ -21,7 +21,7 @@ mod broadcast;
 mod co;
 mod context;
 mod keyed;
-mod open;
+pub(in crate::operator) mod open;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,7 @@ use crate::data::slot::{Pages, Slot};
 use crate::error::Error;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::{StateDeclaration, StateSpec, StateTime, TtlTime};
+use crate::state::stored::StateName;
 use millstream_storage::key::StoredKey;
 
 /// Gives access to the states of the key being processed: what every `get`, `set`, ... of a state
@@ -46,6 +47,21 @@ pub struct StateColumns {
     /// was last looked at.
     clocks: Option<Pages<KeyClock>>,
     pub(super) scope: Scope,
+    /// What names in a snapshot begin with: empty for states of keys.
+    owner: &'static str,
+}
+
+/// The states of the key that was entered.
+impl StateScope for StateColumns {
+    #[inline]
+    fn states(&self) -> &StateColumns {
+        self
+    }
+
+    #[inline]
+    fn states_mut(&mut self) -> &mut StateColumns {
+        self
+    }
 }
 
 /// For one key event time never goes back, although a late timer is for a time long past; otherwise
@@ -102,6 +118,9 @@ pub(super) trait Column: Any + Send {
         reader: &SnapshotReader<'_>,
         restoring: &mut Restoring<'_>,
     ) -> Result<(), Error>;
+
+    /// Forgets what there is of the key being processed.
+    fn forget(&mut self, scope: &mut Scope);
 
     /// Whether there is something at `slot`.
     fn holds(&self, slot: Slot) -> bool;
@@ -161,11 +180,32 @@ impl Default for StateColumns {
             live: Pages::default(),
             clocks: None,
             scope,
+            owner: "",
         }
     }
 }
 
 impl StateColumns {
+    /// States that do not belong to keys alone: their names in a snapshot begin with `owner`.
+    pub(crate) fn of(owner: &'static str) -> Self {
+        Self { owner, ..Self::default() }
+    }
+
+    /// What a state is called in a snapshot.
+    pub(super) fn stored_name(&self, name: &str) -> StateName {
+        StateName::new(self.owner, name)
+    }
+
+    /// What the times of [`StateColumns::clock_ms`] are called in a snapshot.
+    pub(super) fn stored_clocks(&self) -> String {
+        format!("{}clocks", self.owner)
+    }
+
+    /// Forgets all states of the key being processed.
+    pub(super) fn forget_all(&mut self) {
+        self.columns.iter_mut().for_each(|column| column.forget(&mut self.scope));
+    }
+
     /// The states, in the order in which they were declared.
     pub fn declarations(&self) -> &[StateDeclaration] {
         &self.declarations

@@ -25,9 +25,6 @@ use crate::time::timer::{Registrant, TimerQueue};
 /// Entries that a sweep looks at in one turn: some 20 µs if each is a miss.
 const SWEEP_LIMIT: u32 = 128;
 
-/// Name of the keys' clocks in a snapshot.
-const CLOCKS: &str = "clocks";
-
 /// Which time a timer waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimerKind {
@@ -162,6 +159,11 @@ impl<K: Key> KeyedState<K> {
         self.columns.shows_any()
     }
 
+    /// Forgets all states of the key being processed.
+    pub fn forget_states(&mut self) {
+        self.columns.forget_all();
+    }
+
     /// The key has been processed; if it keeps nothing it is forgotten.
     #[inline]
     pub fn leave(&mut self) {
@@ -266,7 +268,7 @@ impl<K: Key> KeyedState<K> {
             };
             self.columns.snapshot(slot, &place, writer);
             if let Some(clock_ms) = self.columns.clock_ms(slot) {
-                writer.keyed_state(CLOCKS, &place, &clock_ms);
+                writer.keyed_state(&self.columns.stored_clocks(), &place, &clock_ms);
             }
             for kind in TimerKind::ALL {
                 for (time_ms, is_late) in self.timers(kind).timers_of(slot) {
@@ -301,7 +303,8 @@ impl<K: Key> KeyedState<K> {
         let now = StateTime::between_records(watermark_ms, processing_ms);
         let mut restoring = Restoring { key_groups, now, slot_of: &mut slot_of };
         self.columns.restore(reader, &mut restoring)?;
-        for (place, clock_ms) in reader.keyed_state::<i64>(CLOCKS, self.key_groups.clone())? {
+        let clocks = self.columns.stored_clocks();
+        for (place, clock_ms) in reader.keyed_state::<i64>(&clocks, self.key_groups.clone())? {
             let slot = (restoring.slot_of)(&place)?;
             self.columns.restore_clock(slot, clock_ms);
         }

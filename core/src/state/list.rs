@@ -135,6 +135,10 @@ impl<V: Record> Column for ListColumn<V> {
         Ok(())
     }
 
+    fn forget(&mut self, scope: &mut Scope) {
+        self.clear(scope);
+    }
+
     fn holds(&self, slot: Slot) -> bool {
         self.lists.get(slot).is_some_and(|list| !list.is_empty())
     }
@@ -176,8 +180,9 @@ impl<V> fmt::Debug for ListState<V> {
 impl<V: Record> ListState<V> {
     /// Declares the state; `None` if the operator has one of that name.
     pub(crate) fn declare(columns: &mut StateColumns, name: &str, spec: StateSpec) -> Option<Self> {
+        let stored_name = columns.stored_name(name);
         let column = columns.declare("list", name, spec, || ListColumn {
-            name: StateName::new(name),
+            name: stored_name,
             lists: Pages::default(),
             stamps_ms: Pages::default(),
             expiry: spec.ttl().map(Expiry::new),

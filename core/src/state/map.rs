@@ -252,6 +252,10 @@ impl<M: Key + Ord, V: Record> Column for MapColumn<M, V> {
         Ok(())
     }
 
+    fn forget(&mut self, scope: &mut Scope) {
+        self.clear(scope);
+    }
+
     fn holds(&self, slot: Slot) -> bool {
         match &self.expiry {
             None => self.plain.get(slot).is_some_and(|map| !map.is_empty()),
@@ -297,8 +301,9 @@ impl<M, V> fmt::Debug for MapState<M, V> {
 impl<M: Key + Ord, V: Record> MapState<M, V> {
     /// Declares the state; `None` if the operator has one of that name.
     pub(crate) fn declare(columns: &mut StateColumns, name: &str, spec: StateSpec) -> Option<Self> {
+        let stored_name = columns.stored_name(name);
         let column = columns.declare("map", name, spec, || MapColumn {
-            name: StateName::new(name),
+            name: stored_name,
             plain: Pages::default(),
             timed: Pages::default(),
             expiry: spec.ttl().map(Expiry::new),

@@ -5,6 +5,8 @@
 //! stamp/<name>   the same stored key ──► i64     when it was last written, with a time to live
 //! ```
 //!
+//! The names of what belongs to a window of a key begin with `window-`.
+//!
 //! Stamps are beside the entries and say when, not until when: a state may gain or lose its time to
 //! live, or get another one, between a snapshot and a restore. Entries without a stamp count as
 //! written at the moment of the restore.
@@ -27,8 +29,9 @@ pub(super) struct StateName {
 }
 
 impl StateName {
-    pub(super) fn new(name: &str) -> Self {
-        Self { entries: format!("state/{name}"), stamps: format!("stamp/{name}") }
+    /// `owner` is empty for states of keys.
+    pub(super) fn new(owner: &str, name: &str) -> Self {
+        Self { entries: format!("{owner}state/{name}"), stamps: format!("{owner}stamp/{name}") }
     }
 
     pub(super) fn put_stamp(

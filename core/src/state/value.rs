@@ -32,8 +32,9 @@ impl<V: Record> ValueColumn<V> {
         name: &str,
         spec: StateSpec,
     ) -> Option<ColumnId<Self>> {
+        let stored_name = columns.stored_name(name);
         columns.declare(kind, name, spec, || Self {
-            name: StateName::new(name),
+            name: stored_name,
             values: Pages::default(),
             stamps_ms: Pages::default(),
             expiry: spec.ttl().map(Expiry::new),
@@ -173,6 +174,10 @@ impl<V: Record> Column for ValueColumn<V> {
             }
         }
         Ok(())
+    }
+
+    fn forget(&mut self, scope: &mut Scope) {
+        self.take(scope);
     }
 
     fn holds(&self, slot: Slot) -> bool {

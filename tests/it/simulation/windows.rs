@@ -136,3 +136,58 @@ fn late_output_alignment_and_idleness() {
         assert_same(about, ids.collect(), expected.collect());
     });
 }
+
+/// Numbers the windows of each key, and says of each which it is.
+#[derive(Clone, Default)]
+struct Numbered {
+    count: ValueState<i64>,
+}
+
+impl ProcessWindowFunction<u32, Event> for Numbered {
+    type Out = Fired;
+
+    fn open(&mut self, ctx: &mut OpenContext<'_>) {
+        self.count = ctx.value("count", StateSpec::kept_until_cleared());
+    }
+
+    fn process(
+        &mut self,
+        key: &u32,
+        events: &[Event],
+        ctx: &mut ProcessWindowContext<'_>,
+        out: &mut impl Output<Fired>,
+    ) {
+        let count = |count: &mut i64| {
+            *count += 1;
+            *count
+        };
+        assert_eq!(self.count.update(ctx.window_state(), count), 1, "a window fires once");
+        let number = self.count.update(ctx.global_state(), count);
+        let mut ids: Vec<u32> = events.iter().map(|event| event.2).collect();
+        ids.sort_unstable();
+        out.collect((*key, ctx.window().start_ms, number, ids));
+    }
+}
+
+#[test]
+fn state_of_windows_and_keys() {
+    let draw = |rng: &mut Rng, _: &mut SimConfig| {
+        let size = 1 + rng.below(400) as i64;
+        (Input::draw(rng), Kind::Sliding { size, slide: size, offset: 0 })
+    };
+    let write = |(input, kind): &Drawn, job: &Job, layout: &Layout, ledger: Ledger<Fired>| {
+        let Kind::Sliding { size, .. } = *kind else { unreachable!("drawn above") };
+        let events = input.source(job, "events", layout).key_by(|e| e.0);
+        events.window(Tumbling::new(ms(size))).process(Numbered::default()).sink("ledger", ledger);
+    };
+    check(17, draw, write, |about, (input, kind), _, rows| {
+        let mut expected = input.fired(*kind);
+        expected.sort_unstable();
+        let mut last = (0, 0);
+        for (key, _, number, _) in &mut expected {
+            last = if last.0 == *key { (*key, last.1 + 1) } else { (*key, 1) };
+            *number = last.1;
+        }
+        assert_same(about, rows, expected);
+    });
+}

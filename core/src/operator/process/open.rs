@@ -16,20 +16,20 @@ use crate::state::value::{AggregatingState, ReducingState, ValueState};
 
 /// Everything that a function has declared.
 #[derive(Debug, Default)]
-pub(super) struct Declared {
-    pub(super) columns: StateColumns,
-    pub(super) broadcast: BroadcastStates,
-    pub(super) lists: OperatorLists,
+pub(in crate::operator) struct Declared {
+    pub(in crate::operator) columns: StateColumns,
+    pub(in crate::operator) broadcast: BroadcastStates,
+    pub(in crate::operator) lists: OperatorLists,
     problems: Vec<String>,
 }
 
 /// What kinds of state a function may declare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Declarable {
+pub(in crate::operator) struct Declarable {
     /// There is a key.
-    pub(super) keyed: bool,
+    pub(in crate::operator) keyed: bool,
     /// There is a broadcast input.
-    pub(super) broadcast: bool,
+    pub(in crate::operator) broadcast: bool,
 }
 
 /// Where a function declares its states. A name is unique among the states of a function, and
@@ -146,14 +146,30 @@ impl OpenContext<'_> {
 
 impl Declared {
     /// Calls `open` on a function and takes what it declares.
-    pub(super) fn collect(declarable: Declarable, open: impl FnOnce(&mut OpenContext<'_>)) -> Self {
-        let mut declared = Self::default();
-        open(&mut OpenContext { declared: &mut declared, declarable });
-        declared
+    pub(in crate::operator) fn collect(
+        declarable: Declarable,
+        open: impl FnOnce(&mut OpenContext<'_>),
+    ) -> Self {
+        Self::default().and(declarable, open)
+    }
+
+    /// The same for states whose names in a snapshot begin with `owner`.
+    pub(in crate::operator) fn collect_of(
+        owner: &'static str,
+        declarable: Declarable,
+        open: impl FnOnce(&mut OpenContext<'_>),
+    ) -> Self {
+        Self { columns: StateColumns::of(owner), ..Self::default() }.and(declarable, open)
+    }
+
+    fn and(mut self, declarable: Declarable, open: impl FnOnce(&mut OpenContext<'_>)) -> Self {
+        let declared = &mut self;
+        open(&mut OpenContext { declared, declarable });
+        self
     }
 
     /// What the plan should know of a function that has declared this.
-    pub(super) fn into_facts(self, declarable: Declarable) -> Facts {
+    pub(in crate::operator) fn into_facts(self, declarable: Declarable) -> Facts {
         let states = self.columns.declarations();
         let has_event_ttl = states
             .iter()
@@ -172,7 +188,7 @@ impl Declared {
     }
 
     /// Refuses mistakes that a plan would have found.
-    pub(super) fn check(self, ctx: &OperatorContext<'_>) -> Result<Self, Error> {
+    pub(in crate::operator) fn check(self, ctx: &OperatorContext<'_>) -> Result<Self, Error> {
         if self.problems.is_empty() {
             return Ok(self);
         }

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::graph::SideOutputFacts;
 use crate::operator::join::LateSides;
 use crate::operator::window::contents::{Pieces, WindowContents, load_rows, save_row, save_rows};
-use crate::operator::window::function::WindowContext;
+use crate::operator::window::function::{ProcessWindowContext, WindowContext};
 use crate::operator::window::stored::{KeyWriter, StateName};
 use crate::operator::{OperatorContext, Output};
 use crate::state::snapshot::SnapshotReader;
@@ -158,10 +158,10 @@ where
         &mut self,
         key: &K,
         kept: &mut (Rows<A>, Rows<B>),
-        ctx: &WindowContext<'_>,
+        ctx: &mut ProcessWindowContext<'_>,
         out: &mut impl Output<F::Out>,
     ) {
-        self.function.process(key, kept.0.values(), kept.1.values(), ctx, out);
+        self.function.process(key, kept.0.values(), kept.1.values(), ctx.context(), out);
     }
 
     fn side_outputs(&self) -> SideOutputFacts {
@@ -239,7 +239,7 @@ where
         &mut self,
         key: &K,
         kept: &mut Self::Kept,
-        ctx: &WindowContext<'_>,
+        ctx: &mut ProcessWindowContext<'_>,
         out: &mut impl Output<F::Out>,
     ) {
         self.evictor.evict_before(kept, &ctx.window());
@@ -250,7 +250,7 @@ where
                 Either::Right(value) => right.push(value),
             }
         }
-        self.function.process(key, &left, &right, ctx, out);
+        self.function.process(key, &left, &right, ctx.context(), out);
         self.evictor.evict_after(kept, &ctx.window());
     }
 

@@ -13,10 +13,13 @@ use crate::data::key::Key;
 use crate::data::record::Record;
 use crate::error::Error;
 use crate::graph::SideOutputFacts;
+use crate::operator::process::OpenContext;
 use crate::operator::side_output::OutputTag;
 use crate::operator::window::LateOutput;
 use crate::operator::window::aggregate::WindowAggregate;
-use crate::operator::window::function::{ProcessWindowFunction, WindowContext, WindowFunction};
+use crate::operator::window::function::{
+    ProcessWindowContext, ProcessWindowFunction, WindowFunction,
+};
 use crate::operator::window::stored::{self, Entry, KeyWriter, Place, StateName};
 use crate::operator::{OperatorContext, Output};
 use crate::state::snapshot::SnapshotReader;
@@ -48,14 +51,20 @@ pub trait WindowContents<K>: Clone + Send + 'static {
     /// Adds what another window kept.
     fn merge(&self, kept: &mut Self::Kept, other: Self::Kept);
 
+    /// Declares the states of the function.
+    fn open(&mut self, _ctx: &mut OpenContext<'_>) {}
+
     /// The window fires; it has had one record at least.
     fn fire(
         &mut self,
         key: &K,
         kept: &mut Self::Kept,
-        ctx: &WindowContext<'_>,
+        ctx: &mut ProcessWindowContext<'_>,
         out: &mut impl Output<Self::Out>,
     );
+
+    /// The window is gone.
+    fn clear(&mut self, _key: &K, _ctx: &mut ProcessWindowContext<'_>) {}
 
     /// Whether nothing is left of the records since the function saw them.
     fn is_empty(&self, _kept: &Self::Kept) -> bool {
@@ -139,10 +148,10 @@ where
         &mut self,
         key: &K,
         kept: &mut A::Accumulator,
-        ctx: &WindowContext<'_>,
+        ctx: &mut ProcessWindowContext<'_>,
         out: &mut impl Output<F::Out>,
     ) {
-        self.function.process(key, self.aggregate.result(kept), ctx, out);
+        self.function.process(key, self.aggregate.result(kept), ctx.context(), out);
     }
 
     fn side_outputs(&self) -> SideOutputFacts {
@@ -218,11 +227,19 @@ where
         kept.append(other);
     }
 
+    fn open(&mut self, ctx: &mut OpenContext<'_>) {
+        self.function.open(ctx);
+    }
+
+    fn clear(&mut self, key: &K, ctx: &mut ProcessWindowContext<'_>) {
+        self.function.clear(key, ctx);
+    }
+
     fn fire(
         &mut self,
         key: &K,
         kept: &mut Rows<T>,
-        ctx: &WindowContext<'_>,
+        ctx: &mut ProcessWindowContext<'_>,
         out: &mut impl Output<F::Out>,
     ) {
         self.evictor.evict_before(kept, &ctx.window());

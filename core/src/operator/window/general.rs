@@ -42,6 +42,7 @@ use crate::operator::waiting::WaitingRows;
 use crate::operator::watermark::has_event_time;
 use crate::operator::window::contents::WindowContents;
 use crate::operator::window::held::{Held, KeyWindows, WINDOWS};
+use crate::operator::window::states::{self, WindowStates};
 use crate::operator::window::{Clock, Lateness};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
@@ -68,6 +69,8 @@ where
     /// Their horizon is the watermark, as far as rows and triggers are concerned.
     event_timers: TimerQueue,
     processing_timers: TimerQueue,
+    /// What the function has declared, if it has.
+    states: Option<WindowStates<K>>,
     /// Rows, and rises of the clocks (`None`), that have to wait for what was due before them.
     waiting: VecDeque<(Option<Row<C::In>>, Arrival)>,
     /// Windows of the row or timer being processed; empty in between.
@@ -117,6 +120,7 @@ where
             keys: KeyTable::new(HashRange::ALL),
             event_timers: TimerQueue::default(),
             processing_timers: TimerQueue::default(),
+            states: None,
             waiting: VecDeque::new(),
             windows: Vec::new(),
             changes: Vec::new(),
@@ -244,7 +248,12 @@ where
         );
         let mut facts =
             self.lateness.facts(self.clock.domain, detail, self.contents.side_outputs());
+        let mut contents = self.contents.clone();
+        let declared = states::facts(|ctx| contents.open(ctx));
+        facts.needs_watermarks = facts.needs_watermarks.or(declared.needs_watermarks);
+        facts.unbounded_states = declared.unbounded_states;
         facts.problems = self.assigner.problems();
+        facts.problems.extend(declared.problems);
         facts.problems.extend(self.trigger.problems());
         facts.problems.extend(self.contents.problems());
         if self.assigner.is_endless() {
@@ -272,6 +281,7 @@ where
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
         self.groups = ctx.env().task.key_group_count;
         self.keys = KeyTable::new(ctx.env().task.hashes());
+        self.states = WindowStates::open(|open| self.contents.open(open), ctx)?;
         Ok(())
     }
 
@@ -289,6 +299,15 @@ where
         if !needs_time || has_event_time(&row, ctx) {
             self.take_or_wait((Some(row), Arrival::now(ctx)), ctx, out);
         }
+    }
+
+    fn on_batch_end(
+        &mut self,
+        _ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<C::Out>,
+    ) -> Option<i64> {
+        self.sweep();
+        None
     }
 
     fn on_watermark(
@@ -309,13 +328,18 @@ where
             return Some(NO_EVENT_TIME);
         }
         // What was registered too late for this horizon waits for the next.
-        let time_ms = timers.next_time_ms()?.max(timers.horizon_ms().saturating_add(1));
-        Some(time_ms.saturating_add(1))
+        let next_ms = timers.horizon_ms().saturating_add(1);
+        let timer_ms = timers.next_time_ms().map(|ms| ms.max(next_ms).saturating_add(1));
+        let sweep_ms = self.states.as_ref().and_then(WindowStates::next_time_ms);
+        timer_ms.into_iter().chain(sweep_ms).min()
     }
 
     fn on_time(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<C::Out>) -> Progress {
         match self.rise(ctx, out) {
-            Progress::Done => self.fire_all(ctx, out),
+            Progress::Done => {
+                self.sweep();
+                self.fire_all(ctx, out)
+            }
             Progress::Pending => Progress::Pending,
         }
     }

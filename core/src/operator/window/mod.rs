@@ -36,6 +36,7 @@ pub mod general;
 mod held;
 mod panes;
 pub mod sliding;
+mod states;
 pub mod stored;
 pub mod tumbling;
 
@@ -55,7 +56,9 @@ use crate::time::window::{TimeDomain, Tumbling, Window, WindowAssigner, show};
 pub use aggregate::{Aggregate, Reduce, WindowAggregate};
 pub use co_contents::{CoEvicted, CoGroupFunction, CoGrouped, Pairs};
 pub use contents::{Aggregated, Listed, WindowContents};
-pub use function::{EmitResult, Folded, ProcessWindowFunction, WindowContext, WindowFunction};
+pub use function::{
+    EmitResult, Folded, ProcessWindowContext, ProcessWindowFunction, WindowContext, WindowFunction,
+};
 pub use general::GeneralWindows;
 pub(crate) use held::window_timers;
 pub use sliding::SlidingWindows;

@@ -4,12 +4,15 @@ use crate::data::key::Key;
 use crate::data::slot::Slot;
 use crate::limits::INPUT_BUDGET_RECORDS;
 use crate::operator::waiting::WaitingRows;
+use crate::operator::window::Clock;
 use crate::operator::window::contents::WindowContents;
 use crate::operator::window::function::WindowContext;
 use crate::operator::window::general::{Arrival, GeneralWindows};
 use crate::operator::window::held::Held;
+use crate::operator::window::states::{Turn, WindowStates};
 use crate::operator::{OperatorContext, Output, Progress};
-use crate::time::timer::Registrant;
+use crate::state::spec::StateTime;
+use crate::time::timer::{Registrant, TimerQueue};
 use crate::time::trigger::{TimerChange, Trigger, TriggerContext};
 use crate::time::window::{TimeDomain, Window, WindowAssigner};
 
@@ -29,6 +32,23 @@ impl<T> Cause<'_, T> {
     fn time_ms(&self) -> i64 {
         match *self {
             Cause::Element(_, time_ms) | Cause::Timer(_, time_ms) => time_ms,
+        }
+    }
+
+    /// The time at which the function sees its states. The horizon of `event_timers` is the
+    /// watermark.
+    fn now(&self, event_timers: &TimerQueue, clock: Clock) -> StateTime {
+        let (watermark_ms, processing_ms) = (event_timers.horizon_ms(), clock.now_ms);
+        match *self {
+            Cause::Element(_, time_ms) => {
+                StateTime::of_record(time_ms, watermark_ms, processing_ms)
+            }
+            Cause::Timer(TimeDomain::Event, time_ms) => {
+                StateTime::of_event_timer(time_ms, processing_ms)
+            }
+            Cause::Timer(TimeDomain::Processing, _) => {
+                StateTime::between_records(watermark_ms, processing_ms)
+            }
         }
     }
 
@@ -147,7 +167,12 @@ where
             let time_ms =
                 if window == Window::GLOBAL { by.time_ms() } else { window.max_timestamp() };
             let outer = ctx.env().enter_time(time_ms, hash64);
-            self.contents.fire(key, kept, &WindowContext::new(window, *ctx), out);
+            let now = by.now(&self.event_timers, self.clock);
+            let turn = Turn { key, hash64, now, merges: self.assigner.is_merging() };
+            let window_ctx = WindowContext::new(window, *ctx);
+            WindowStates::run(&mut self.states, &turn, window_ctx, |ctx| {
+                self.contents.fire(key, kept, ctx, out);
+            });
             ctx.env().leave(outer);
             is_emptied |= self.contents.is_empty(kept);
         }
@@ -210,6 +235,7 @@ where
                 self.ask((slot, index), &Cause::Timer(domain, time_ms), ctx, out);
             }
             if domain == self.clock.domain && self.cleanup_ms(window) == Some(time_ms) {
+                self.clear(slot, window, &Cause::Timer(domain, time_ms), ctx);
                 let gone = self.keys.value_mut(slot).windows.remove(index);
                 self.forget_timers(slot, &gone);
             } else {
@@ -217,6 +243,32 @@ where
             }
         }
         self.windows = windows;
+    }
+
+    /// The function hears that a window of the key is gone, and its states go with it.
+    fn clear(
+        &mut self,
+        slot: Slot,
+        window: Window,
+        by: &Cause<'_, C::In>,
+        ctx: &OperatorContext<'_>,
+    ) {
+        let (hash64, key) = (self.keys.hash64(slot), self.keys.key(slot));
+        let now = by.now(&self.event_timers, self.clock);
+        let turn = Turn { key, hash64, now, merges: self.assigner.is_merging() };
+        let outer = ctx.env().enter_time(window.max_timestamp(), hash64);
+        WindowStates::run(&mut self.states, &turn, WindowContext::new(window, *ctx), |ctx| {
+            self.contents.clear(key, ctx);
+        });
+        ctx.env().leave(outer);
+        WindowStates::forget(&mut self.states, &turn, window);
+    }
+
+    /// Gives some memory of expired states back.
+    pub(super) fn sweep(&mut self) {
+        if let Some(states) = &mut self.states {
+            states.sweep(&self.event_timers, self.clock.now_ms);
+        }
     }
 
     /// Fires the timers of one key that are due; `Pending` if there are more of them than are fired

@@ -19,8 +19,11 @@ where
     G: Trigger<C::In>,
     C: WindowContents<K>,
 {
-    /// Writes every window and every timer.
+    /// Writes every window, every timer and the states of the function.
     pub(super) fn save(&self, writer: &mut SnapshotWriter<'_>) {
+        if let Some(states) = &self.states {
+            states.snapshot(writer);
+        }
         for slot in self.keys.slots() {
             let (hash64, key) = (self.keys.hash64(slot), self.keys.key(slot));
             let mut writer = KeyWriter::new(writer, self.groups, hash64, key);
@@ -47,6 +50,9 @@ where
         reader: &SnapshotReader<'_>,
         ctx: &OperatorContext<'_>,
     ) -> Result<(), Error> {
+        if let Some(states) = &mut self.states {
+            states.restore(reader, ctx)?;
+        }
         self.event_timers.restore_horizon(ctx.watermark_ms());
         self.processing_timers.restore_horizon(self.clock.turn(ctx));
         for entry in stored::read::<K, G::State>(reader, WINDOWS, ctx)? {
