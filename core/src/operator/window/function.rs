@@ -247,7 +247,8 @@ impl<'a> ProcessWindowContext<'a> {
     }
 
     /// The states of this window of the key: what state handles take as their scope,
-    /// `self.count.get(ctx.window_state())`. They go when the window does.
+    /// `self.count.get(ctx.window_state())`. They go when the window does; those of the global
+    /// window, which never ends, stay until they are cleared.
     ///
     /// # Panics
     /// If `open` has declared none; if windows merge, as sessions do: keep it by key.
