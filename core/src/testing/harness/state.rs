@@ -63,7 +63,8 @@ impl<C: Chain> OperatorHarness<C> {
     }
 
     /// The stored names of all state that the operator keeps now. A state without entries is not
-    /// stored and not among them; those of keys begin with `state/`.
+    /// stored and not among them; those of keys begin with `state/`, those of windows with
+    /// `window-state/`.
     ///
     /// # Panics
     /// As [`OperatorHarness::keyed_state`] if the operator is not known.
