@@ -243,6 +243,12 @@ struct Scale {
     sum: ValueState<u64>,
 }
 
+impl Scale {
+    fn factor(&self, ctx: &KeyedContext<'_, u32>) -> u64 {
+        self.factors.get(ctx, &(ctx.key() % 2)).copied().unwrap_or(1)
+    }
+}
+
 impl KeyedBroadcastProcessFunction<u32, Record, Record> for Scale {
     type Out = u64;
 
@@ -257,11 +263,10 @@ impl KeyedBroadcastProcessFunction<u32, Record, Record> for Scale {
         ctx: &mut KeyedContext<'_, u32>,
         out: &mut impl Output<u64>,
     ) {
-        let factor = self.factors.get(ctx, &(record.0 % 2)).copied().unwrap_or(1);
         let sum = self.sum.get(ctx).copied().unwrap_or(0) + record.1;
         self.sum.set(ctx, sum);
         ctx.register_event_timer(ctx.event_time_ms() + 10);
-        out.collect(sum * factor);
+        out.collect(sum * self.factor(ctx));
     }
 
     fn process_broadcast(
@@ -280,7 +285,7 @@ impl KeyedBroadcastProcessFunction<u32, Record, Record> for Scale {
         out: &mut impl Output<u64>,
     ) {
         if let Some(sum) = self.sum.take(ctx) {
-            out.collect(sum);
+            out.collect(sum * self.factor(ctx));
         }
     }
 }

@@ -1,14 +1,16 @@
-//! Functions of two inputs, with keys and without, against their models, cut anywhere. Functions of
-//! one input with keys have theirs beside them.
+//! Functions of two inputs, with keys, without, and with broadcast, against their models, cut
+//! anywhere. Functions of one input with keys have theirs beside them.
 
 use std::collections::BTreeMap;
 
 use millstream::data::either::Either;
 use millstream::operator::Stage;
-use millstream::operator::process::{BroadcastProcess, CoProcess, KeyedCoProcess};
+use millstream::operator::process::{
+    BroadcastProcess, CoProcess, KeyedBroadcastProcess, KeyedCoProcess,
+};
 use millstream::prelude::*;
 use millstream::testing::OperatorHarness;
-use millstream_tests::model::process::{Cause, Outcome, Step, allowed, latest, settle};
+use millstream_tests::model::process::{Cause, Outcome, Step, allowed, latest, ruled, settle};
 use proptest::prelude::*;
 
 use super::scripts::{Move, Timed, drive, moves};
@@ -122,6 +124,59 @@ impl KeyedCoProcessFunction<u32, Record, Record> for Settle {
 }
 
 /// See the model of the same name.
+#[derive(Clone)]
+struct Ruled {
+    patience: i64,
+    rules: BroadcastState<u32, u32>,
+}
+
+impl Ruled {
+    fn rule(&self, ctx: &KeyedContext<'_, u32>) -> Vec<u32> {
+        self.rules.get(ctx, &(ctx.key() % 2)).copied().into_iter().collect()
+    }
+}
+
+impl KeyedBroadcastProcessFunction<u32, Record, Record> for Ruled {
+    type Out = Outcome;
+
+    fn open(&mut self, ctx: &mut OpenContext<'_>) {
+        self.rules = ctx.broadcast("rules");
+    }
+
+    fn process(
+        &mut self,
+        (key, id): Record,
+        ctx: &mut KeyedContext<'_, u32>,
+        out: &mut impl Output<Outcome>,
+    ) {
+        ctx.register_event_timer(ctx.event_time_ms() + self.patience);
+        out.collect((key, Cause::Record(id), self.rule(ctx)));
+    }
+
+    fn process_broadcast(
+        &mut self,
+        (key, id): Record,
+        ctx: &mut KeyedBroadcastContext<'_>,
+        _out: &mut impl Output<Outcome>,
+    ) {
+        if id.is_multiple_of(3) {
+            self.rules.remove(ctx, &(key % 2));
+        } else {
+            self.rules.put(ctx, key % 2, id);
+        }
+    }
+
+    fn on_timer(
+        &mut self,
+        timer: FiredTimer,
+        ctx: &mut KeyedContext<'_, u32>,
+        out: &mut impl Output<Outcome>,
+    ) {
+        out.collect((*ctx.key(), Cause::EventTimer(timer.time_ms), self.rule(ctx)));
+    }
+}
+
+/// See the model of the same name.
 #[derive(Clone, Default)]
 struct Latest {
     /// The last record of each input; odd ones are of the second.
@@ -221,6 +276,22 @@ proptest! {
                 let operator = KeyedCoProcess::new(key_of, key_of, settle);
                 OperatorHarness::new(operator).keyed_by(|record: &Both| match record {
                     Either::Left(record) | Either::Right(record) => record.0,
+                })
+            };
+            prop_assert_eq!(by_key(found(make, &moves, cuts)), expected.clone(), "cuts: {}", cuts);
+        }
+    }
+
+    #[test]
+    fn rules_hold_from_the_record_that_sets_them(patience in 0_i64..40, moves in moves()) {
+        let expected = by_key(ruled(patience, &script(&moves)));
+        for cuts in [false, true] {
+            let make = || {
+                let ruled = Ruled { patience, rules: BroadcastState::default() };
+                let operator = KeyedBroadcastProcess::new(key_of, ruled);
+                OperatorHarness::new(operator).keyed_or_broadcast(|record: &Both| match record {
+                    Either::Left(record) => Some(record.0),
+                    Either::Right(_) => None,
                 })
             };
             prop_assert_eq!(by_key(found(make, &moves, cuts)), expected.clone(), "cuts: {}", cuts);

@@ -126,6 +126,12 @@ pub(crate) fn drive<O: Operator>(
     let mut harness = make();
     let mut budget = u32::MAX;
     for step in moves {
+        // As a task does: an operator that is not ready is neither cut nor given anything.
+        harness.set_budget(budget.max(1));
+        while !harness.is_ready() {
+            harness.resume();
+            take(&mut harness);
+        }
         harness.set_budget(budget);
         match *step {
             Move::Record(timed) => harness.push(record(timed), timed.time),

@@ -6,8 +6,9 @@
 //! is due is pending, so the operator is called again in the next turn, and that begins with the
 //! rows that wait.
 //!
-//! An operator may have more to do before any row than what is due of one key: a walk over all keys
-//! that a broadcast record has asked for. It happens in slices, too.
+//! An operator may have more to do before a row than what is due of one key: what is due of all
+//! keys, before a broadcast record, and a walk over all of them that such a record has asked for.
+//! That happens in slices, too.
 //!
 //! Invariant: rows wait only while the operator has told the task that something is pending, or
 //! that processing time is to call it at once.
@@ -24,13 +25,14 @@ pub(in crate::operator) trait WaitingRows: Operator {
     /// The rows that wait, in their order.
     fn waiting(&mut self) -> &mut VecDeque<Self::Waiting>;
 
-    /// Goes on with what must be done before any other row is taken.
+    /// Goes on with what must be done before the first of the rows that wait, and is more than what
+    /// is due of one key.
     #[inline]
     fn go_on(&mut self, _ctx: &OperatorContext<'_>, _out: &mut impl Output<Self::Out>) -> Progress {
         Progress::Done
     }
 
-    /// Takes `row`; gives it back if more of its key is due than happens in one go.
+    /// Takes `row`; gives it back if more is due before it than happens in one go.
     fn take(
         &mut self,
         row: Self::Waiting,

@@ -106,6 +106,39 @@ fn take(open: &mut Vec<Open>, is_meant: impl Fn(&Open) -> bool) -> Vec<u32> {
     open.extract_if(.., |left| is_meant(left)).map(|left| left.id).collect()
 }
 
+/// Left records meet the rules that right records are: the last one whose key has the parity of
+/// their own holds; a right record whose id is a multiple of three takes the rule away. What a left
+/// record meets is said when it comes, and what holds `patience` of event time later.
+pub fn ruled(patience: i64, script: &[Step]) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    let mut rules: Vec<(u32, u32)> = Vec::new();
+    let mut timers: Vec<(u32, i64)> = Vec::new();
+    let rule = |rules: &[(u32, u32)], key: u32| -> Vec<u32> {
+        let of_parity = rules.iter().rev().find(|(of, _)| of % 2 == key % 2);
+        of_parity.map(|(_, id)| *id).filter(|id| !id.is_multiple_of(3)).into_iter().collect()
+    };
+    for step in script {
+        match *step {
+            Step::Record { is_right: true, key, id, .. } => rules.push((key, id)),
+            Step::Record { is_right: false, key, time, id } => {
+                outcomes.push((key, Cause::Record(id), rule(&rules, key)));
+                if !timers.contains(&(key, time + patience)) {
+                    timers.push((key, time + patience));
+                }
+            }
+            Step::Watermark(_) | Step::End => {
+                let watermark = if let Step::Watermark(new) = step { *new } else { i64::MAX };
+                timers.sort_by_key(|(_, due)| *due);
+                for (key, due) in timers.extract_if(.., |(_, due)| *due <= watermark) {
+                    outcomes.push((key, Cause::EventTimer(due), rule(&rules, key)));
+                }
+            }
+            Step::Clock(_) => {}
+        }
+    }
+    outcomes
+}
+
 /// Every record with the last one of the other input before it, if there was one.
 pub fn latest(script: &[Step]) -> Vec<(u32, Option<u32>)> {
     let mut seen: Vec<(bool, u32)> = Vec::new();

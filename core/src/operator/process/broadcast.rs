@@ -146,7 +146,8 @@ pub trait KeyedBroadcastProcessFunction<K: Key, In, B>: Clone + Send + 'static {
         out: &mut impl Output<Self::Out>,
     );
 
-    /// Takes a broadcast record. It must do the same on every task.
+    /// Takes a broadcast record, after all timers that were due when it came. It must do the same
+    /// on every task.
     fn process_broadcast(
         &mut self,
         value: B,
@@ -233,17 +234,25 @@ where
 
     #[inline]
     fn go_on(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<F::Out>) -> Progress {
-        let Some(walk) = &mut self.walk else { return Progress::Done };
         let task = KeyedTask::of(&mut self.task);
-        let apply = |function: &mut F, ctx: &mut KeyedContext<'_, K>, out: &mut _| {
-            function.apply_to_key(ctx, out);
-        };
         let function = &mut self.function;
-        let progress = task.go_on::<WithBroadcast<In, B>, F, _>(walk, function, ctx, out, apply);
-        if progress == Progress::Done {
+        if let Some(walk) = &mut self.walk {
+            let apply = |function: &mut F, ctx: &mut KeyedContext<'_, K>, out: &mut _| {
+                function.apply_to_key(ctx, out);
+            };
+            if task.go_on::<WithBroadcast<In, B>, F, _>(walk, function, ctx, out, apply)
+                == Progress::Pending
+            {
+                return Progress::Pending;
+            }
             self.walk = None;
         }
-        progress
+        match self.waiting.front() {
+            Some(Row { value: Either::Right(_), .. }) => {
+                task.catch_up_all::<WithBroadcast<In, B>, F>(function, ctx, out)
+            }
+            _ => Progress::Done,
+        }
     }
 
     #[inline]
@@ -259,10 +268,13 @@ where
             Either::Left(value) => Some((self.key_of)(value)),
             Either::Right(_) => None,
         };
-        if let Some(key) = &key
-            && task.catch_up::<WithBroadcast<In, B>, F>(key, row.hash64, function, ctx, out)
-                == Progress::Pending
-        {
+        let progress = match &key {
+            Some(key) => {
+                task.catch_up::<WithBroadcast<In, B>, F>(key, row.hash64, function, ctx, out)
+            }
+            None => task.catch_up_all::<WithBroadcast<In, B>, F>(function, ctx, out),
+        };
+        if progress == Progress::Pending {
             return Some(row);
         }
         let (cause, value) = split(row);

@@ -4,6 +4,7 @@
 //! record ──► due timers of its key ──► process      even while a firing is being done in slices;
 //!            if they are too many, the record waits (`operator/waiting.rs`)
 //! watermark ──► due timers of all keys, by time and hash, as far as the budget goes; the rest next
+//! broadcast record ──► due timers of all keys, as far as the budget goes; then it is processed
 //! ```
 
 use crate::data::ahead::Ahead;
@@ -115,6 +116,22 @@ impl<K: Key> KeyedTask<K> {
         Progress::Done
     }
 
+    /// Fires the due timers of all keys, before a record that all of them see, as far as the budget
+    /// goes.
+    pub(super) fn catch_up_all<I, F: FiringFunction<K, I>>(
+        &mut self,
+        function: &mut F,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) -> Progress {
+        for kind in TimerKind::ALL {
+            if self.fire(kind, function, ctx, out) == Progress::Pending {
+                return Progress::Pending;
+            }
+        }
+        Progress::Done
+    }
+
     /// Processes a record of `key`, which has caught up, with `process`.
     #[inline]
     pub(super) fn on_row<I, F: FiringFunction<K, I>, O: Output<F::Out>>(
@@ -135,7 +152,7 @@ impl<K: Key> KeyedTask<K> {
     }
 
     /// Goes on with a walk over the keys that have state: `process` is called once for each, as far
-    /// as the budget goes.
+    /// as the budget goes. All keys have caught up, and what `process` registers is not due yet.
     pub(super) fn go_on<I, F: FiringFunction<K, I>, O: Output<F::Out>>(
         &mut self,
         walk: &mut Walk,
@@ -147,20 +164,8 @@ impl<K: Key> KeyedTask<K> {
         let (watermark_ms, processing_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
         let now = StateTime::of_record(walk.cause.event_time_ms, watermark_ms, processing_ms);
         while ctx.env().spend() {
-            let before = walk.cursor;
             let Some(slot) = self.keyed.next_key(&mut walk.cursor) else { return Progress::Done };
-            let (key, hash64) = self.keyed.key_at(slot);
-            if self.has_due() {
-                let key = key.clone();
-                if self.catch_up::<I, F>(&key, hash64, function, ctx, out) == Progress::Pending {
-                    walk.cursor = before;
-                    return Progress::Pending;
-                }
-                // Its last timer may have been all there was.
-                if self.keyed.find(hash64, &key) != Some(slot) {
-                    continue;
-                }
-            }
+            let (_, hash64) = self.keyed.key_at(slot);
             self.keyed.enter_slot(slot, now);
             if !self.keyed.shows_any() {
                 self.keyed.leave();
@@ -171,10 +176,6 @@ impl<K: Key> KeyedTask<K> {
             ctx.env().leave(outer);
         }
         Progress::Pending
-    }
-
-    fn has_due(&self) -> bool {
-        TimerKind::ALL.into_iter().any(|kind| self.keyed.timers(kind).has_due())
     }
 
     /// Event time has reached `watermark_ms`.

@@ -27,7 +27,7 @@ impl Limit {
     }
 }
 
-/// Key, sum, and the numbers of late.
+/// Key, sum, and the numbers of late, or the time at which it was given up and the limit then.
 type Told = (u32, Option<u64>, Vec<u64>);
 type LimitIn = Either<(u32, u64), u64>;
 
@@ -75,7 +75,8 @@ impl KeyedBroadcastProcessFunction<u32, (u32, u64), u64> for Limit {
         out: &mut impl Output<Told>,
     ) {
         if let Some(sum) = self.sum.take(ctx) {
-            out.collect((*ctx.key(), Some(sum), vec![timer.time_ms as u64]));
+            let limit = self.bound.get(ctx, &()).copied().unwrap_or(u64::MAX);
+            out.collect((*ctx.key(), Some(sum), vec![timer.time_ms as u64, limit]));
         }
     }
 }
@@ -208,4 +209,90 @@ fn a_key_without_state_or_whose_state_has_expired_is_not_met() {
     met.env().processing_time_ms.set(10);
     met.push(Either::Right(0), 0);
     assert_eq!(met.take_output(), [3]);
+}
+
+/// Tells of every timer that fires, and of the last broadcast record then.
+#[derive(Clone, Default)]
+struct Fired {
+    last: BroadcastState<(), u64>,
+}
+
+impl KeyedBroadcastProcessFunction<u32, (u32, u64), u64> for Fired {
+    type Out = (TimerKind, u32, Option<u64>);
+
+    fn open(&mut self, ctx: &mut OpenContext<'_>) {
+        self.last = ctx.broadcast("last");
+    }
+
+    fn process(
+        &mut self,
+        (_, due_ms): (u32, u64),
+        ctx: &mut KeyedContext<'_, u32>,
+        _out: &mut impl Output<Self::Out>,
+    ) {
+        ctx.register_event_timer(due_ms as i64);
+        ctx.register_processing_timer(due_ms as i64);
+    }
+
+    fn process_broadcast(
+        &mut self,
+        value: u64,
+        ctx: &mut KeyedBroadcastContext<'_>,
+        _out: &mut impl Output<Self::Out>,
+    ) {
+        self.last.put(ctx, (), value);
+    }
+
+    fn on_timer(
+        &mut self,
+        timer: FiredTimer,
+        ctx: &mut KeyedContext<'_, u32>,
+        out: &mut impl Output<Self::Out>,
+    ) {
+        out.collect((timer.kind, *ctx.key(), self.last.get(ctx, &()).copied()));
+    }
+}
+
+#[test]
+fn a_broadcast_record_waits_for_what_is_due_of_all_keys() {
+    for kind in TimerKind::ALL {
+        let operator = KeyedBroadcastProcess::new(|record: &(u32, u64)| record.0, Fired::default());
+        let mut fired =
+            OperatorHarness::new(operator).keyed_or_broadcast(|record: &LimitIn| match record {
+                Either::Left(record) => Some(record.0),
+                Either::Right(_) => None,
+            });
+        for key in 0..20 {
+            fired.push(Either::Left((key, 10)), 0);
+            fired.push(Either::Left((key, 20)), 0);
+        }
+        fired.set_budget(3);
+        let reach = |fired: &mut OperatorHarness<_>, time_ms| match kind {
+            TimerKind::Event => fired.watermark(time_ms),
+            TimerKind::Processing => fired.processing_time(time_ms),
+        };
+        reach(&mut fired, 10);
+        fired.push(Either::Right(1), 0);
+        // What one row before it made of itself may still come.
+        fired.push(Either::Right(2), 0);
+        let mut told = fired.take_output();
+        assert!(told.len() <= 6, "{} timers in two calls", told.len());
+        assert!(!fired.is_ready(), "records behind it wait");
+        while fired.is_pending() {
+            fired.resume();
+            let slice = fired.take_output();
+            // It goes on with the watermark, and then with processing time.
+            assert!(slice.len() <= 6, "{} timers in two calls", slice.len());
+            told.extend(slice);
+        }
+        assert!(fired.is_ready());
+        let mut keys: Vec<u32> = told.iter().map(|(_, key, _)| *key).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, (0..20).collect::<Vec<_>>(), "every key's timer fires once");
+        assert!(told.iter().all(|(of, _, last)| *of == kind && last.is_none()), "{told:?}");
+        fired.set_budget(u32::MAX);
+        reach(&mut fired, 20);
+        let told = fired.take_output();
+        assert!(told.len() == 20 && told.iter().all(|(.., last)| *last == Some(2)), "{told:?}");
+    }
 }
