@@ -237,13 +237,8 @@ impl<S: Source> Feed for SourceFeed<S> {
         let ctx = Self::context(&self.name, env);
         let from = SnapshotReader::new(snapshot, &self.uid);
         let ended = from.operator_state::<bool>(ENDED)?;
-        // At another parallelism the reader says what is left, unless nothing was.
-        let is_same = ended.len() == env.task.parallelism as usize;
-        let own = ended.get(env.task.task_index as usize).filter(|_| is_same);
-        self.has_ended = match own {
-            Some((_, ended)) => *ended,
-            None => !ended.is_empty() && ended.iter().all(|(_, ended)| *ended),
-        };
+        // While any task had more to read, splits are dealt out anew: the reader knows which.
+        self.has_ended = !ended.is_empty() && ended.iter().all(|(_, ended)| *ended);
         let reader = self.reader.as_mut().expect("opened before it is restored");
         reader.restore(&from, &ctx)
     }
