@@ -27,11 +27,11 @@ pub const INPUT_BUDGET_NS: u64 = 20_000;
 /// inputs' worth of budget.
 pub const TURN_STALL_NS: u64 = 5 * INPUT_BUDGET_NS;
 
-/// While results that are due wait for their turn, an input gives this part of what it may: rows go
-/// on without delay, but cannot bring event time forward faster than it is worked off. So many
-/// results may every row owe (a sliding window of an hour every five minutes: 12) without a backlog
-/// that grows.
-pub const INPUT_SHARE_WHILE_DUE: u32 = 16;
+/// While results that are due wait for their turn, an input gives less of what it may with every
+/// watermark that comes meanwhile, down to this part: rows go on without delay, but cannot bring
+/// event time forward faster than it is worked off. So many results may every row owe (a sliding
+/// window of an hour every five minutes: 12) without a backlog that grows.
+pub const INPUT_SHARE_MIN: u32 = 16;
 
 /// Records whose keys are looked up together, so that their cache misses overlap.
 pub const PREFETCH_GROUP: usize = 16;

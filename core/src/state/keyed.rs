@@ -25,6 +25,10 @@ use crate::time::timer::{Registrant, TimerQueue};
 /// Entries that a sweep looks at in one turn: some 20 µs if each is a miss.
 const SWEEP_LIMIT: u32 = 128;
 
+/// How many timers ahead of the one that fires its key is asked for: enough that the cache misses
+/// of one overlap with the firing of others.
+const TIMERS_AHEAD: usize = 8;
+
 /// Which time a timer waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimerKind {
@@ -215,6 +219,11 @@ impl<K: Key> KeyedState<K> {
 
     /// One step towards the next due timer, as [`TimerQueue::pop`]. Its key must be entered next.
     pub fn pop_due(&mut self, kind: TimerKind) -> Option<(Slot, i64)> {
+        if let Some((slot, hash64)) = self.timers(kind).ahead(TIMERS_AHEAD) {
+            self.timers(kind).prefetch(slot);
+            self.table.prefetch_key(slot, hash64);
+            self.columns.prefetch(slot);
+        }
         let popped = self.timers_mut(kind).pop();
         while let Some(slot) = self.timers_mut(kind).take_emptied() {
             self.forget_if_empty(slot);

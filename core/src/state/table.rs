@@ -199,6 +199,14 @@ impl<K, V> KeyTable<K, V> {
         }
     }
 
+    /// Asks for all memory of the key at `slot` with the hash `hash64`: of its slot, and of its
+    /// place in the index.
+    #[inline]
+    pub fn prefetch_key(&self, slot: Slot, hash64: u64) {
+        self.index.prefetch(hash64);
+        self.prefetch_slot(slot);
+    }
+
     /// Asks for the memory of the key at `slot`, which some key has or once had.
     #[inline]
     pub fn prefetch_slot(&self, slot: Slot) {

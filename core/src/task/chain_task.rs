@@ -29,7 +29,7 @@ use crate::data::row::{MAX_WATERMARK, NO_EVENT_TIME};
 use crate::error::Error;
 use crate::exchange::channel::{Load, Outbox, Returned};
 use crate::graph::plan::{ChannelId, TaskPlan};
-use crate::limits::INPUT_SHARE_WHILE_DUE;
+use crate::limits::INPUT_SHARE_MIN;
 use crate::operator::env::TaskPlace;
 use crate::operator::{Chain, Progress, TaskEnv};
 use crate::state::snapshot::Snapshot;
@@ -48,6 +48,9 @@ pub struct ChainTask<F, C, E> {
     names: Vec<String>,
     phase: Phase,
     watermark_ms: i64,
+    /// Watermarks that came while results of an earlier one were due, since all were done; no more
+    /// than make a difference.
+    lag: u32,
     /// What its outputs were told last.
     is_idle: bool,
     /// Checkpoints triggered and not cut, in order.
@@ -101,6 +104,7 @@ where
             names,
             phase: Phase::Running,
             watermark_ms: NO_EVENT_TIME,
+            lag: 0,
             is_idle: false,
             awaited: VecDeque::new(),
             last_cut: None,
@@ -175,15 +179,14 @@ where
             && !self.env.has_failed()
     }
 
-    /// One round: every input gives at most one piece of rows.
+    /// One round: every input gives at most `row_limit` rows.
     fn feed_round(&mut self, row_limit: u32, mail: &mut TaskMail) {
-        self.feed.begin_round();
+        self.feed.begin_round(row_limit);
         loop {
             self.carry_out_due(row_limit, mail);
             if !self.can_take() {
                 return;
             }
-            self.env.set_budget(row_limit);
             let mut end = ChainEnd { end: &mut self.end, env: &self.env };
             if !self.feed.feed(&mut self.chain, &self.env, &mut end, &mut mail.returns) {
                 return;
@@ -208,6 +211,9 @@ where
     }
 
     fn raise(&mut self, watermark_ms: i64) {
+        if self.chain.is_pending() {
+            self.lag = (self.lag + 1).min(INPUT_SHARE_MIN - 1);
+        }
         let mut end = ChainEnd { end: &mut self.end, env: &self.env };
         let released = self.chain.on_watermark(watermark_ms, &self.env, &mut end);
         self.release(released);
@@ -389,9 +395,10 @@ where
             time = self.catch_up(row_limit);
         }
         if self.phase == Phase::Running {
-            let is_behind = self.chain.is_pending();
-            let share = if is_behind { INPUT_SHARE_WHILE_DUE } else { 1 };
-            self.feed_round(row_limit.div_ceil(share), mail);
+            if !self.chain.is_pending() {
+                self.lag = 0;
+            }
+            self.feed_round(row_limit.div_ceil(1 + self.lag), mail);
             self.end_batch();
             self.tell_idleness();
         }

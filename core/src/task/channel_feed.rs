@@ -1,8 +1,8 @@
 //! Channels as the input of a task.
 //!
-//! Each channel is a queue of elements that have arrived; [`ChannelFeed`] takes them in turn, one
-//! piece of rows with the control elements before it, and on to the next, so no channel waits for
-//! more than one piece of every other. A channel that barrier alignment has blocked keeps its
+//! Each channel is a queue of elements that have arrived; [`ChannelFeed`] takes them in turn, so
+//! many rows with the control elements before them, and on to the next, so no channel waits for
+//! more than so many of every other. A channel that barrier alignment has blocked keeps its
 //! queue.
 //!
 //! Batches are bounded by credits. Control elements need none, so a watermark or a state that
@@ -42,6 +42,9 @@ pub struct ChannelFeed<D: Decoder> {
     next: usize,
     /// How many channels have not had their turn in this round.
     left_count: usize,
+    /// How many rows a channel gives in this round, and how many the next one still may.
+    row_limit: u32,
+    left_rows: u32,
     open_count: usize,
     row_count: u64,
     watermark_ms: i64,
@@ -119,6 +122,8 @@ impl<D: Decoder> ChannelFeed<D> {
             due: (count == 0).then_some(Due::End).into_iter().collect(),
             next: 0,
             left_count: 0,
+            row_limit: 0,
+            left_rows: 0,
             open_count: count,
             row_count: 0,
             watermark_ms: NO_EVENT_TIME,
@@ -143,6 +148,7 @@ impl<D: Decoder> ChannelFeed<D> {
     /// The next channel has had its turn.
     fn pass(&mut self) {
         self.left_count -= 1;
+        self.left_rows = self.row_limit;
         self.next = (self.next + 1) % self.channels.len();
     }
 
@@ -154,6 +160,24 @@ impl<D: Decoder> ChannelFeed<D> {
             && let Some(element) = self.channels[index].pop()
         {
             self.on_element(index, element);
+        }
+    }
+
+    /// Feeds the channel's rows while there is budget, until it has no more or something is due.
+    fn feed_channel<C: Chain<In = D::Out>>(
+        &mut self,
+        index: usize,
+        chain: &mut C,
+        env: &TaskEnv,
+        out: &mut impl Output<C::Out>,
+        returns: &mut Vec<(ChannelPlan, Returned)>,
+    ) {
+        loop {
+            self.take_controls(index);
+            if !self.due.is_empty() || !self.can_read(index) || env.budget() == 0 {
+                return;
+            }
+            self.feed_rows(index, chain, env, out, returns);
         }
     }
 
@@ -259,8 +283,10 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
         ""
     }
 
-    fn begin_round(&mut self) {
+    fn begin_round(&mut self, row_limit: u32) {
         self.left_count = self.channels.len();
+        self.row_limit = row_limit;
+        self.left_rows = row_limit;
     }
 
     fn feed<C: Chain<In = D::Out>>(
@@ -273,9 +299,10 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
         debug_assert!(self.due.is_empty(), "what is due goes first");
         env.wants_turn.set(false);
         let Some(index) = self.pick() else { return false };
-        self.take_controls(index);
-        if self.due.is_empty() {
-            self.feed_rows(index, chain, env, out, returns);
+        env.set_budget(self.left_rows);
+        self.feed_channel(index, chain, env, out, returns);
+        self.left_rows = env.budget();
+        if self.due.is_empty() || self.left_rows == 0 {
             self.pass();
         }
         true

@@ -37,12 +37,13 @@ pub trait Feed: 'static {
     /// Name of the source; empty if there is none.
     fn source_name(&self) -> &str;
 
-    /// Begins a round, in which every input has its turn once.
-    fn begin_round(&mut self);
+    /// Begins a round, in which every input has its turn once and gives at most `row_limit` rows.
+    fn begin_round(&mut self, row_limit: u32);
 
-    /// Feeds the piece of the next input in this round: rows as far as the budget goes, and the
-    /// control elements before them. Emptied containers go into `returns`. `false` if there is
-    /// nothing more in this round. What is due is taken before the next call.
+    /// Feeds rows of the next input in this round, and the control elements before them, until the
+    /// input has given what it may, has nothing more, or something is due; then it is called again
+    /// when that has been carried out. Emptied containers go into `returns`. `false` if there is
+    /// nothing more in this round.
     fn feed<C: Chain<In = Self::Out>>(
         &mut self,
         chain: &mut C,

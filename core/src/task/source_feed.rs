@@ -43,6 +43,7 @@ pub struct SourceFeed<S: Source> {
     /// It was told to end before its input has.
     is_drained: bool,
     has_polled: bool,
+    row_limit: u32,
     row_count: u64,
 }
 
@@ -68,6 +69,7 @@ impl<S: Source> SourceFeed<S> {
             has_ended: false,
             is_drained: false,
             has_polled: false,
+            row_limit: 0,
             row_count: 0,
         }
     }
@@ -114,8 +116,9 @@ impl<S: Source> Feed for SourceFeed<S> {
         &self.name
     }
 
-    fn begin_round(&mut self) {
+    fn begin_round(&mut self, row_limit: u32) {
         self.has_polled = false;
+        self.row_limit = row_limit;
     }
 
     fn feed<C: Chain<In = S::Out>>(
@@ -135,6 +138,7 @@ impl<S: Source> Feed for SourceFeed<S> {
         self.is_woken = false;
         self.owes_poll = false;
         env.wants_turn.set(false);
+        env.set_budget(self.row_limit);
         self.status = ctx.run(|| reader.poll(&ctx, &mut into));
         self.row_count += into.row_count;
         self.has_ended = self.status == SourceStatus::Ended;

@@ -312,18 +312,19 @@ fn a_barrier_cuts_between_the_rows_before_it_and_those_behind() {
     assert_eq!(task.mail.snapshots.len(), 1);
 }
 
-/// In one turn every input has one piece, however many control elements stand between its rows.
+/// In one turn every input gives so many rows, however many batches and control elements they are
+/// in.
 #[test]
 fn inputs_take_turns_whatever_they_carry() {
     let mut task = Driven::pass(2);
     task.row_limit = 2;
-    task.tell("1r9 0w1 0r1,2,3 0w2 0r4 1w1 1r8");
+    task.tell("1r9 0w1 0r1,2,3 0w2 0r4,5 1w1 1r8");
     task.turn();
     assert_eq!(task.said(0), "r1 r2 r9");
     task.turn();
-    assert_eq!(task.said(0), "r3 w1 r8");
+    assert_eq!(task.said(0), "r3 r4 w1 r8");
     task.turn();
-    assert_eq!(task.said(0), "r4");
+    assert_eq!(task.said(0), "r5");
 }
 
 /// Control elements need no credit, so a reader that does not read must not collect them.
@@ -503,15 +504,29 @@ impl Operator for Owing {
 
 #[test]
 fn rows_go_on_while_results_are_due_and_do_not_outpace_them() {
-    let mut task = Driven::new(Stage::new(Owing(1_000), "o", "o"), 1, Partitioner::Forward, 1);
-    let rows: Vec<String> = (0..64).map(|n| n.to_string()).collect();
-    task.tell("0w10");
-    task.turn();
-    task.tell(&format!("0r{}", rows.join(",")));
-    task.turn();
-    assert_eq!(task.task.status().records_in, 256 / 16);
+    let mut task = Driven::new(Stage::new(Owing(40_000), "o", "o"), 1, Partitioner::Forward, 1);
+    let rows: Vec<String> = (0..256).map(|n| n.to_string()).collect();
+    let rows = format!("0r{}", rows.join(","));
+    let taken = |task: &mut Driven, script: &str| {
+        let before = task.task.status().records_in;
+        task.tell(script);
+        task.turn();
+        for (channel, returned) in std::mem::take(&mut task.unreturned) {
+            task.task.on_returned(channel, returned, &mut task.mail.outbox);
+        }
+        task.task.status().records_in - before
+    };
+    assert_eq!(taken(&mut task, "0w10"), 0);
+    assert_eq!(taken(&mut task, &rows), 256, "event time rests");
+    assert_eq!(taken(&mut task, &format!("0w11 {rows}")), 256);
+    assert_eq!(taken(&mut task, &rows), 128, "it has moved while results were due");
+    assert_eq!(taken(&mut task, ""), 128);
+    for time_ms in 12..40 {
+        assert_eq!(taken(&mut task, &format!("0w{time_ms}")), 0);
+    }
+    assert_eq!(taken(&mut task, &rows), 256 / 16, "no less than that");
     task.settle();
-    assert_eq!(task.task.status().records_in, 64);
+    assert_eq!(taken(&mut task, &rows), 256, "all that was due is done");
 }
 
 /// Gives a number whenever it is opened, and does not remember that.

@@ -149,6 +149,13 @@ impl TimerQueue {
             || self.agenda.first().is_some_and(|alarm| alarm.time_ms <= self.horizon_ms)
     }
 
+    /// The key, by slot and hash, of the alarm that [`TimerQueue::pop`] will come to `count` alarms
+    /// after the next, if that is known: a hint, for what will be read then.
+    #[inline]
+    pub fn ahead(&self, count: usize) -> Option<(Slot, u64)> {
+        self.agenda.ahead(count).map(|alarm| (alarm.slot, alarm.hash64))
+    }
+
     /// One step: the next due timer, by time, then hash; or nothing, if it took bookkeeping to get
     /// closer to it. Every step takes about the same short time.
     pub fn pop(&mut self) -> Option<(Slot, i64)> {

@@ -55,6 +55,12 @@ impl Agenda {
         self.head.last()
     }
 
+    /// The alarm that goes off `count` alarms later than the first, if it is in the head.
+    #[inline]
+    pub(super) fn ahead(&self, count: usize) -> Option<&Alarm> {
+        self.head.get(self.head.len().checked_sub(count + 1)?)
+    }
+
     /// Takes the alarm that goes off first.
     pub(super) fn pop(&mut self) -> Option<Alarm> {
         let alarm = self.head.pop()?;
