@@ -30,6 +30,12 @@ pub fn prefetch<T>(value: &T) {
     }
 }
 
+/// Asks for the line in which `value` begins: all of it, if it lies in one.
+#[inline]
+pub fn prefetch_start<T>(value: &T) {
+    prefetch_line(std::ptr::from_ref(value).cast());
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline]
 fn prefetch_line(address: *const u8) {

@@ -31,10 +31,10 @@ impl HashGroup {
     #[inline]
     pub fn of(hashes: impl Iterator<Item = u64>) -> Self {
         let mut group = Self::default();
-        for (place, hash64) in group.hashes.iter_mut().zip(hashes) {
-            *place = hash64;
+        hashes.take(PREFETCH_GROUP).for_each(|hash64| {
+            group.hashes[group.count] = hash64;
             group.count += 1;
-        }
+        });
         group
     }
 

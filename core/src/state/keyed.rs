@@ -129,7 +129,7 @@ impl<K: Key> KeyedState<K> {
 
     /// Asks for what the records to come will read.
     #[inline]
-    pub fn prefetch(&self, ahead: Ahead<'_>) {
+    pub fn prefetch(&mut self, ahead: Ahead<'_>) {
         self.table.prefetch_with(ahead, |slot| {
             self.columns.prefetch(slot);
             self.event_timers.prefetch(slot);

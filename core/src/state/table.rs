@@ -21,15 +21,21 @@ use std::fmt;
 use crate::data::ahead::Ahead;
 use crate::data::key_group::HashRange;
 use crate::data::slot::Slot;
-use index::Index;
+use crate::limits::PREFETCH_GROUP;
+use index::{Home, Index};
 use millstream_storage::huge_vec::HugeVec;
-use millstream_storage::prefetch::prefetch;
+use millstream_storage::prefetch::{prefetch, prefetch_start};
 
 /// Slots of a block.
 const BLOCK_LEN: usize = 16;
 
 /// Blocks on the heap: 4,096 slots, so that copying them as their vector grows takes microseconds.
 const FEW_BLOCKS: usize = 256;
+
+/// Slots that prefetches have found for lookups to come: many times those of two prefetch groups, so
+/// that few are in another's way; 1 KiB.
+const GUESS_COUNT: usize = 256;
+const _: () = assert!(8 * PREFETCH_GROUP <= GUESS_COUNT);
 
 /// Slots beside each other, so many that their size is a multiple of a cache line: a slot of up to
 /// 32 bytes never lies across two.
@@ -58,9 +64,25 @@ pub struct KeyTable<K, V> {
     index: Index,
     chunks: Chunks<Filled<K, V>>,
     free: Vec<Slot>,
+    ahead: Option<Box<Found>>,
     /// Slots that were ever used.
     slot_count: u32,
     len: usize,
+}
+
+/// What prefetches have found, from the first one on. All of it is checked before it is believed.
+#[derive(Debug, Clone)]
+struct Found {
+    /// Where the keys that were far the last time are at home.
+    homes: [Home; PREFETCH_GROUP],
+    /// By the last bits of a hash: where its key may be.
+    slots: [Slot; GUESS_COUNT],
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self { homes: Default::default(), slots: [Slot(u32::MAX); GUESS_COUNT] }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -75,7 +97,7 @@ impl<K, V> KeyTable<K, V> {
     /// ([`TaskPlace::hashes`](crate::operator::env::TaskPlace::hashes)).
     pub fn new(hashes: HashRange) -> Self {
         let (index, chunks) = (Index::new(hashes), Chunks::new());
-        Self { index, chunks, free: Vec::new(), slot_count: 0, len: 0 }
+        Self { index, chunks, free: Vec::new(), ahead: None, slot_count: 0, len: 0 }
     }
 
     /// How many keys it holds.
@@ -180,22 +202,25 @@ impl<K, V> KeyTable<K, V> {
     }
 
     /// Asks for the memory that the lookups to come will read, in two steps: first the index, then
-    /// the slots that it names.
+    /// the slots that it names, which the lookups will look at first.
     #[inline]
-    pub fn prefetch(&self, ahead: Ahead<'_>) {
+    pub fn prefetch(&mut self, ahead: Ahead<'_>) {
         self.prefetch_with(ahead, |_| ());
     }
 
     /// [`KeyTable::prefetch`] that tells the slots of the near keys, as far as tags tell: to ask
     /// for what else is kept per slot.
     #[inline]
-    pub fn prefetch_with(&self, ahead: Ahead<'_>, mut on_slot: impl FnMut(Slot)) {
-        for hash64 in ahead.far {
-            self.index.prefetch(*hash64);
-        }
-        for slot in ahead.near.iter().filter_map(|hash64| self.index.guess(*hash64)) {
+    pub fn prefetch_with(&mut self, ahead: Ahead<'_>, mut on_slot: impl FnMut(Slot)) {
+        let Found { homes, slots } = &mut **self.ahead.get_or_insert_default();
+        for (hash64, home) in ahead.near.iter().zip(&*homes) {
+            let Some(slot) = self.index.guess(*hash64, *home) else { continue };
+            slots[*hash64 as usize % GUESS_COUNT] = slot;
             self.chunks.prefetch(slot);
             on_slot(slot);
+        }
+        for (hash64, home) in ahead.far.iter().zip(homes) {
+            *home = self.index.prefetch(*hash64);
         }
     }
 
@@ -274,7 +299,11 @@ impl<T> Chunks<T> {
     #[inline]
     fn prefetch(&self, slot: Slot) {
         let (block, i) = self.block(slot);
-        prefetch(&block.0[i]);
+        if const { align_of::<Block<T>>().is_multiple_of(size_of::<Option<T>>()) } {
+            prefetch_start(&block.0[i]);
+        } else {
+            prefetch(&block.0[i]);
+        }
     }
 
     #[inline]
@@ -338,10 +367,15 @@ impl<K: Eq, V> KeyTable<K, V> {
     /// The slot of `key`, whose hash is `hash64`.
     #[inline]
     pub fn find(&self, hash64: u64, key: &K) -> Option<Slot> {
-        self.index.find(hash64, |slot| {
-            let filled = self.filled(slot);
-            filled.hash64 == hash64 && filled.key == *key
-        })
+        let is_it = |filled: &Filled<K, V>| filled.hash64 == hash64 && filled.key == *key;
+        if let Some(found) = &self.ahead
+            && let slot = found.slots[hash64 as usize % GUESS_COUNT]
+            && slot.0 < self.slot_count
+            && self.chunks.get(slot).is_some_and(is_it)
+        {
+            return Some(slot);
+        }
+        self.index.find(hash64, |slot| is_it(self.filled(slot)))
     }
 
     /// The value of `key`, whose hash is `hash64`.

@@ -102,7 +102,10 @@ impl<T: Record> OpenBatch for OpenRows<T> {
     #[inline]
     fn peek(&self, skip: usize) -> HashGroup {
         match self {
-            Self::Rows(rows) => HashGroup::of(rows.iter().skip(skip).map(|row| row.hash64)),
+            Self::Rows(rows) => {
+                let rows = rows.range(skip.min(rows.len())..);
+                HashGroup::of(rows.map(|row| row.hash64))
+            }
             Self::Frame(frame, read) => peek_frame::<T>(frame, read + skip),
         }
     }

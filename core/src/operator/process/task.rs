@@ -85,7 +85,7 @@ impl<K: Key> KeyedTask<K> {
     }
 
     #[inline]
-    pub(super) fn prefetch(&self, ahead: Ahead<'_>) {
+    pub(super) fn prefetch(&mut self, ahead: Ahead<'_>) {
         self.keyed.prefetch(ahead);
     }
 

@@ -292,7 +292,7 @@ where
 
     #[inline]
     fn prefetch(&mut self, ahead: Ahead<'_>) {
-        if let Some(open) = self.windows.get(self.last) {
+        if let Some(open) = self.windows.get_mut(self.last) {
             open.table.prefetch(ahead);
         }
     }

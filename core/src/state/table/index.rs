@@ -162,19 +162,22 @@ impl Index {
         segments.flat_map(|segment| segment.entries_from(0).map(Entry::slot))
     }
 
-    /// Asks for the line in which the key of `hash64` is at home.
+    /// Asks for the line in which the key of `hash64` is at home. Answers where that is.
     #[inline]
-    pub(super) fn prefetch(&self, hash64: u64) {
-        let (segment, tag) = self.segment(hash64);
-        prefetch(&segment.lines[segment.home(tag)]);
+    pub(super) fn prefetch(&self, hash64: u64) -> Home {
+        let (number, tag) = self.locate(hash64);
+        let segment = &self.segments[number];
+        let line = segment.home(tag);
+        prefetch(&segment.lines[line]);
+        Home { segment: number as u32, line: line as u32 }
     }
 
-    /// The slot found by tag in the home line of `hash64`: rarely another key's, or none although
-    /// there is one.
+    /// The slot found by the tag of `hash64` in a line that was its home: rarely another key's, or
+    /// none although there is one.
     #[inline]
-    pub(super) fn guess(&self, hash64: u64) -> Option<Slot> {
-        let (segment, tag) = self.segment(hash64);
-        let line = &segment.lines[segment.home(tag)];
+    pub(super) fn guess(&self, hash64: u64, home: Home) -> Option<Slot> {
+        let tag = (self.place(hash64) >> 32) as u32;
+        let line = self.segments.get(home.segment as usize)?.lines.get(home.line as usize)?;
         let entry = line.entry(line.equal(tag).next()?);
         (!entry.is_gap()).then(|| entry.slot())
     }
@@ -238,6 +241,13 @@ impl Index {
     }
 }
 
+/// Where a key is at home, until its segment splits or grows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Home {
+    segment: u32,
+    line: u32,
+}
+
 /// Where one key is: eight bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
@@ -276,8 +286,9 @@ impl Line {
     /// The entries whose tag is `tag`. Gaps have tags too.
     #[inline]
     fn equal(&self, tag: u32) -> Equal {
-        // Written so that compilers make two vector comparisons and two narrowings of it.
-        Equal(u64::from_le_bytes(self.tags.map(|other| u8::from(other == tag))))
+        // Compilers make two vector comparisons of it, unless a shift by 0 is different.
+        let bits = |i: usize| u32::from(self.tags[i] == tag) << (i + 1);
+        Equal((0..LINE).fold(0, |equal, i| equal | bits(i)))
     }
 
     #[inline]
@@ -286,9 +297,9 @@ impl Line {
     }
 }
 
-/// Indexes of entries in a line, as a byte for each: 1 if it is one of them.
+/// Indexes of entries in a line, as a bit for each from the second bit on: 1 if it is one of them.
 #[derive(Debug)]
-struct Equal(u64);
+struct Equal(u32);
 
 impl Iterator for Equal {
     type Item = usize;
@@ -298,7 +309,7 @@ impl Iterator for Equal {
         if self.0 == 0 {
             return None;
         }
-        let i = self.0.trailing_zeros() as usize / 8 % LINE;
+        let i = (self.0.trailing_zeros() as usize - 1) % LINE;
         self.0 &= self.0 - 1;
         Some(i)
     }
