@@ -11,13 +11,16 @@
 //! shards spin. Beside it stand the gaps in which nothing ran: of a bare loop on the same cores
 //! just before and just after, and between two polls of the sources in the measured run itself. A
 //! gap of the bare loop also counts as the delays of all records that would have been due in it: so
-//! late an engine would be that takes no time at all. The same is said second by second: gaps spoil
-//! some seconds, not all of them.
+//! late an engine would be that takes no time at all. A bare hop is what is left of the job if all of
+//! the engine is taken away: two threads that spin on the same cores, and hand numbers to each other
+//! on the same schedule, each through one word of memory. The same is said second by second: gaps
+//! spoil some seconds, not all of them.
 //!
 //! `cargo run --release -p millstream-bench --bin hop_latency [-- --rate 100000 --seconds 10]`
 
 #![expect(clippy::print_stdout, reason = "a report is for reading")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -299,6 +302,42 @@ impl Hiccups {
     }
 }
 
+/// Two threads on the first two cores, each of which says every other number when it is due, `rate`
+/// of them a second together, and reads what the other one says. Answers how late each was read.
+fn bare_hop(seconds: u64, rate: u64) -> Histogram<u64> {
+    /// A cache line of its own; 0 until the first word.
+    #[repr(align(128))]
+    struct Word(AtomicU64);
+
+    let words = [const { Word(AtomicU64::new(0)) }; 2];
+    let begin = Instant::now() + LEAD;
+    let count = seconds * rate;
+    let due_ns = |number: u64| number * 1_000_000_000 / rate;
+    let on_core = |id: usize| {
+        core_affinity::set_for_current(core_affinity::CoreId { id });
+        let mut delays = histogram();
+        let now_ns = || Instant::now().saturating_duration_since(begin).as_nanos() as u64;
+        let (mut next, mut expected) = (2 + id as u64, 3 - id as u64);
+        while next <= count || expected <= count {
+            if next <= count && due_ns(next) <= now_ns() {
+                words[id].0.store(next, Ordering::Release);
+                next += 2;
+            }
+            // One that was overwritten before it was read is as late as its successor finds it.
+            let said = words[1 - id].0.load(Ordering::Acquire);
+            while expected <= said {
+                delays.saturating_record(now_ns().saturating_sub(due_ns(expected)));
+                expected += 2;
+            }
+        }
+        delays
+    };
+    std::thread::scope(|scope| {
+        let threads = [0, 1].map(|id| scope.spawn(move || on_core(id)));
+        sum(&threads.map(|thread| thread.join().expect("it only counts")))
+    })
+}
+
 fn print(name: &str, histogram: &Histogram<u64>) {
     let us = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
     println!(
@@ -342,6 +381,8 @@ fn main() -> anyhow::Result<()> {
 
     hiccups.measure(options.seconds.div_ceil(2), interval_ns);
 
+    let bare = bare_hop(options.seconds, options.rate);
+
     let findings = findings.0.lock().unwrap_or_else(PoisonError::into_inner);
     let seconds = &findings[CROSSED..];
     let crossed = sum(seconds);
@@ -350,6 +391,7 @@ fn main() -> anyhow::Result<()> {
     print("gaps between polls", &findings[POLL_GAPS]);
     print("gaps of a bare loop", &hiccups.gaps);
     print("delays of a bare loop", &hiccups.delays);
+    print("bare hop", &bare);
     let us = |of: &Histogram<u64>, quantile| of.value_at_quantile(quantile) as f64 / 1e3;
     let mut p99s: Vec<f64> = seconds.iter().map(|second| us(second, 0.99)).collect();
     p99s.sort_by(f64::total_cmp);
