@@ -42,6 +42,7 @@ pub(super) struct Panes<A> {
     pub(super) entries: VecDeque<Pane<A>>,
     pub(super) front_len: usize,
     pub(super) back_len: usize,
+    /// The sum of the back, if that is more than one slice.
     pub(super) back_sum: Option<A>,
     /// What only records behind the watermark and allowed lateness need: beside the rest, so that
     /// a key's panes stay within two cache lines.
@@ -172,14 +173,19 @@ impl<A: Clone> Panes<A> {
             self.odd.get_or_insert_default().add_straggler(Pane { slice, sum }, aggregate);
             return;
         }
-        add_to(&mut self.back_sum, sum.clone(), aggregate);
         let closed_len = self.front_len + self.back_len;
         let index = position(&self.entries, slice, self.front_len..closed_len);
         match self.entries.get_mut(index) {
             Some(pane) if index < closed_len && pane.slice == slice => {
+                if let Some(back) = &mut self.back_sum {
+                    aggregate.merge(back, sum.clone());
+                }
                 aggregate.merge(&mut pane.sum, sum);
             }
             _ => {
+                if self.back_len > 0 {
+                    self.add_to_back(sum.clone(), aggregate);
+                }
                 self.entries.insert(index, Pane { slice, sum });
                 self.back_len += 1;
             }
@@ -187,7 +193,7 @@ impl<A: Clone> Panes<A> {
     }
 
     /// Brings the key to the window of the slices from `first` up to, not including, `behind`;
-    /// answers the window's sum, unless it is empty, and how many merges that took.
+    /// answers the window's result, unless it is empty, and how many merges that took.
     #[inline]
     pub(super) fn fire<G>(
         &mut self,
@@ -195,22 +201,32 @@ impl<A: Clone> Panes<A> {
         behind: i64,
         keeps_history: bool,
         aggregate: &G,
-    ) -> (Option<A>, usize)
+    ) -> (Option<G::Out>, usize)
     where
         G: WindowAggregate<Accumulator = A>,
     {
         self.close(behind, keeps_history, aggregate);
         let moved_len = self.evict(first, aggregate);
-        let mut sum = (self.front_len > 0).then(|| self.entries[0].sum.clone());
-        if let Some(odd) = &mut self.odd
-            && let Some(stragglers) = odd.sum_stragglers(aggregate)
-        {
-            add_to(&mut sum, stragglers.clone(), aggregate);
-        }
-        if let Some(back) = &self.back_sum {
-            add_to(&mut sum, back.clone(), aggregate);
-        }
-        (sum, moved_len)
+        let front = (self.front_len > 0).then(|| &self.entries[0].sum);
+        let stragglers = self.odd.as_mut().and_then(|odd| odd.sum_stragglers(aggregate));
+        let back = match self.back_len {
+            0 => None,
+            1 => Some(&self.entries[self.front_len].sum),
+            _ => self.back_sum.as_ref(),
+        };
+        let mut parts = [front, stragglers, back].into_iter().flatten();
+        let result = match (parts.next(), parts.next()) {
+            (None, _) => None,
+            // Nearly all windows of keys with few records: nothing is copied.
+            (Some(only), None) => Some(aggregate.result(only)),
+            (Some(first), Some(second)) => {
+                let mut sum = first.clone();
+                aggregate.merge(&mut sum, second.clone());
+                parts.for_each(|part| aggregate.merge(&mut sum, part.clone()));
+                Some(aggregate.result(&sum))
+            }
+        };
+        (result, moved_len)
     }
 
     /// Drops slices before `first` from front and back, turning the back into the front where it
@@ -352,20 +368,45 @@ impl<A: Clone> Panes<A> {
             if behind <= pane.slice {
                 return;
             }
-            add_to(&mut self.back_sum, pane.sum.clone(), aggregate);
             if keeps_history {
                 let pane = pane.clone();
                 self.keep(pane);
             }
-            self.back_len += 1;
+            self.close_next(aggregate);
         }
         if let Some(newest) = self.newest.take_if(|newest| newest.slice < behind) {
-            add_to(&mut self.back_sum, newest.sum.clone(), aggregate);
             if keeps_history {
                 self.keep(newest.clone());
             }
             self.entries.push_back(newest);
-            self.back_len += 1;
+            self.close_next(aggregate);
+        }
+    }
+
+    /// The slice behind the back becomes part of it.
+    #[inline]
+    fn close_next<G>(&mut self, aggregate: &G)
+    where
+        G: WindowAggregate<Accumulator = A>,
+    {
+        if self.back_len > 0 {
+            let sum = self.entries[self.front_len + self.back_len].sum.clone();
+            self.add_to_back(sum, aggregate);
+        }
+        self.back_len += 1;
+    }
+
+    /// The back, which has one slice at least, is about to have one more with this sum.
+    #[inline]
+    fn add_to_back<G>(&mut self, sum: A, aggregate: &G)
+    where
+        G: WindowAggregate<Accumulator = A>,
+    {
+        if self.back_len == 1 {
+            self.back_sum = Some(self.entries[self.front_len].sum.clone());
+        }
+        if let Some(back) = &mut self.back_sum {
+            aggregate.merge(back, sum);
         }
     }
 

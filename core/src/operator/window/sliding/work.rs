@@ -44,13 +44,12 @@ impl<A: WindowAggregate, F> Work<A, F> {
         }
         let (_, first, behind) = self.span;
         let keeps_history = self.lateness.allowed_ms() > 0;
-        let (sum, merge_count) = panes.fire(first, behind, keeps_history, &self.aggregate);
+        let (result, merge_count) = panes.fire(first, behind, keeps_history, &self.aggregate);
         panes.fire_end_ms = self.next_end_ms(panes, end_ms);
         if merge_count > 0 {
             ctx.env().spend_more((merge_count / MERGES_PER_UNIT) as u32);
         }
-        if let Some(sum) = sum {
-            let result = self.aggregate.result(&sum);
+        if let Some(result) = result {
             emit_result(&mut self.function, of, slices.window(end_ms), result, ctx, out);
         }
     }
