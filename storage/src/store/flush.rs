@@ -9,8 +9,8 @@ use crate::compaction::Tier;
 use crate::io::{FileAnswer, FileFault, FileId, FileOp, OpId, OpenMode};
 use crate::key::StoredKey;
 use crate::table::{
-    Change, Ending, Entry, Filters, Opening, Piece, Table, TableId, Values, Want, Writer,
-    WriterConfig,
+    self, Change, Ending, Entry, Filters, Opening, PAGE_BYTES, Piece, Table, TableId, Values, Want,
+    Writer, WriterConfig,
 };
 use crate::write_buffer::Frozen;
 
@@ -227,19 +227,25 @@ impl Store {
                 self.opening.insert(table, open);
             }
             Ok(None) => {
-                let opening = open.opening.expect("an open table was being opened");
-                self.install(table, Arc::new(opening.into_table()), open.purpose);
+                let opening = open.opening.take().expect("an open table was being opened");
+                let opened = opening.into_table();
+                if opened.meta().id == table {
+                    self.install(table, Arc::new(opened), open.purpose);
+                } else {
+                    let (file, offset) = (open.file, opened.meta().length - PAGE_BYTES as u64);
+                    let what = "it is another table than its name says";
+                    let error = table::Error::Corrupt { file, offset, what };
+                    self.on_not_opened(table, open, error.into());
+                }
             }
-            Err(error) => {
-                let file = open.file;
-                self.ask(Awaited::Nothing, |op| FileOp::Close { op, file });
-                self.on_not_opened(table, open, error);
-            }
+            Err(error) => self.on_not_opened(table, open, error),
         }
     }
 
     /// A table was not opened: it is tried once more.
     fn on_not_opened(&mut self, table: TableId, open: OpenTable, error: Error) {
+        let file = open.file;
+        self.ask(Awaited::Nothing, |op| FileOp::Close { op, file });
         if !open.is_second {
             self.begin_to_open(table, open.purpose, true);
         } else if matches!(open.purpose, Purpose::Replace { .. }) {
@@ -267,7 +273,8 @@ impl Store {
             Purpose::Restore => {
                 self.sequence_base = self.sequence_base.max(table.meta().sequence_max);
                 self.restored.insert(id, table);
-                if self.opening.is_empty() {
+                // Of those that cannot be opened, the failure tells.
+                if self.opening.is_empty() && self.failure.is_none() {
                     for row in std::mem::take(&mut self.manifest) {
                         self.versions.restore(row.band, &self.restored[&row.id], row.tier);
                     }

@@ -2,6 +2,7 @@
 
 mod cases;
 mod disk;
+mod faults;
 
 use std::collections::BTreeSet;
 use std::task::Poll;
@@ -60,12 +61,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         let len = prop_oneof![9 => 1_usize..300, 1 => 4000_usize..9000];
         (any::<u8>(), len).prop_map(|(byte, len)| vec![byte; len])
     };
-    let fault = prop_oneof![
-        3 => Just(Fault::Full),
-        3 => Just(Fault::ReadFails),
-        3 => Just(Fault::ReadIsDamaged),
-        1 => Just(Fault::SyncFails),
-    ];
+    let fault = prop::sample::select(&Fault::ALL[..]);
     prop_oneof![
         16 => (key(), value()).prop_map(|(key, value)| Deed::Put(key, value)),
         8 => (key(), value()).prop_map(|(key, value)| Deed::Append(key, value)),
@@ -183,8 +179,8 @@ impl World {
         }
     }
 
-    /// Begins anew from the tables that are installed, as after the process has died.
-    fn restart(&mut self) {
+    /// The tables that are installed.
+    fn rows(&self) -> Vec<TableRow> {
         let mut rows = Vec::new();
         for (band, tables) in self.store.version().bands().iter().enumerate() {
             let row = |table: &crate::version::PlacedTable| TableRow {
@@ -194,11 +190,16 @@ impl World {
             };
             rows.extend(tables.tables.iter().map(row));
         }
-        self.disk.crash();
-        self.store = Store::new(config(self.store.config.next_table_id), rows);
-        self.spaces = [STATE, MORTAL_STATE]
-            .map(|state_id| self.store.open_space(state_id, WINDOW, Origin::Restored));
-        self.store.expire(MORTAL_STATE, self.alive_from.into());
+        rows
+    }
+
+    /// Begins anew from the tables that are installed, as after the process has died.
+    fn restart(&mut self) {
+        self.restart_from(self.rows());
+    }
+
+    fn restart_from(&mut self, rows: Vec<TableRow>) {
+        self.begin_to_open(rows);
         while !self.store.is_open().expect("the tables are sound") {
             while let Some(op) = self.store.next_op() {
                 self.disk.ask(op);
@@ -210,6 +211,15 @@ impl World {
         self.model = self.installed.clone();
         self.frozen.clear();
         self.installed_count = 0;
+    }
+
+    /// A store that is to open these tables.
+    fn begin_to_open(&mut self, rows: Vec<TableRow>) {
+        self.disk.crash();
+        self.store = Store::new(config(self.store.config.next_table_id), rows);
+        self.spaces = [STATE, MORTAL_STATE]
+            .map(|state_id| self.store.open_space(state_id, WINDOW, Origin::Restored));
+        self.store.expire(MORTAL_STATE, self.alive_from.into());
     }
 
     fn space(&self, key: u8) -> SpaceId {

@@ -1,9 +1,9 @@
-//! One thing at a time.
+//! One thing at a time, on a disk that works.
 
 use super::*;
 
 /// A store with these keys in one table, and nothing in memory.
-fn cold(keys: impl IntoIterator<Item = u8>) -> World {
+pub(super) fn cold(keys: impl IntoIterator<Item = u8>) -> World {
     let mut world = World::new();
     keys.into_iter().for_each(|key| world.run(&Deed::Put(key, vec![key; 10])));
     world.run(&Deed::Freeze);
@@ -44,73 +44,6 @@ fn a_key_that_no_table_has_is_not_read() {
     let mut world = cold([0, 6]);
     assert_eq!(world.got(3).expect("nothing has failed"), Poll::Ready(None));
     assert_eq!(read_count(&mut world), 0);
-}
-
-#[test]
-fn a_damaged_block_is_read_once_more() {
-    let mut world = cold([1]);
-    assert_eq!(world.got(1).expect("nothing has failed"), Poll::Pending);
-    world.disk.fault = Some(Fault::ReadIsDamaged);
-    assert!(world.answer_any());
-    assert_eq!(world.got(1).expect("it is read again"), Poll::Pending);
-    assert!(world.answer_any());
-    assert_eq!(world.got(1).expect("it was read"), Poll::Ready(Some(vec![1; 10])));
-}
-
-#[test]
-fn a_block_that_stays_damaged_is_an_error_and_never_a_value() {
-    let mut world = cold([1]);
-    assert_eq!(world.got(1).expect("nothing has failed"), Poll::Pending);
-    for _ in 0..2 {
-        world.disk.fault = Some(Fault::ReadIsDamaged);
-        assert!(world.answer_any());
-    }
-    let error = world.got(1).expect_err("the block is not believed");
-    assert!(matches!(error, Error::Table(table::Error::Corrupt { offset: 0, .. })), "{error}");
-}
-
-#[test]
-fn a_full_disk_stops_the_input_and_loses_nothing() {
-    let mut world = World::new();
-    world.run(&Deed::Put(1, vec![1; 10]));
-    world.run(&Deed::Freeze);
-    world.disk.fault = Some(Fault::Full);
-    while world.store.step(100).expect("the store has not failed") || world.answer_any() {}
-    assert_eq!(world.store.pressure(), Pressure::Stop);
-    world.store.retry();
-    world.settle();
-    assert_eq!(world.store.pressure(), Pressure::Stop, "the disk is still full");
-    world.disk.make_room();
-    world.store.retry();
-    world.flush();
-    assert_eq!(world.store.pressure(), Pressure::Ok);
-    world.restart();
-    assert_eq!(world.read(1), Some(vec![1; 10]));
-}
-
-#[test]
-fn after_a_failed_sync_nothing_goes_on_but_a_restart() {
-    let mut world = cold([1]);
-    world.run(&Deed::Put(1, vec![2; 10]));
-    world.run(&Deed::Freeze);
-    world.disk.fault = Some(Fault::SyncFails);
-    let error = loop {
-        if let Err(error) = world.store.step(100) {
-            break error;
-        }
-        while let Some(op) = world.store.next_op() {
-            world.disk.ask(op);
-        }
-        if let Some(done) = world.disk.answer(0) {
-            // The next step says it.
-            let _is_failed = world.store.on_done(done).is_err();
-        }
-    };
-    assert!(matches!(error, Error::Failed(_)), "{error}");
-    assert!(matches!(world.got(1), Err(Error::Failed(_))));
-    assert_eq!(world.store.pressure(), Pressure::Stop);
-    world.restart();
-    assert_eq!(world.read(1), Some(vec![1; 10]), "what was installed is there");
 }
 
 /// Four times as much as there is memory for: pressure rises, the caller flushes, and all is there.

@@ -1,6 +1,6 @@
 //! A disk in memory, as [`crate::io`] wants a host: operations on one file are answered in their
 //! order, others as the test chooses. One fault can be set, and comes with the next operation that
-//! it can come with.
+//! it can come with. What was written and not synced is gone after a crash.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,18 +12,49 @@ use crate::io::{FileAnswer, FileDone, FileFault, FileId, FileOp};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     Full,
+    CreateFails,
+    WriteFails,
     SyncFails,
+    /// The file has its new name, or not: the directory could not be synced.
+    RenameFails,
+    /// For reading.
+    OpenFails,
     ReadFails,
+    ReadIsShort,
     ReadIsDamaged,
+}
+
+impl Fault {
+    pub(super) const ALL: [Self; 9] = [
+        Self::Full,
+        Self::CreateFails,
+        Self::WriteFails,
+        Self::SyncFails,
+        Self::RenameFails,
+        Self::OpenFails,
+        Self::ReadFails,
+        Self::ReadIsShort,
+        Self::ReadIsDamaged,
+    ];
+}
+
+#[derive(Default)]
+struct Contents {
+    bytes: Vec<u8>,
+    /// What of it a crash leaves.
+    durable: Vec<u8>,
 }
 
 #[derive(Default)]
 pub(super) struct Disk {
     names: BTreeMap<PathBuf, usize>,
-    contents: Vec<Vec<u8>>,
+    contents: Vec<Contents>,
     open: BTreeMap<FileId, usize>,
     asked: Vec<FileOp>,
     pub(super) fault: Option<Fault>,
+    /// What was carried out, or not, so far.
+    pub(super) write_count: usize,
+    pub(super) sync_count: usize,
 }
 
 impl Disk {
@@ -41,11 +72,14 @@ impl Disk {
         Some(FileDone { op: op.id(), result: self.carry_out(&op).map_err(fault) })
     }
 
-    /// What is open and asked for is gone.
+    /// What is open, asked for and not synced is gone.
     pub(super) fn crash(&mut self) {
         self.open.clear();
         self.asked.clear();
         self.fault = None;
+        for contents in &mut self.contents {
+            contents.bytes.clone_from(&contents.durable);
+        }
     }
 
     pub(super) fn paths(&self) -> BTreeSet<PathBuf> {
@@ -57,14 +91,20 @@ impl Disk {
     }
 
     pub(super) fn read(&self, file: FileId, offset: u64, len: usize) -> Vec<u8> {
-        let contents = &self.contents[self.open[&file]];
+        let contents = &self.contents[self.open[&file]].bytes;
         let start = contents.len().min(offset as usize);
         contents[start..contents.len().min(start + len)].to_vec()
     }
 
-    pub(super) fn put(&mut self, path: &Path, contents: Vec<u8>) {
+    /// A file, durable with all that is in it.
+    pub(super) fn put(&mut self, path: &Path, bytes: Vec<u8>) {
         self.names.insert(path.to_path_buf(), self.contents.len());
-        self.contents.push(contents);
+        self.contents.push(Contents { durable: bytes.clone(), bytes });
+    }
+
+    pub(super) fn remove(&mut self, path: &Path) -> Vec<u8> {
+        let contents = self.names.remove(path).expect("the file is there");
+        self.contents[contents].bytes.clone()
     }
 
     fn is_due(&mut self, fault: Fault) -> bool {
@@ -83,11 +123,16 @@ impl Disk {
                     if self.is_due(Fault::Full) {
                         return Err(StorageFull);
                     }
+                    if self.is_due(Fault::CreateFails) {
+                        return Err(Other);
+                    }
                     self.put(path, Vec::new());
+                } else if self.is_due(Fault::OpenFails) {
+                    return Err(Other);
                 }
                 let contents = *self.names.get(path).ok_or(NotFound)?;
                 assert!(self.open.insert(*file, contents).is_none(), "an id names one file");
-                Ok(FileAnswer::Opened { size_bytes: self.contents[contents].len() as u64 })
+                Ok(FileAnswer::Opened { size_bytes: self.contents[contents].bytes.len() as u64 })
             }
             FileOp::Read { file, offset, len, .. } => {
                 assert!(self.open.contains_key(file), "a file is read while it is open");
@@ -95,6 +140,9 @@ impl Disk {
                     return Err(Other);
                 }
                 let mut bytes = self.read(*file, *offset, *len);
+                if self.is_due(Fault::ReadIsShort) {
+                    bytes.pop();
+                }
                 if self.is_due(Fault::ReadIsDamaged) {
                     let middle = bytes.len() / 2;
                     bytes[middle] ^= 1;
@@ -103,10 +151,14 @@ impl Disk {
             }
             FileOp::Write { file, offset, bytes, .. } => {
                 let contents = *self.open.get(file).ok_or(NotFound)?;
+                self.write_count += 1;
                 if self.is_due(Fault::Full) {
                     return Err(StorageFull);
                 }
-                let contents = &mut self.contents[contents];
+                if self.is_due(Fault::WriteFails) {
+                    return Err(Other);
+                }
+                let contents = &mut self.contents[contents].bytes;
                 let start = *offset as usize;
                 contents.resize(contents.len().max(start + bytes.len()), 0);
                 contents[start..start + bytes.len()].copy_from_slice(bytes);
@@ -114,11 +166,14 @@ impl Disk {
             }
             FileOp::Sync { file, .. } => {
                 let contents = *self.open.get(file).ok_or(NotFound)?;
+                self.sync_count += 1;
                 if self.is_due(Fault::SyncFails) {
                     // What was written is lost, and the next sync would say nothing of it.
-                    self.contents[contents].fill(0);
+                    self.contents[contents].bytes.fill(0);
                     return Err(Other);
                 }
+                let contents = &mut self.contents[contents];
+                contents.durable.clone_from(&contents.bytes);
                 Ok(FileAnswer::Synced)
             }
             FileOp::Close { file, .. } => {
@@ -127,6 +182,9 @@ impl Disk {
             FileOp::Rename { from, to, .. } => {
                 let contents = self.names.remove(from).ok_or(NotFound)?;
                 self.names.insert(to.clone(), contents);
+                if self.is_due(Fault::RenameFails) {
+                    return Err(Other);
+                }
                 Ok(FileAnswer::Renamed)
             }
             FileOp::Remove { path, .. } => {
