@@ -11,10 +11,10 @@
 //! shards spin. Beside it stand the gaps in which nothing ran: of a bare loop on the same cores
 //! just before and just after, and between two polls of the sources in the measured run itself. A
 //! gap of the bare loop also counts as the delays of all records that would have been due in it: so
-//! late an engine would be that takes no time at all. A bare hop is what is left of the job if all of
-//! the engine is taken away: two threads that spin on the same cores, and hand numbers to each other
-//! on the same schedule, each through one word of memory. The same is said second by second: gaps
-//! spoil some seconds, not all of them.
+//! late an engine would be that takes no time at all. A bare hop is what is left of the job if all
+//! of the engine is taken away: two threads that spin on the same cores, and hand numbers to each
+//! other on the same schedule, each through one word of memory. The same is said second by second:
+//! gaps spoil some seconds, not all of them.
 //!
 //! `cargo run --release -p millstream-bench --bin hop_latency [-- --rate 100000 --seconds 10]`
 

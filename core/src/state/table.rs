@@ -32,8 +32,8 @@ const BLOCK_LEN: usize = 16;
 /// Blocks on the heap: 4,096 slots, so that copying them as their vector grows takes microseconds.
 const FEW_BLOCKS: usize = 256;
 
-/// Slots that prefetches have found for lookups to come: many times those of two prefetch groups, so
-/// that few are in another's way; 1 KiB.
+/// Slots that prefetches have found for lookups to come: many times those of two prefetch groups,
+/// so that few are in another's way; 1 KiB.
 const GUESS_COUNT: usize = 256;
 const _: () = assert!(8 * PREFETCH_GROUP <= GUESS_COUNT);
 
