@@ -82,7 +82,7 @@
 //!
 //! Nothing before its checksum is right and the places in it lie within what was read. Damage is an
 //! [`Error`] with file and offset; it is never a panic, a wrong value, or a request for more
-//! than the file holds.
+//! than the file holds. An [`Audit`] looks at everything that a lookup would look at one day.
 //!
 //! # Example
 //!
@@ -150,6 +150,7 @@
 //!
 //! Not here: which tables there are, and which are merged when (`compaction/`).
 
+mod audit;
 mod block;
 mod bytes;
 mod cursor;
@@ -167,12 +168,13 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use audit::Audit;
 pub use block::{Block, Chain};
 pub use cursor::Cursor;
 pub use directory::Section;
 pub use entry::{Change, Entry};
 pub use error::Error;
-pub use footer::{TableId, TableMeta};
+pub use footer::{Part, TableId, TableMeta, VERSION};
 pub use opening::{Filters, Opening};
 pub use range::{HashRange, KeyRange};
 pub use reader::{Located, Table, View, Want};

@@ -109,6 +109,11 @@ impl Cursor {
         Some(self.block(at).entry(at.index, &self.key))
     }
 
+    /// Where the block of the current entry begins in the file.
+    pub fn block_offset(&self) -> Option<u64> {
+        self.at.as_ref().map(|at| self.bytes_offset + at.start as u64)
+    }
+
     /// Leaves the current entry.
     ///
     /// # Errors

@@ -48,6 +48,11 @@ impl Section {
         key_group_of(&self.prefix)
     }
 
+    /// Its state id.
+    pub fn state_id(&self) -> u16 {
+        u16::from_be_bytes(array_at(&self.prefix, 2))
+    }
+
     /// Whether the stored key `key` is of it.
     pub(super) fn covers(&self, key: &[u8]) -> bool {
         key.starts_with(&self.prefix)

@@ -10,6 +10,7 @@
 use std::ops::Range;
 
 use super::bytes::{u32_at, u64_at};
+use super::entry::{Change, Entry};
 use super::error::Error;
 use super::{PAGE_BYTES, range::HashRange};
 use crate::io::FileId;
@@ -17,26 +18,33 @@ use crate::io::FileId;
 /// The first bytes of a footer. The ends of lines notice who takes the file for a text.
 const MAGIC: [u8; 8] = *b"\x89MSTBL\r\n";
 
-/// The version that is written.
-const VERSION: u32 = 1;
+/// The version of the format: what is written, and the last that is read.
+pub const VERSION: u32 = 1;
 
 const CRC_AT: usize = PAGE_BYTES - 4;
 const HEADER_BYTES: usize = 40;
 const ROW_BYTES: usize = 24;
 
-/// The sections of a table, in the order of the file.
+/// What a table has behind its blocks, in the order of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub enum Part {
+    /// A filter for each block.
     Filters,
+    /// The first hash of each block.
     Fences,
+    /// Where each block is.
     Places,
+    /// What tells blocks of one hash apart.
     Separators,
+    /// What there is of each key group, state and window bucket.
     Directory,
+    /// What there is to know of the table.
     Properties,
 }
 
 impl Part {
-    pub(super) const ALL: [Self; 6] = [
+    /// All of them.
+    pub const ALL: [Self; 6] = [
         Self::Filters,
         Self::Fences,
         Self::Places,
@@ -218,6 +226,17 @@ impl TableMeta {
     /// The range of key groups, first and last, whose hashes are in `hashes`.
     pub(super) fn key_groups(&self, hashes: HashRange) -> (u16, u16) {
         hashes.key_groups(self.key_group_count)
+    }
+
+    /// Counts `entry`, whose key is not smaller than those before it.
+    pub(super) fn add(&mut self, entry: &Entry<'_>) {
+        if self.entry_count == 0 {
+            self.first_key = entry.key.to_vec();
+        }
+        self.entry_count += 1;
+        self.tombstone_count += u64::from(entry.change == Change::Tombstone);
+        self.sequence_min = self.sequence_min.min(entry.sequence);
+        self.sequence_max = self.sequence_max.max(entry.sequence);
     }
 
     /// The section of the properties.

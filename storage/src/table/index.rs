@@ -157,6 +157,10 @@ impl<'a> Index<'a> {
         filters.get(line as usize * LINE_BYTES..end as usize * LINE_BYTES).ok_or(DAMAGE)
     }
 
+    pub(super) fn block_count(&self) -> u32 {
+        (self.fences.len() / FENCE_BYTES) as u32
+    }
+
     /// Where the blocks end, in pages.
     pub(super) fn page_end(&self) -> u32 {
         u32_at(self.places, self.places.len() - PLACE_BYTES)

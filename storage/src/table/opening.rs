@@ -200,6 +200,7 @@ impl Metadata {
             places,
             separators: range(Part::Separators),
             block_end: self.footer.part(Part::Filters).offset,
+            parts: Part::ALL.map(|part| self.footer.part(part).range()),
             bytes: std::mem::take(&mut self.bytes),
         };
         if u64::from(table.index().page_end()) * PAGE_BYTES as u64 != table.block_end {

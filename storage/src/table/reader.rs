@@ -8,7 +8,7 @@ use super::directory::Section;
 use super::entry::{HASH_END, hash_of, section_of};
 use super::error::Error;
 use super::filter;
-use super::footer::TableMeta;
+use super::footer::{Part, TableMeta};
 use super::index::Index;
 use super::range::HashRange;
 use super::{BLOCK_BYTES_MAX, PAGE_BYTES};
@@ -47,6 +47,8 @@ pub struct Table {
     pub(super) separators: Range<usize>,
     /// Where the blocks end in the file.
     pub(super) block_end: u64,
+    /// Where the other parts are, in the order of [`Part::ALL`].
+    pub(super) parts: [Range<u64>; Part::ALL.len()],
 }
 
 impl Table {
@@ -63,6 +65,21 @@ impl Table {
     /// What it has of each key group, state and window bucket, in the order of their stored keys.
     pub fn sections(&self) -> &[Section] {
         &self.sections
+    }
+
+    /// How many blocks it has. They begin at byte 0 and end with [`Table::block_bytes`].
+    pub fn block_count(&self) -> u32 {
+        self.index().block_count()
+    }
+
+    /// Bytes of the file that are blocks.
+    pub fn block_bytes(&self) -> u64 {
+        self.block_end
+    }
+
+    /// Where `part` is in the file.
+    pub fn part(&self, part: Part) -> Range<u64> {
+        self.parts[part as usize].clone()
     }
 
     /// Memory that it takes, in bytes.

@@ -1,5 +1,6 @@
 //! Tests of tables as a store uses them: written, opened, looked up, scanned.
 
+mod audit;
 mod damage;
 mod forged;
 mod format;
@@ -124,4 +125,13 @@ fn scan(view: &View, file: &[u8], range: KeyRange, read_bytes: usize) -> Result<
         rows.push(Row::of(entry));
         cursor.advance()?;
     }
+}
+
+/// Looks at all of `file`.
+fn audit(file: &[u8]) -> Result<(), Error> {
+    let mut audit = Audit::new(open(file, Filters::Load)?)?;
+    while let Some(want) = audit.want() {
+        audit.on_read(read(file, want))?;
+    }
+    Ok(())
 }

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use super::block::{BlockBuilder, Shape};
 use super::directory::Section;
-use super::entry::{Change, Entry, hash_of, key_group_of};
+use super::entry::{Entry, hash_of, key_group_of};
 use super::filter::{self, LINE_BYTES};
 use super::footer::{Extent, Footer, Part, TableId, TableMeta};
 use super::index::IndexBuilder;
@@ -183,13 +183,7 @@ impl Writer {
                 self.sections.push(section);
             }
         }
-        if self.meta.entry_count == 0 {
-            self.meta.first_key = entry.key.to_vec();
-        }
-        self.meta.entry_count += 1;
-        self.meta.tombstone_count += u64::from(entry.change == Change::Tombstone);
-        self.meta.sequence_min = self.meta.sequence_min.min(entry.sequence);
-        self.meta.sequence_max = self.meta.sequence_max.max(entry.sequence);
+        self.meta.add(entry);
     }
 
     /// Seals the block without the entries of its last key, which need one of their own.

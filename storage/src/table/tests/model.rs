@@ -77,6 +77,7 @@ proptest! {
         model in model(), others in prop::collection::vec(key(), 50), values in values(),
     ) {
         let (file, meta) = write(WriterConfig { values, ..CONFIG }, &rows_of(&model));
+        prop_assert_eq!(audit(&file), Ok(()));
         let view = view(&file);
         prop_assert_eq!(view.table().meta(), &meta);
         for key in model.keys().chain(&others) {
