@@ -2,6 +2,7 @@
 
 mod audit;
 mod damage;
+mod decoders;
 mod forged;
 mod format;
 mod golden;
