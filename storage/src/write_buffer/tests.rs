@@ -1,6 +1,8 @@
 //! The write buffer against maps: whatever is done in whatever order, reads, frozen epochs and
 //! memory are what they should be.
 
+mod sizes;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 

@@ -236,3 +236,30 @@ fn more_of_one_key_than_a_block_may_have_is_refused() {
     let refused = writer.push(Row { kind: entry::OPERAND, ..row }.entry());
     assert!(refused.is_err_and(|error| BLOCK_BYTES_MAX < error.bytes));
 }
+
+/// The formulas of `docs/operations/sizing.md`.
+#[test]
+fn sizes_of_tables() {
+    for (sequences, stride) in [(1, 128), (2, 144)] {
+        let rows = evenly(20_000).enumerate().map(|(number, hash)| Row {
+            sequence: 1 + number as u64 % sequences,
+            ..Row::value(stored(hash, 0, 0, &[number as u8; 16], b""), &[7; 96])
+        });
+        let rows: Vec<Row> = rows.collect();
+        let (file, _) = write(WriterConfig { values: Values::Aligned, ..CONFIG }, &rows);
+        let view = view(&file);
+        let table = view.table();
+        let blocks = table.block_count() as usize;
+        let count = (PAGE_BYTES - 64) / stride;
+        let groups = KEY_GROUP_COUNT as usize;
+        let least = rows.len().div_ceil(count);
+        assert!((least..=least + groups).contains(&blocks), "{blocks} blocks of {count} entries");
+        let len = |part| (table.part(part).end - table.part(part).start) as usize;
+        assert_eq!(len(Part::Fences) + len(Part::Places), 16 * blocks + 8);
+        assert_eq!(len(Part::Filters), 64 * blocks);
+        assert_eq!(len(Part::Directory), 72 * groups);
+        let index_bytes = file.len() - blocks * PAGE_BYTES;
+        assert!(index_bytes <= blocks * PAGE_BYTES * 2 / 100 + 3 * PAGE_BYTES, "{index_bytes}");
+    }
+    assert_eq!(size_of::<Section>(), 88);
+}
