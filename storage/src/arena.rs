@@ -196,6 +196,7 @@ impl Buffer {
     }
 
     /// Bytes in use.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len as usize
     }
@@ -240,6 +241,7 @@ impl Buffer {
     }
 
     /// The bytes in use.
+    #[inline]
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: this handle owns the range, all of it is initialised, and `&self` keeps every
         // writer (they need `&mut self`) away for the lifetime of the slice.
@@ -247,9 +249,11 @@ impl Buffer {
     }
 
     /// The bytes in use, to be changed.
+    #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        let len = self.len();
-        &mut self.whole_mut()[..len]
+        // SAFETY: this handle owns the range, all of it is initialised, `len` is within it, and
+        // `&mut self` excludes every other slice of it for the lifetime of this one.
+        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len()) }
     }
 
     /// The bytes after those in use, to be written before [`Buffer::set_len`].

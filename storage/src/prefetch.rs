@@ -36,6 +36,17 @@ pub fn prefetch_start<T>(value: &T) {
     prefetch_line(std::ptr::from_ref(value).cast());
 }
 
+/// Asks for the first lines of `bytes`, wherever in a line they begin.
+#[inline]
+pub fn prefetch_bytes(bytes: &[u8]) {
+    let start = bytes.as_ptr();
+    let in_line = start.addr() % LINE_BYTES;
+    let lines = (in_line + bytes.len()).div_ceil(LINE_BYTES).min(LINES_MAX);
+    for line in 0..lines {
+        prefetch_line(start.wrapping_add(line * LINE_BYTES).wrapping_sub(in_line));
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline]
 fn prefetch_line(address: *const u8) {

@@ -262,15 +262,18 @@ impl Store {
     /// If a table cannot be read or is damaged, or there is no memory for the value.
     pub fn get(&mut self, space: SpaceId, key: RecordKey<'_>) -> Result<Got<'_>, Error> {
         self.check()?;
-        if matches!(self.buffer.get(space, key), Lookup::Unknown | Lookup::Operands)
-            && let Some(op) = self.look_up(space, key)?
-        {
-            return Ok(Got::Wait(op));
+        let mut located = self.buffer.locate(space, key);
+        if matches!(located, Lookup::Unknown | Lookup::Operands) {
+            if let Some(op) = self.look_up(space, key)? {
+                return Ok(Got::Wait(op));
+            }
+            located = self.buffer.locate(space, key);
         }
-        let life = self.life_of(self.spaces[&space].0);
+        let life =
+            if self.alive_from_ms.is_empty() { None } else { self.life_of(self.spaces[&space].0) };
         let is_alive = |value: &&[u8]| life.is_none_or(|(time_of, from)| from <= time_of(value));
-        match self.buffer.get(space, key) {
-            Lookup::Found(value) => Ok(Got::Ready(Some(value).filter(is_alive))),
+        match located {
+            Lookup::Found(at) => Ok(Got::Ready(Some(self.buffer.value(at)).filter(is_alive))),
             Lookup::Absent => Ok(Got::Ready(None)),
             Lookup::Unknown | Lookup::Operands => unreachable!("what was looked up is loaded"),
         }
@@ -432,7 +435,10 @@ impl Store {
     }
 
     fn check(&self) -> Result<(), Error> {
-        self.failure.clone().map_or(Ok(()), Err)
+        match &self.failure {
+            None => Ok(()),
+            Some(error) => Err(error.clone()),
+        }
     }
 
     /// Changes the write buffer, with memory that others can spare if need be.

@@ -44,6 +44,7 @@
 //! flush and to evict, what values mean.
 
 mod access;
+mod ahead;
 mod budget;
 mod dirty;
 mod evict;
@@ -60,6 +61,7 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
+use self::ahead::Ahead;
 use self::dirty::DirtyList;
 use self::evict::{Hand, Sweep};
 use self::index::Index;
@@ -127,6 +129,7 @@ pub struct WriteBuffer {
     key_groups: Range<u32>,
     key_group_count: u32,
     slots: Slots,
+    ahead: Box<Ahead>,
     /// By id; none in the place of one that is gone.
     spaces: Vec<Option<Space>>,
     vacant_ids: Vec<u32>,
@@ -153,12 +156,15 @@ struct Space {
     window_bucket: i64,
     /// The epoch in which it was dropped: those before it still have it.
     dropped_in: Option<u32>,
+    /// Of the slot of its newest record: what is asked for of others.
+    slot_bytes: usize,
     /// By key group, from the first one of the shard.
     sections: Vec<Section>,
 }
 
-/// The records of one key group in a space.
+/// The records of one key group in a space. All of it in one cache line.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Section {
     index: Index,
     is_complete: bool,
@@ -166,6 +172,8 @@ struct Section {
     /// By epoch; an epoch's place is its remainder.
     dirty: [DirtyList; LISTS],
 }
+
+const _: () = assert!(size_of::<Section>() == 64);
 
 /// A frozen epoch.
 #[derive(Debug)]
@@ -187,6 +195,7 @@ impl WriteBuffer {
             key_groups,
             key_group_count,
             slots: Slots::new(),
+            ahead: Box::new(Ahead::new()),
             spaces: Vec::new(),
             vacant_ids: Vec::new(),
             order: BTreeSet::new(),
@@ -216,7 +225,8 @@ impl WriteBuffer {
             dirty: [DirtyList::default(); LISTS],
         };
         let sections = self.key_groups.clone().map(|_| section()).collect();
-        let space = Some(Space { state_id, window_bucket, dropped_in: None, sections });
+        let space =
+            Some(Space { state_id, window_bucket, dropped_in: None, slot_bytes: 0, sections });
         let id = if let Some(id) = self.vacant_ids.pop() {
             self.spaces[id as usize] = space;
             SpaceId(id)
@@ -323,14 +333,24 @@ impl WriteBuffer {
         section_of(&mut self.spaces, id, number)
     }
 
-    /// The section of a hash by number, and its prefix in dirty lists.
-    #[inline]
-    fn locate(&self, hash64: u64) -> (usize, u32) {
-        let product = u128::from(hash64) * u128::from(self.key_group_count);
-        let key_group = (product >> 64) as u32;
-        debug_assert!(self.key_groups.contains(&key_group), "{hash64:#x} is another shard's");
-        (key_group.wrapping_sub(self.key_groups.start) as usize, (product as u64 >> 32) as u32)
+    fn set_slot_bytes(&mut self, id: SpaceId, slot_bytes: usize) {
+        let space = self.spaces[id.0 as usize].as_mut();
+        space.expect("the space is open").slot_bytes = slot_bytes;
     }
+
+    #[inline]
+    fn section_number(&self, hash64: u64) -> usize {
+        let number = section_number(self.key_groups.start, self.key_group_count, hash64);
+        debug_assert!(number < self.key_groups.len(), "{hash64:#x} is another shard's");
+        number
+    }
+}
+
+/// Which section a hash belongs to, of those from the key group `first` on.
+#[inline]
+fn section_number(first: u32, key_group_count: u32, hash64: u64) -> usize {
+    let key_group = (u128::from(hash64) * u128::from(key_group_count)) >> 64;
+    (key_group as u32).wrapping_sub(first) as usize
 }
 
 /// A section, while other fields of the write buffer are borrowed.

@@ -7,6 +7,10 @@ use super::record::{self, Header, Kind, flag};
 use super::{LISTS, Lookup, RecordKey, SpaceId, WriteBuffer, section_of};
 use crate::arena::CHUNK_BYTES;
 
+/// Where a value is, until something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Located(Address);
+
 /// Where a key belongs.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -17,33 +21,33 @@ struct Place {
 }
 
 impl WriteBuffer {
-    /// Asks for the index lines of `far`, whose records are read or written soon, and for the slots
-    /// of `near`, whose lines were asked for before. Groups of 16 are long enough for the memory to
-    /// answer and short enough for the cache to hold.
-    #[inline]
-    pub fn prefetch(&self, space: SpaceId, near: &[RecordKey<'_>], far: &[RecordKey<'_>]) {
-        let sections = &self.space(space).sections;
-        for key in far {
-            sections[self.locate(key.hash64).0].index.prefetch(&self.slots, key.tag());
-        }
-        for key in near {
-            let section = &sections[self.locate(key.hash64).0];
-            if let Some(slot) = section.index.guess(&self.slots, key.tag()) {
-                self.slots.prefetch(slot);
-            }
-        }
-    }
-
     /// The value of `key`. It begins at a multiple of 16.
     #[inline]
     pub fn get(&mut self, space: SpaceId, key: RecordKey<'_>) -> Lookup<&[u8]> {
-        let Some((slot, header)) = self.find(space, key) else { return self.miss(space, key) };
-        record::touch(&mut self.slots, slot, header.flags);
-        match header.kind() {
-            Kind::Value => Lookup::Found(record::value_of(&self.slots, slot, &header)),
-            Kind::Tombstone => Lookup::Absent,
-            Kind::Operands => self.operands_wait(&header),
+        match self.locate(space, key) {
+            Lookup::Found(at) => Lookup::Found(self.value(at)),
+            Lookup::Absent => Lookup::Absent,
+            Lookup::Unknown => Lookup::Unknown,
+            Lookup::Operands => Lookup::Operands,
         }
+    }
+
+    /// Where the value of `key` is.
+    #[inline]
+    pub(crate) fn locate(&mut self, space: SpaceId, key: RecordKey<'_>) -> Lookup<Located> {
+        let Some(slot) = self.find(space, key) else { return self.miss(space, key) };
+        let header = Header::read(&self.slots, slot);
+        if header.kind() != Kind::Value {
+            record::use_record(&mut self.slots, slot);
+            return self.unvalued(&header);
+        }
+        Lookup::Found(Located(slot))
+    }
+
+    /// The value that was located, if nothing was done since. It counts as used.
+    #[inline]
+    pub(crate) fn value(&mut self, Located(slot): Located) -> &[u8] {
+        record::use_value(&mut self.slots, slot)
     }
 
     /// The value of `key`, to be changed in place. It counts as changed.
@@ -57,22 +61,15 @@ impl WriteBuffer {
         space: SpaceId,
         key: RecordKey<'_>,
     ) -> Result<Lookup<&mut [u8]>, Full> {
-        let Some((slot, header)) = self.find(space, key) else {
-            return Ok(self.miss(space, key));
-        };
-        match header.kind() {
-            Kind::Value => {
-                if header.epoch == self.epoch {
-                    record::touch(&mut self.slots, slot, header.flags);
-                } else {
-                    self.touch_dirty(budget, self.place(space, key), slot)?;
-                }
-                let value = slot.offset(header.value_offset());
-                Ok(Lookup::Found(self.slots.bytes_mut(value, header.value_len as usize)))
-            }
-            Kind::Tombstone => Ok(Lookup::Absent),
-            Kind::Operands => Ok(self.operands_wait(&header)),
+        let Some(slot) = self.find(space, key) else { return Ok(self.miss(space, key)) };
+        let header = Header::read(&self.slots, slot);
+        if header.kind() != Kind::Value {
+            return Ok(self.unvalued(&header));
         }
+        if header.epoch != self.epoch {
+            return self.value_made_dirty(budget, self.place(space, key), slot);
+        }
+        Ok(Lookup::Found(record::use_value(&mut self.slots, slot)))
     }
 
     /// Lets the value of `key` be `value`, whatever it was.
@@ -91,7 +88,7 @@ impl WriteBuffer {
     ) -> Result<(), Full> {
         let place = self.place(space, key);
         match self.find(space, key) {
-            Some((slot, _)) => self.overwrite(budget, place, slot, Kind::Value, value),
+            Some(slot) => self.overwrite(budget, place, slot, Kind::Value, value),
             None => self.insert(budget, place, key, Kind::Value, value, self.epoch),
         }
     }
@@ -113,11 +110,12 @@ impl WriteBuffer {
         bytes: &[u8],
     ) -> Result<(), Full> {
         let place = self.place(space, key);
-        let Some((slot, header)) = self.find(space, key) else {
+        let Some(slot) = self.find(space, key) else {
             let is_complete = self.section(space, place.section).is_complete;
             let kind = if is_complete { Kind::Value } else { Kind::Operands };
             return self.insert(budget, place, key, kind, bytes, self.epoch);
         };
+        let header = Header::read(&self.slots, slot);
         match header.kind() {
             Kind::Tombstone => self.overwrite(budget, place, slot, Kind::Value, bytes),
             kind => {
@@ -140,12 +138,13 @@ impl WriteBuffer {
         key: RecordKey<'_>,
     ) -> Result<(), Full> {
         let place = self.place(space, key);
-        let Some((slot, header)) = self.find(space, key) else {
+        let Some(slot) = self.find(space, key) else {
             if self.section(space, place.section).is_complete {
                 return Ok(());
             }
             return self.insert(budget, place, key, Kind::Tombstone, &[], self.epoch);
         };
+        let header = Header::read(&self.slots, slot);
         if header.kind() == Kind::Tombstone {
             return Ok(());
         }
@@ -178,7 +177,8 @@ impl WriteBuffer {
         value: Option<&[u8]>,
     ) -> Result<(), Full> {
         let place = self.place(space, key);
-        if let Some((slot, header)) = self.find(space, key) {
+        if let Some(slot) = self.find(space, key) {
+            let header = Header::read(&self.slots, slot);
             if header.kind() != Kind::Operands || self.written < header.epoch {
                 return Ok(());
             }
@@ -193,7 +193,7 @@ impl WriteBuffer {
 
     /// The operands of `key` that no table has yet, oldest first, after [`Lookup::Operands`].
     pub fn operands(&self, space: SpaceId, key: RecordKey<'_>) -> Vec<&[u8]> {
-        let Some((mut slot, _)) = self.find(space, key) else { return Vec::new() };
+        let Some(mut slot) = self.find(space, key) else { return Vec::new() };
         let mut operands = Vec::new();
         while !slot.is_none() {
             let header = Header::read(&self.slots, slot);
@@ -229,27 +229,40 @@ impl WriteBuffer {
     }
 
     #[inline]
-    fn find(&self, space: SpaceId, key: RecordKey<'_>) -> Option<(Address, Header)> {
+    fn find(&self, space: SpaceId, key: RecordKey<'_>) -> Option<Address> {
         let held = self.space(space);
         assert!(held.dropped_in.is_none(), "{space:?} was dropped");
-        let section = &held.sections[self.locate(key.hash64).0];
-        let is_it = |slot| record::of_key(&self.slots, slot, key.hash64, key.bytes);
-        section.index.find(&self.slots, key.tag(), is_it)
+        let is_it = |slot| record::is_of_key(&self.slots, slot, key.hash64, key.bytes);
+        if let Some(slot) = self.ahead.guess(&self.slots, space, key.tag())
+            && is_it(slot)
+        {
+            return Some(slot);
+        }
+        held.sections[self.section_number(key.hash64)].index.find(&self.slots, key.tag(), is_it)
     }
 
     fn place(&self, space: SpaceId, key: RecordKey<'_>) -> Place {
-        let (section, prefix) = self.locate(key.hash64);
+        let product = u128::from(key.hash64) * u128::from(self.key_group_count);
+        let (section, prefix) = (self.section_number(key.hash64), (product as u64 >> 32) as u32);
         Place { space, section, prefix, tag: key.tag() }
     }
 
     #[cold]
     fn miss<T>(&self, space: SpaceId, key: RecordKey<'_>) -> Lookup<T> {
-        let section = self.section(space, self.locate(key.hash64).0);
+        let section = self.section(space, self.section_number(key.hash64));
         if section.is_complete { Lookup::Absent } else { Lookup::Unknown }
     }
 
-    fn operands_wait<T>(&self, header: &Header) -> Lookup<T> {
-        if header.epoch <= self.written { Lookup::Unknown } else { Lookup::Operands }
+    /// What is known of a record without a value.
+    #[cold]
+    fn unvalued<T>(&self, header: &Header) -> Lookup<T> {
+        if header.kind() == Kind::Tombstone {
+            Lookup::Absent
+        } else if header.epoch <= self.written {
+            Lookup::Unknown
+        } else {
+            Lookup::Operands
+        }
     }
 
     /// Takes a record that no list has out of the index, and frees it.
@@ -294,6 +307,7 @@ impl WriteBuffer {
             self.changed_bytes[epoch as usize % LISTS] += header.slot_bytes();
         }
         section.record_count += 1;
+        self.set_slot_bytes(place.space, header.slot_bytes());
         header.write(&mut self.slots, slot);
         let bytes = self.slots.bytes_mut(slot, header.bytes());
         bytes[record::HEADER_BYTES..][..key.bytes.len()].copy_from_slice(key.bytes);
@@ -369,19 +383,19 @@ impl WriteBuffer {
         Ok((self.slots.alloc(budget, larger.slot_bytes())?, larger))
     }
 
-    /// Notes that a record is changed in place, for the first time in this epoch. Apart from the
-    /// reading that most changes are, which has to be short.
+    /// The value of a record that is changed in place, for the first time in this epoch. Apart from
+    /// what most changes are, which has to be short.
     #[inline(never)]
-    fn touch_dirty(
+    fn value_made_dirty(
         &mut self,
         budget: &mut Budget,
         place: Place,
         slot: Address,
-    ) -> Result<(), Full> {
+    ) -> Result<Lookup<&mut [u8]>, Full> {
         let mut header = Header::read(&self.slots, slot);
         self.make_dirty(budget, place, slot, &mut header)?;
         header.write(&mut self.slots, slot);
-        Ok(())
+        Ok(Lookup::Found(record::use_value(&mut self.slots, slot)))
     }
 
     /// Enters a record in the current epoch's dirty list, unless it is there, after it was copied

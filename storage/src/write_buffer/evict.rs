@@ -130,7 +130,7 @@ impl WriteBuffer {
         hand.position = next;
         let at = (SpaceId(hand.space as u32), hand.section);
         let entries = entries.into_iter().filter(|(_, slot)| !slot.is_none());
-        entries.clone().for_each(|(_, slot)| self.slots.prefetch(slot));
+        entries.clone().for_each(|(_, slot)| self.slots.prefetch(slot, record::HEADER_BYTES));
         for (tag, slot) in entries {
             let header = Header::read(&self.slots, slot);
             if self.written < header.epoch {

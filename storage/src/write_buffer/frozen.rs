@@ -20,6 +20,9 @@ const STEP_BYTES: usize = 256;
 /// How many records ahead of its turn one is asked for.
 const AHEAD: usize = 8;
 
+/// What is asked for of it: a record with a key and a value of some hundred bytes.
+const AHEAD_BYTES: usize = 192;
+
 /// The records that changed in one epoch, as they were at its end.
 ///
 /// It has to be drained and [written](WriteBuffer::on_written): until then the write buffer keeps
@@ -196,7 +199,7 @@ impl Frozen {
             head.prefix = dirty::sorted_entry(&buffer.slots, head.block, head.next).prefix;
             if head.next + AHEAD < count {
                 let ahead = dirty::sorted_entry(&buffer.slots, head.block, head.next + AHEAD);
-                buffer.slots.prefetch(ahead.slot);
+                buffer.slots.prefetch(ahead.slot, AHEAD_BYTES);
             }
         } else {
             dirty::free_block(&mut buffer.slots, budget, head.block);

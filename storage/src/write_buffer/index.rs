@@ -13,11 +13,11 @@
 //! tag's home, which is a line of eight; all eight tags of a line are compared at once. Growth and
 //! splits move entries by their tags alone: no record is touched.
 //!
-//! A directory's entry is `segment address, homes, depth` (4, 2, 2 of 16 bytes): the line a search
-//! begins with is known without a look at the segment.
+//! A directory's entry is `segment address, homes, depth` (4, 2, 2 bytes): the line a search begins
+//! with is known without a look at the segment.
 //!
 //! Bound: an insertion moves at most the entries of one segment, [`SPLIT_LINES`] × 8, and now and
-//! then copies the directory, 16 bytes for every 300 records or more. Tags that will not be told
+//! then copies the directory, 8 bytes for every 300 records or more. Tags that will not be told
 //! apart, which uniform hashes do not give, make one segment longer instead.
 //!
 //! Invariant: entries of a segment are ascending, none lies before its home, no gap lies between an
@@ -25,18 +25,20 @@
 //! Not here: records. What is at a slot, and whether it is the key's, the caller knows.
 
 use super::budget::{Budget, Full};
-use super::pages::{Address, set_u32_at, u32_at};
+use super::pages::{Address, UNIT_BYTES, u32_at};
 use super::segment::{
     self, Branch, LINE, LINE_BYTES, LINES, SMALL_LINES, SPLIT_LINES, Segment, equal,
     filled_segment, free_segment, line, new_segment, slot_of, tag_of,
 };
 use super::slots::Slots;
 use crate::arena::CHUNK_BYTES;
-use crate::prefetch::prefetch;
 
 /// log2 of the longest directory.
 const DEPTH_MAX: u8 = (CHUNK_BYTES / BRANCH_BYTES).trailing_zeros() as u8;
-const BRANCH_BYTES: usize = 16;
+const BRANCH_BYTES: usize = 8;
+
+/// Entries of a directory that have one address.
+const BRANCHES: usize = UNIT_BYTES / BRANCH_BYTES;
 
 /// From tag to slot, for the records of one section.
 #[derive(Debug, Default)]
@@ -50,28 +52,22 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// The first slot under `tag` of which `is_it` says something, and what.
+    /// The first slot under `tag` that `is_it`.
     #[inline]
-    pub(super) fn find<T>(
+    pub(super) fn find(
         &self,
         slots: &Slots,
         tag: u32,
-        is_it: impl Fn(Address) -> Option<T>,
-    ) -> Option<(Address, T)> {
-        let branch = self.branch(slots, tag);
-        if branch.segment.is_none() {
-            return None;
-        }
-        let mut at = branch.line(tag);
+        is_it: impl Fn(Address) -> bool,
+    ) -> Option<Address> {
+        let mut at = self.home(slots, tag)?;
         loop {
             let line = line(slots, at);
             let mut equal = equal(line, tag);
             while let Some(i) = equal.next() {
                 let slot = slot_of(line, i);
-                if !slot.is_none()
-                    && let Some(found) = is_it(slot)
-                {
-                    return Some((slot, found));
+                if !slot.is_none() && is_it(slot) {
+                    return Some(slot);
                 }
             }
             if slot_of(line, LINE - 1).is_none() {
@@ -134,25 +130,11 @@ impl Index {
         segment.set(place, (tag, other));
     }
 
-    /// Asks for the line in which `tag` is at home.
+    /// The line in which `tag` is at home, if there is anything.
     #[inline]
-    pub(super) fn prefetch(&self, slots: &Slots, tag: u32) {
+    pub(super) fn home(&self, slots: &Slots, tag: u32) -> Option<Address> {
         let branch = self.branch(slots, tag);
-        if !branch.segment.is_none() {
-            prefetch(line(slots, branch.line(tag)));
-        }
-    }
-
-    /// The slot found by tag in the home line: rarely another key's, or none although there is one.
-    #[inline]
-    pub(super) fn guess(&self, slots: &Slots, tag: u32) -> Option<Address> {
-        let branch = self.branch(slots, tag);
-        if branch.segment.is_none() {
-            return None;
-        }
-        let line = line(slots, branch.line(tag));
-        let slot = slot_of(line, equal(line, tag).next()?);
-        (!slot.is_none()).then_some(slot)
+        (!branch.segment.is_none()).then(|| branch.line(tag))
     }
 
     /// The places of the line at `position`, gaps among them, and the position after it; `None` at
@@ -214,9 +196,11 @@ impl Index {
         if self.depth == 0 {
             return self.only;
         }
-        let bytes = slots.bytes(self.branch_place(tag >> (32 - self.depth)), BRANCH_BYTES);
-        let rest = u32_at(bytes, 4);
-        Branch { segment: Address(u32_at(bytes, 0)), homes: rest as u16, depth: (rest >> 16) as u8 }
+        let (at, i) = self.branch_place((tag >> (32 - self.depth)) as usize);
+        let (branches, _) = slots.array::<UNIT_BYTES>(at).as_chunks::<BRANCH_BYTES>();
+        let word = u64::from_le_bytes(branches[i]);
+        let (homes, depth) = ((word >> 32) as u16, (word >> 48) as u8);
+        Branch { segment: Address(word as u32), homes, depth }
     }
 
     fn set_branch(&mut self, slots: &mut Slots, number: usize, branch: Branch) {
@@ -224,14 +208,17 @@ impl Index {
             self.only = branch;
             return;
         }
-        let bytes = slots.bytes_mut(self.branch_place(number as u32), BRANCH_BYTES);
-        set_u32_at(bytes, 0, branch.segment.0);
-        set_u32_at(bytes, 4, u32::from(branch.homes) | u32::from(branch.depth) << 16);
+        let (homes, depth) = (u64::from(branch.homes), u64::from(branch.depth));
+        let word = u64::from(branch.segment.0) | homes << 32 | depth << 48;
+        let (at, i) = self.branch_place(number);
+        let (branches, _) = slots.bytes_mut(at, UNIT_BYTES).as_chunks_mut::<BRANCH_BYTES>();
+        branches[i] = word.to_le_bytes();
     }
 
+    /// Where an entry of the directory is: which of the two at an address.
     #[inline]
-    fn branch_place(&self, number: u32) -> Address {
-        self.directory.offset(number as usize * BRANCH_BYTES)
+    fn branch_place(&self, number: usize) -> (Address, usize) {
+        (self.directory.offset(number / BRANCHES * UNIT_BYTES), number % BRANCHES)
     }
 
     /// Lets the directory's entries for `tag`'s first `branch.depth` bits be `branch`.
@@ -323,6 +310,7 @@ fn span_mask(depth: u8) -> u32 {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::segment::guess;
     use super::*;
     use proptest::prelude::*;
 
@@ -376,8 +364,8 @@ mod tests {
                 }
             }
             for (tag, slot) in &model {
-                let find = |slot| index.find(&slots, *tag, |other| (other == slot).then_some(()));
-                prop_assert_eq!(find(*slot), Some((*slot, ())));
+                let find = |slot| index.find(&slots, *tag, |other| other == slot);
+                prop_assert_eq!(find(*slot), Some(*slot));
                 prop_assert_eq!(find(Address(u32::MAX)), None);
             }
             let all = walk(&index, &slots);
@@ -400,8 +388,9 @@ mod tests {
             assert!(moved.expect("enough memory") < 2 * SPLIT_LINES * LINE);
         }
         assert!(slots.used_bytes() < 300_000 * 18, "{} bytes", slots.used_bytes());
-        let guessed = (1..=300_000_u32)
-            .filter(|i| index.guess(&slots, i.wrapping_mul(0x9e37_79b9)) == Some(Address(*i)));
+        let guess = |tag| guess(line(&slots, index.home(&slots, tag)?), tag);
+        let guessed =
+            (1..=300_000_u32).filter(|i| guess(i.wrapping_mul(0x9e37_79b9)) == Some(Address(*i)));
         assert!(280_000 < guessed.count());
     }
 
@@ -426,8 +415,7 @@ mod tests {
         let count = (1..CHUNK_BYTES as u32).take_while(|i| insert(*i)).count() as u32;
         assert!(50_000 < count);
         for i in 1..=count {
-            let is_it = |slot| (slot == Address(i)).then_some(());
-            assert!(index.find(&slots, tag(i), is_it).is_some());
+            assert!(index.find(&slots, tag(i), |slot| slot == Address(i)).is_some());
         }
     }
 }

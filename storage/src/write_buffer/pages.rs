@@ -14,7 +14,7 @@
 
 use super::budget::{Budget, Full};
 use crate::arena::{Buffer, CHUNK_BYTES};
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_bytes;
 
 /// A page is the unit of this file.
 pub(super) const PAGE_BYTES: usize = 4096;
@@ -30,9 +30,6 @@ pub(super) const UNIT_BYTES: usize = 16;
 
 const UNITS_PER_CHUNK_LOG2: u32 = (CHUNK_BYTES / UNIT_BYTES).trailing_zeros();
 const UNITS_PER_PAGE_LOG2: u32 = (PAGE_BYTES / UNIT_BYTES).trailing_zeros();
-
-/// What is asked for of an allocation: a record with a key and a value of some hundred bytes.
-const PREFETCH_BYTES: usize = 192;
 
 /// Chunks that addresses can tell apart. Half of what 32 bits hold: a place of 8 bytes has an
 /// address of 32 bits too.
@@ -143,6 +140,19 @@ impl Pages {
         &self.chunks[chunk].as_slice()[offset..]
     }
 
+    /// So many bytes from `start` on.
+    #[inline]
+    pub(super) fn array<const N: usize>(&self, start: Address) -> &[u8; N] {
+        self.bytes(start, N).try_into().expect("the slice has this length")
+    }
+
+    /// All bytes of the chunk from `start` on, to be changed.
+    #[inline]
+    pub(super) fn tail_mut(&mut self, start: Address) -> &mut [u8] {
+        let (chunk, offset) = locate(start);
+        &mut self.chunks[chunk].as_mut_slice()[offset..]
+    }
+
     /// `len` bytes from `start` on.
     #[inline]
     pub(super) fn bytes_mut(&mut self, start: Address, len: usize) -> &mut [u8] {
@@ -150,14 +160,11 @@ impl Pages {
         &mut self.chunks[chunk].as_mut_slice()[offset..offset + len]
     }
 
-    /// Asks for the first lines of what is at `start`.
+    /// Asks for the lines of `len` bytes from `start` on, the first few of them.
     #[inline]
-    pub(super) fn prefetch(&self, start: Address) {
+    pub(super) fn prefetch(&self, start: Address, len: usize) {
         let bytes = self.tail(start);
-        match bytes.first_chunk::<PREFETCH_BYTES>() {
-            Some(bytes) => prefetch(bytes),
-            None => prefetch(&bytes[0]),
-        }
+        prefetch_bytes(&bytes[..len.min(bytes.len())]);
     }
 
     /// Copies `len` bytes.

@@ -18,7 +18,7 @@
 //! | class, pages | size of the slot: its class, or 255 and how many pages |
 
 use super::pages::{Address, PAGE_BYTES, UNIT_BYTES};
-use super::slots::{CLASS_BYTES, Slots};
+use super::slots::{CLASS_BYTES, Slots, class_of};
 
 /// Bytes of the fixed part.
 pub(super) const HEADER_BYTES: usize = 32;
@@ -67,11 +67,10 @@ impl Header {
     /// Of a record with a key of `key_len` bytes and room for a value of `value_len`, without one
     /// yet.
     pub(super) fn new(hash: u64, key_len: usize, value_len: usize) -> Self {
-        let bytes = Slots::size_of(value_offset(key_len) + value_len);
-        let class = CLASS_BYTES.iter().position(|class_bytes| *class_bytes == bytes);
-        let (class, pages) = match class {
+        let bytes = value_offset(key_len) + value_len;
+        let (class, pages) = match class_of(bytes) {
             Some(class) => (class as u8, 0),
-            None => (PAGES_CLASS, (bytes / PAGE_BYTES) as u16),
+            None => (PAGES_CLASS, bytes.div_ceil(PAGE_BYTES) as u16),
         };
         Self {
             hash,
@@ -89,7 +88,7 @@ impl Header {
     /// Reads the one at `slot`.
     #[inline]
     pub(super) fn read(slots: &Slots, slot: Address) -> Self {
-        Self::of(slots.bytes(slot, HEADER_BYTES).try_into().expect("a header's length"))
+        Self::of(slots.array(slot))
     }
 
     #[inline]
@@ -124,6 +123,7 @@ impl Header {
         slots.bytes_mut(slot, HEADER_BYTES).copy_from_slice(&bytes);
     }
 
+    #[inline]
     pub(super) fn kind(&self) -> Kind {
         match self.flags & 3 {
             0 => Kind::Value,
@@ -170,12 +170,32 @@ impl Header {
     }
 }
 
-/// Notes that the record at `slot`, whose flags are `flags`, was used.
+/// The value of the record at `slot`, to be changed in place. It counts as used.
 #[inline]
-pub(super) fn touch(slots: &mut Slots, slot: Address, flags: u8) {
+pub(super) fn use_value(slots: &mut Slots, slot: Address) -> &mut [u8] {
+    let (header, rest) = split(slots.tail_mut(slot));
+    touch(header);
+    let Header { key_len, value_len, .. } = Header::of(header);
+    let start = value_offset(key_len as usize) - HEADER_BYTES;
+    &mut rest[start..start + value_len as usize]
+}
+
+/// Notes that the record at `slot` was used.
+pub(super) fn use_record(slots: &mut Slots, slot: Address) {
+    touch(split(slots.tail_mut(slot)).0);
+}
+
+#[inline]
+fn touch(header: &mut [u8; HEADER_BYTES]) {
     // Written every time: whether it has to be, nobody can guess.
-    let is_less = flags & flag::USES_MASK != flag::USES_MASK;
-    set_flags(slots, slot, flags + u8::from(is_less) * flag::USES_ONE);
+    let is_less = header[FLAGS_AT] & flag::USES_MASK != flag::USES_MASK;
+    header[FLAGS_AT] += u8::from(is_less) * flag::USES_ONE;
+}
+
+/// A record's header, and what follows it.
+#[inline]
+fn split(bytes: &mut [u8]) -> (&mut [u8; HEADER_BYTES], &mut [u8]) {
+    bytes.split_first_chunk_mut().expect("a record has a header")
 }
 
 /// Sets the flags of the record at `slot`.
@@ -189,15 +209,12 @@ pub(super) fn set_dirty_at(slots: &mut Slots, slot: Address, dirty_at: u32) {
     super::pages::set_u32_at(slots.bytes_mut(slot, HEADER_BYTES), 24, dirty_at);
 }
 
-/// The header of the record at `slot`, if it is that of `hash` and `key`.
+/// Whether the record at `slot` is that of `hash` and `key`.
 #[inline]
-pub(super) fn of_key(slots: &Slots, slot: Address, hash: u64, key: &[u8]) -> Option<Header> {
+pub(super) fn is_of_key(slots: &Slots, slot: Address, hash: u64, key: &[u8]) -> bool {
     let (bytes, rest) = slots.tail(slot).split_first_chunk().expect("a record has a header");
     let header = Header::of(bytes);
-    let is_it = header.hash == hash
-        && header.key_len as usize == key.len()
-        && is_equal(&rest[..key.len()], key);
-    is_it.then_some(header)
+    header.hash == hash && header.key_len as usize == key.len() && is_equal(&rest[..key.len()], key)
 }
 
 /// Whether two keys of one length are equal. Keys are short: a call of the system's function costs

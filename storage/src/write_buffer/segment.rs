@@ -107,7 +107,7 @@ pub(super) fn filled_segment(
 
 #[inline]
 pub(super) fn line(slots: &Slots, at: Address) -> &[u8; LINE_BYTES] {
-    slots.bytes(at, LINE_BYTES).try_into().expect("a line's length")
+    slots.array(at)
 }
 
 #[inline]
@@ -123,18 +123,14 @@ pub(super) fn slot_of(line: &[u8; LINE_BYTES], i: usize) -> Address {
 /// The entries of a line whose tag is `tag`. Gaps have tags too.
 #[inline]
 pub(super) fn equal(line: &[u8; LINE_BYTES], tag: u32) -> Equal {
-    // Written so that compilers make two vector comparisons of it, and no branch.
-    let (tags, _) = line.as_chunks::<4>();
-    let mut equal = [0; LINE];
-    for (equal, other) in equal.iter_mut().zip(tags) {
-        *equal = 0_u8.wrapping_sub(u8::from(u32::from_le_bytes(*other) == tag));
-    }
-    Equal(u64::from_le_bytes(equal) & 0x0101_0101_0101_0101)
+    // Compilers make two vector comparisons of it, unless a shift by 0 is different.
+    let bit = |i: usize| u32::from(tag_of(line, i) == tag) << (i + 1);
+    Equal((0..LINE).fold(0, |equal, i| equal | bit(i)))
 }
 
-/// Indexes of entries in a line, as a byte for each: 1 if it is one of them.
+/// Indexes of entries in a line, as a bit for each from the second bit on: 1 if it is one of them.
 #[derive(Debug)]
-pub(super) struct Equal(u64);
+pub(super) struct Equal(u32);
 
 impl Equal {
     #[inline]
@@ -142,31 +138,38 @@ impl Equal {
         if self.0 == 0 {
             return None;
         }
-        let i = self.0.trailing_zeros() as usize / 8 % LINE;
+        let i = (self.0.trailing_zeros() as usize - 1) % LINE;
         self.0 &= self.0 - 1;
         Some(i)
     }
 }
 
-/// A segment's bytes, to be changed.
-pub(super) struct Segment<'a>(&'a mut [u8]);
+/// The slot found by tag in a line: rarely another key's, or none although there is one.
+#[inline]
+pub(super) fn guess(line: &[u8; LINE_BYTES], tag: u32) -> Option<Address> {
+    let slot = slot_of(line, equal(line, tag).next()?);
+    (!slot.is_none()).then_some(slot)
+}
+
+/// A segment's lines, to be changed; the first one is its header.
+pub(super) struct Segment<'a>(&'a mut [[u8; LINE_BYTES]]);
 
 impl<'a> Segment<'a> {
     pub(super) fn of(slots: &'a mut Slots, branch: Branch) -> Self {
         let lines = u32_at(slots.bytes(branch.segment, LINE_BYTES), LINES) as usize;
-        Self(slots.bytes_mut(branch.segment, lines * LINE_BYTES))
+        Self(slots.bytes_mut(branch.segment, lines * LINE_BYTES).as_chunks_mut().0)
     }
 
     pub(super) fn len(&self) -> usize {
-        u32_at(self.0, LEN) as usize
+        u32_at(&self.0[0], LEN) as usize
     }
 
     pub(super) fn set_len(&mut self, len: usize) {
-        set_u32_at(self.0, LEN, len as u32);
+        set_u32_at(&mut self.0[0], LEN, len as u32);
     }
 
     pub(super) fn line_count(&self) -> usize {
-        self.0.len() / LINE_BYTES
+        self.0.len()
     }
 
     /// Places for entries; the last one stays a gap.
@@ -174,19 +177,16 @@ impl<'a> Segment<'a> {
         (self.line_count() - 1) * LINE
     }
 
-    pub(super) fn at(place: usize) -> usize {
-        (1 + place / LINE) * LINE_BYTES + 4 * (place % LINE)
-    }
-
+    #[inline]
     pub(super) fn get(&self, place: usize) -> (u32, Address) {
-        let at = Self::at(place);
-        (u32_at(self.0, at), Address(u32_at(self.0, at + 4 * LINE)))
+        let line = &self.0[1 + place / LINE];
+        (tag_of(line, place % LINE), slot_of(line, place % LINE))
     }
 
     pub(super) fn set(&mut self, place: usize, (tag, slot): (u32, Address)) {
-        let at = Self::at(place);
-        set_u32_at(self.0, at, tag);
-        set_u32_at(self.0, at + 4 * LINE, slot.0);
+        let line = &mut self.0[1 + place / LINE];
+        set_u32_at(line, 4 * (place % LINE), tag);
+        set_u32_at(line, 4 * (LINE + place % LINE), slot.0);
     }
 
     pub(super) fn is_gap(&self, place: usize) -> bool {

@@ -56,16 +56,23 @@ pub(super) struct Slots {
     /// By class, the first slab that has room.
     open: [Address; CLASS_BYTES.len()],
     used_bytes: usize,
+    freed_count: u64,
 }
 
 impl Slots {
     pub(super) fn new() -> Self {
-        Self { pages: Pages::new(), open: [Address::NONE; _], used_bytes: 0 }
+        Self { pages: Pages::new(), open: [Address::NONE; _], used_bytes: 0, freed_count: 0 }
     }
 
     /// Bytes of everything that is allocated.
     pub(super) fn used_bytes(&self) -> usize {
         self.used_bytes
+    }
+
+    /// How often something was freed: what was where it was is there as long as this stays.
+    #[inline]
+    pub(super) fn freed_count(&self) -> u64 {
+        self.freed_count
     }
 
     /// Bytes of the chunks taken from the budget.
@@ -96,6 +103,7 @@ impl Slots {
     /// [`Slots::size_of`].
     pub(super) fn free(&mut self, budget: &mut Budget, address: Address, bytes: usize) {
         self.used_bytes -= Self::size_of(bytes);
+        self.freed_count += 1;
         match class_of(bytes) {
             Some(class) => self.free_slot(budget, address, class),
             None => self.pages.free(budget, address, bytes.div_ceil(PAGE_BYTES) as u32),
@@ -114,16 +122,28 @@ impl Slots {
         self.pages.tail(start)
     }
 
+    /// So many bytes from `start` on.
+    #[inline]
+    pub(super) fn array<const N: usize>(&self, start: Address) -> &[u8; N] {
+        self.pages.array(start)
+    }
+
     /// `len` bytes from `start` on.
     #[inline]
     pub(super) fn bytes_mut(&mut self, start: Address, len: usize) -> &mut [u8] {
         self.pages.bytes_mut(start, len)
     }
 
-    /// Asks for the first lines of what is at `start`.
+    /// All bytes of the chunk from `start` on, to be changed.
     #[inline]
-    pub(super) fn prefetch(&self, start: Address) {
-        self.pages.prefetch(start);
+    pub(super) fn tail_mut(&mut self, start: Address) -> &mut [u8] {
+        self.pages.tail_mut(start)
+    }
+
+    /// Asks for the lines of `len` bytes from `start` on, the first few of them.
+    #[inline]
+    pub(super) fn prefetch(&self, start: Address, len: usize) {
+        self.pages.prefetch(start, len);
     }
 
     /// Copies `len` bytes.
@@ -208,7 +228,7 @@ fn slots_per_slab(class: usize) -> u32 {
 
 /// The class for `bytes`, or `None` if they take pages.
 #[inline]
-fn class_of(bytes: usize) -> Option<usize> {
+pub(super) fn class_of(bytes: usize) -> Option<usize> {
     if bytes <= FINE_BYTES_MAX {
         return Some(bytes.div_ceil(UNIT_BYTES).max(1) - 1);
     }

@@ -75,6 +75,8 @@ struct World {
     dropped: Vec<usize>,
     all_dropped: Vec<(usize, u32)>,
     full_count: usize,
+    /// Keys whose index lines were asked for last.
+    far: Vec<u32>,
 }
 
 /// A record of the model.
@@ -150,6 +152,7 @@ impl World {
             dropped: Vec::new(),
             all_dropped: Vec::new(),
             full_count: 0,
+            far: Vec::new(),
         }
     }
 
@@ -243,6 +246,20 @@ impl World {
             },
             |_, _| {},
         );
+    }
+
+    /// Asks for records of a space; those that were far before are near now.
+    fn prefetch(&mut self, space: usize, far: Vec<u32>) {
+        let near = std::mem::replace(&mut self.far, far);
+        let named = |keys: &[u32]| -> Vec<(Name, Vec<u8>)> {
+            let names = keys.iter().map(|key| Name { space, key: *key });
+            names.map(|name| (name, name.stored())).collect()
+        };
+        let groups = [named(&near), named(&self.far)];
+        let [near, far] = groups.each_ref().map(|group| -> Vec<RecordKey<'_>> {
+            group.iter().map(|(name, stored)| name.record_key(stored)).collect()
+        });
+        self.buffer.prefetch(self.spaces[space], &near, &far);
     }
 
     /// Checks that a reader sees the model's value.
@@ -385,6 +402,7 @@ enum Op {
     Write(usize),
     Evict(usize, usize),
     Drop(usize),
+    Prefetch(usize, Vec<u32>),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -400,6 +418,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (0_usize..3).prop_map(Op::Write),
         4 => (0_usize..100_000, 0_usize..500).prop_map(|(bytes, steps)| Op::Evict(bytes, steps)),
         1 => (0..SPACES.len()).prop_map(Op::Drop),
+        12 => (0..SPACES.len(), prop::collection::vec(any::<u32>(), 0..20))
+            .prop_map(|(space, keys)| Op::Prefetch(space, keys)),
     ]
 }
 
@@ -419,6 +439,9 @@ fn run(world: &mut World, key_count: u32, script: Vec<Op>) {
             Op::Write(which) => world.write(which),
             Op::Evict(bytes, steps) => world.evict(bytes, steps),
             Op::Drop(space) => world.drop_space(space),
+            Op::Prefetch(space, keys) => {
+                world.prefetch(space, keys.into_iter().map(|key| key % key_count).collect());
+            }
         }
     }
     for space in 0..SPACES.len() {
@@ -582,6 +605,36 @@ fn no_call_takes_many_steps() {
         }
     }
     assert_eq!(budget.taken_bytes(), 0);
+}
+
+/// What was asked for is found without the index, until something is freed; and never the record
+/// of another space, although its key is the same.
+#[test]
+fn what_was_asked_for_is_guessed() {
+    let mut world = World::new(4 * CHUNK_BYTES);
+    let name = |space, key| Name { space, key };
+    (0..2000).for_each(|key| world.put(name(0, key), &[1; 100]));
+    (0..2000).for_each(|key| world.put(name(2, key), &[2; 100]));
+    let guessed = |world: &World, space: usize| {
+        let is_guessed = |key: &u32| {
+            let stored = name(space, *key).stored();
+            let tag = name(space, *key).record_key(&stored).tag();
+            let buffer = &world.buffer;
+            buffer.ahead.guess(&buffer.slots, world.spaces[space], tag).is_some()
+        };
+        (16..32).filter(is_guessed).count()
+    };
+    world.prefetch(0, (16..32).collect());
+    assert_eq!(guessed(&world, 0), 0);
+    world.prefetch(0, (32..48).collect());
+    assert!(14 <= guessed(&world, 0), "{} of 16", guessed(&world, 0));
+    assert_eq!(guessed(&world, 2), 0);
+    (16..32).for_each(|key| world.check(name(2, key)));
+    (16..32).for_each(|key| world.update(name(0, key), 3));
+    assert!(14 <= guessed(&world, 0), "{} of 16", guessed(&world, 0));
+    world.remove(name(0, 17));
+    assert_eq!(guessed(&world, 0), 0);
+    (16..32).for_each(|key| world.check(name(0, key)));
 }
 
 /// Records that are used stay, the others go.
