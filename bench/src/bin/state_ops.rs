@@ -89,7 +89,7 @@ fn count_per_key(key_count: u64, record_count: u64) {
             *table.get_or_insert_with(*hash64, *key, || 0) += 1;
         }
     });
-    print_line("KeyTable, groups of 16", ns / PREFETCH_GROUP as f64, Some(peer));
+    print_line("KeyTable, in groups", ns / PREFETCH_GROUP as f64, Some(peer));
     let mut table = KeyTable::<u64, u64>::new(HashRange::ALL);
     print_longest("KeyTable, new keys", &keys, |(hash64, key)| {
         table.get_or_insert_with(hash64, key, || 0);

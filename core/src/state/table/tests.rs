@@ -164,18 +164,48 @@ fn many_keys_split_segments() {
 }
 
 #[test]
-fn prefetch_changes_nothing_and_finds_most_slots() {
+fn a_prefetch_finds_the_slots_of_keys_that_were_far_before() {
     let mut table = KeyTable::new(HashRange::ALL);
-    table.prefetch(Ahead { near: &[0, 1], far: &[0, 1, u64::MAX] });
     for key in 0..1_000_u32 {
         table.get_or_insert_with(Hashing::Uniform.hash64(key), key, || key);
     }
-    let keys: Vec<u32> = (0..16).collect();
-    let hashes: Vec<u64> = keys.iter().map(|key| Hashing::Uniform.hash64(*key)).collect();
+    let hashes: [u64; PREFETCH_GROUP] =
+        std::array::from_fn(|key| Hashing::Uniform.hash64(key as u32));
     let mut slots = Vec::new();
-    table.prefetch_with(Ahead { near: &hashes, far: &hashes }, |slot| slots.push(slot));
-    let found = keys.iter().filter_map(|key| table.find(Hashing::Uniform.hash64(*key), key));
+    table.prefetch(Ahead { near: &[], far: &hashes });
+    table.prefetch_with(Ahead { near: &hashes, far: &[] }, |slot| slots.push(slot));
+    let found = (0..).zip(hashes).filter_map(|(key, hash64)| table.find(hash64, &key));
     assert_eq!(slots, found.collect::<Vec<_>>());
+}
+
+/// Whatever is asked for, in whatever order, while keys come and go, and if many share a hash.
+#[test]
+fn prefetches_change_nothing() {
+    let hash64 = |key: u32| u64::from(key % 64) * 0x0101_0101_0101_0101;
+    let mut table = KeyTable::new(HashRange::ALL);
+    let mut model = BTreeMap::new();
+    let mut state = 7_u64;
+    let mut draw = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) % below
+    };
+    for round in 0..20_000_u32 {
+        let key = draw(700) as u32;
+        match draw(4) {
+            0 => assert_eq!(table.remove(hash64(key), &key), model.remove(&key)),
+            1 => {
+                *table.get_or_insert_with(hash64(key), key, || 0) = round;
+                model.insert(key, round);
+            }
+            2 => {
+                let hashes: Vec<u64> = (0..draw(20)).map(|_| hash64(draw(700) as u32)).collect();
+                let (near, far) = hashes.split_at(draw(hashes.len() as u64 + 1) as usize);
+                table.prefetch(Ahead { near, far });
+            }
+            _ => assert_eq!(table.get(hash64(key), &key), model.get(&key)),
+        }
+    }
+    assert!(table.len() == model.len() && !model.is_empty());
 }
 
 #[test]
