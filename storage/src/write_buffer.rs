@@ -35,7 +35,8 @@
 //!
 //! Everything that grows with records is in chunks of the shard's [`Budget`]: records, indexes,
 //! dirty lists, copies. An operation that finds none left answers [`Full`] and has changed nothing;
-//! freezing, draining and evicting need none.
+//! freezing, draining and evicting need none. Beside it are spaces with their sections, and the
+//! directories of indexes: 8 bytes for 300 records or more.
 //!
 //! No call does more than a bounded amount of work, but for copying the bytes it is given: indexes
 //! grow segment by segment, a dropped space is swept in slices, lists are sorted block by block.
@@ -96,7 +97,7 @@ pub struct RecordKey<'a> {
     pub hash64: u64,
     /// A hash of namespace and map key, 0 if there are none: records of one key are found as fast
     /// as those of many.
-    pub spread: u32,
+    pub spread: u64,
     /// What follows the hash in the [stored key](crate::key): the key, the namespace, the map key.
     pub bytes: &'a [u8],
 }
@@ -105,7 +106,7 @@ impl RecordKey<'_> {
     #[inline]
     fn tag(&self) -> u32 {
         // The first bits are the same in a whole key group, the last ones are as good.
-        self.hash64 as u32 ^ self.spread
+        (self.hash64 ^ self.spread) as u32
     }
 }
 
@@ -168,7 +169,7 @@ struct Space {
 struct Section {
     index: Index,
     is_complete: bool,
-    record_count: usize,
+    record_count: u32,
     /// By epoch; an epoch's place is its remainder.
     dirty: [DirtyList; LISTS],
 }
@@ -309,7 +310,7 @@ impl WriteBuffer {
 
     /// Records of a space.
     pub fn record_count(&self, space: SpaceId) -> usize {
-        self.space(space).sections.iter().map(|section| section.record_count).sum()
+        self.space(space).sections.iter().map(|section| section.record_count as usize).sum()
     }
 
     /// Steps of the work behind reads and writes so far: index entries moved, records sorted,

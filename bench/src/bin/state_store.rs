@@ -157,14 +157,14 @@ fn read_modify_write(
     let batches: Vec<&[Keyed]> = picked.chunks_exact(BATCH).collect();
     let record_keys = |number: usize| {
         let batch = batches[number.min(batches.len() - 1)];
-        std::array::from_fn::<_, BATCH, _>(|i| batch[i].record_key())
+        batch.iter().map(Keyed::record_key)
     };
-    store.buffer.prefetch(store.space, &[], &record_keys(0));
-    store.buffer.prefetch(store.space, &record_keys(0), &record_keys(1));
+    store.buffer.prefetch(store.space, [], record_keys(0));
+    store.buffer.prefetch(store.space, record_keys(0), record_keys(1));
     let numbers: Vec<usize> = (0..batches.len()).collect();
     let ns = measure(&numbers, |number| {
         // Each batch's lines travel while the two before it are updated, its slots while one is.
-        store.buffer.prefetch(store.space, &record_keys(number + 1), &record_keys(number + 2));
+        store.buffer.prefetch(store.space, record_keys(number + 1), record_keys(number + 2));
         for key in record_keys(*number) {
             store.update(key);
         }

@@ -27,7 +27,7 @@ pub(super) struct Reads {
 struct Lookup {
     space: SpaceId,
     /// Of the key.
-    spread: u32,
+    spread: u64,
     /// What it goes through; none once it is at its end, so that files can go.
     version: Option<Arc<Version>>,
     /// Deltas that were installed when it began.
@@ -90,7 +90,7 @@ impl Store {
     }
 
     /// A lookup from the newest table on, up to the first block that is not here.
-    fn begin(&mut self, stored: &[u8], space: SpaceId, spread: u32) -> Lookup {
+    fn begin(&mut self, stored: &[u8], space: SpaceId, spread: u64) -> Lookup {
         let mut lookup = Lookup {
             space,
             spread,

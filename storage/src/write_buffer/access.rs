@@ -2,6 +2,7 @@
 
 use super::budget::{Budget, Full};
 use super::dirty::{self, Entry};
+use super::index::Index;
 use super::pages::Address;
 use super::record::{self, Header, Kind, flag};
 use super::{LISTS, Lookup, RecordKey, SpaceId, WriteBuffer, section_of};
@@ -9,7 +10,10 @@ use crate::arena::CHUNK_BYTES;
 
 /// Where a value is, until something is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Located(Address);
+pub(crate) struct Located {
+    slot: Address,
+    key_len: usize,
+}
 
 /// Where a key belongs.
 #[derive(Debug, Clone, Copy)]
@@ -41,13 +45,13 @@ impl WriteBuffer {
             record::use_record(&mut self.slots, slot);
             return self.unvalued(&header);
         }
-        Lookup::Found(Located(slot))
+        Lookup::Found(Located { slot, key_len: key.bytes.len() })
     }
 
     /// The value that was located, if nothing was done since. It counts as used.
     #[inline]
-    pub(crate) fn value(&mut self, Located(slot): Located) -> &[u8] {
-        record::use_value(&mut self.slots, slot)
+    pub(crate) fn value(&mut self, Located { slot, key_len }: Located) -> &[u8] {
+        record::use_value(&mut self.slots, slot, key_len)
     }
 
     /// The value of `key`, to be changed in place. It counts as changed.
@@ -69,7 +73,7 @@ impl WriteBuffer {
         if header.epoch != self.epoch {
             return self.value_made_dirty(budget, self.place(space, key), slot);
         }
-        Ok(Lookup::Found(record::use_value(&mut self.slots, slot)))
+        Ok(Lookup::Found(record::use_value(&mut self.slots, slot, key.bytes.len())))
     }
 
     /// Lets the value of `key` be `value`, whatever it was.
@@ -232,13 +236,23 @@ impl WriteBuffer {
     fn find(&self, space: SpaceId, key: RecordKey<'_>) -> Option<Address> {
         let held = self.space(space);
         assert!(held.dropped_in.is_none(), "{space:?} was dropped");
-        let is_it = |slot| record::is_of_key(&self.slots, slot, key.hash64, key.bytes);
-        if let Some(slot) = self.ahead.guess(&self.slots, space, key.tag())
-            && is_it(slot)
-        {
-            return Some(slot);
+        let index = || &held.sections[self.section_number(key.hash64)].index;
+        let guess = self.ahead.guess(&self.slots, space, key.tag());
+        match guess.or_else(|| index().guess(&self.slots, key.tag())) {
+            Some(slot) if self.is_of(slot, key) => Some(slot),
+            _ => self.find_without_a_guess(index(), key),
         }
-        held.sections[self.section_number(key.hash64)].index.find(&self.slots, key.tag(), is_it)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_without_a_guess(&self, index: &Index, key: RecordKey<'_>) -> Option<Address> {
+        index.find(&self.slots, key.tag(), |slot| self.is_of(slot, key))
+    }
+
+    #[inline]
+    fn is_of(&self, slot: Address, key: RecordKey<'_>) -> bool {
+        record::is_of_key(&self.slots, slot, key.hash64, key.bytes)
     }
 
     fn place(&self, space: SpaceId, key: RecordKey<'_>) -> Place {
@@ -395,7 +409,7 @@ impl WriteBuffer {
         let mut header = Header::read(&self.slots, slot);
         self.make_dirty(budget, place, slot, &mut header)?;
         header.write(&mut self.slots, slot);
-        Ok(Lookup::Found(record::use_value(&mut self.slots, slot)))
+        Ok(Lookup::Found(record::use_value(&mut self.slots, slot, header.key_len as usize)))
     }
 
     /// Enters a record in the current epoch's dirty list, unless it is there, after it was copied

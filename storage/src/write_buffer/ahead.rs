@@ -48,11 +48,12 @@ struct Found {
 }
 
 impl Found {
-    const NOTHING: Self = Self { name: 0, at: Address::NONE };
+    /// No space has the name.
+    const NOTHING: Self = Self { name: u64::MAX, at: Address::NONE };
 
     #[inline]
     fn get(&self, name: u64) -> Option<Address> {
-        (self.name == name && !self.at.is_none()).then_some(self.at)
+        (self.name == name).then_some(self.at)
     }
 }
 
@@ -83,7 +84,12 @@ impl WriteBuffer {
     /// of `near`, which were far the time before. Groups of 16 are long enough for the memory to
     /// answer and short enough for the cache to hold.
     #[inline]
-    pub fn prefetch(&mut self, space: SpaceId, near: &[RecordKey<'_>], far: &[RecordKey<'_>]) {
+    pub fn prefetch<'a>(
+        &mut self,
+        space: SpaceId,
+        near: impl IntoIterator<Item = RecordKey<'a>>,
+        far: impl IntoIterator<Item = RecordKey<'a>>,
+    ) {
         let slots = &self.slots;
         let ahead = &mut *self.ahead;
         if ahead.freed_count != slots.freed_count() {
@@ -91,11 +97,11 @@ impl WriteBuffer {
         }
         let held = self.spaces[space.0 as usize].as_ref().expect("the space is open");
         let (first, count) = (self.key_groups.start, self.key_group_count);
-        let home = |key: &RecordKey<'_>| {
+        let home = |key: RecordKey<'_>| {
             let number = section_number(first, count, key.hash64);
-            held.sections[number].index.home(slots, key.tag())
+            held.sections[number].index.home(key.tag())
         };
-        for (i, key) in near.iter().enumerate() {
+        for (i, key) in near.into_iter().enumerate() {
             let name = name(space, key.tag());
             let kept = ahead.homes.get(i).and_then(|home| home.get(name));
             let Some(home) = kept.or_else(|| home(key)) else { continue };
@@ -103,7 +109,7 @@ impl WriteBuffer {
             slots.prefetch(at, held.slot_bytes);
             ahead.guesses[key.tag() as usize % GUESS_COUNT] = Found { name, at };
         }
-        for (i, key) in far.iter().enumerate() {
+        for (i, key) in far.into_iter().enumerate() {
             let Some(at) = home(key) else { continue };
             prefetch_start(line(slots, at));
             if let Some(kept) = ahead.homes.get_mut(i) {

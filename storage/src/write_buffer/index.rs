@@ -14,7 +14,8 @@
 //! splits move entries by their tags alone: no record is touched.
 //!
 //! A directory's entry is `segment address, homes, depth` (4, 2, 2 bytes): the line a search begins
-//! with is known without a look at the segment.
+//! with is known without a look at the segment. Directories are beside the budget, on the heap:
+//! 8 bytes for 300 records or more.
 //!
 //! Bound: an insertion moves at most the entries of one segment, [`SPLIT_LINES`] × 8, and now and
 //! then copies the directory, 8 bytes for every 300 records or more. Tags that will not be told
@@ -25,28 +26,24 @@
 //! Not here: records. What is at a slot, and whether it is the key's, the caller knows.
 
 use super::budget::{Budget, Full};
-use super::pages::{Address, UNIT_BYTES, u32_at};
+use super::pages::{Address, u32_at};
 use super::segment::{
     self, Branch, LINE, LINE_BYTES, LINES, SMALL_LINES, SPLIT_LINES, Segment, equal,
-    filled_segment, free_segment, line, new_segment, slot_of, tag_of,
+    filled_segment, free_segment, guess, line, new_segment, slot_of, tag_of,
 };
 use super::slots::Slots;
 use crate::arena::CHUNK_BYTES;
 
 /// log2 of the longest directory.
-const DEPTH_MAX: u8 = (CHUNK_BYTES / BRANCH_BYTES).trailing_zeros() as u8;
-const BRANCH_BYTES: usize = 8;
-
-/// Entries of a directory that have one address.
-const BRANCHES: usize = UNIT_BYTES / BRANCH_BYTES;
+const DEPTH_MAX: u8 = (CHUNK_BYTES / size_of::<Branch>()).trailing_zeros() as u8;
+const _: () = assert!(size_of::<Branch>() == 8);
 
 /// From tag to slot, for the records of one section.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// The only entry of a directory of one.
-    only: Branch,
-    /// If it is longer: where it is, and log2 of its length.
-    directory: Address,
+    /// By the first bits of the tag; empty if there is nothing.
+    directory: Box<[Branch]>,
+    /// log2 of its length.
     depth: u8,
     segment_count: u32,
 }
@@ -60,7 +57,7 @@ impl Index {
         tag: u32,
         is_it: impl Fn(Address) -> bool,
     ) -> Option<Address> {
-        let mut at = self.home(slots, tag)?;
+        let mut at = self.home(tag)?;
         loop {
             let line = line(slots, at);
             let mut equal = equal(line, tag);
@@ -77,6 +74,13 @@ impl Index {
         }
     }
 
+    /// The slot that is found by tag in the home line: rarely another key's, or none although there
+    /// is one.
+    #[inline]
+    pub(super) fn guess(&self, slots: &Slots, tag: u32) -> Option<Address> {
+        guess(line(slots, self.home(tag)?), tag)
+    }
+
     /// Adds `slot` under `tag`. Answers how many entries were moved. When memory ran out,
     /// everything can still be found.
     pub(super) fn insert(
@@ -87,14 +91,14 @@ impl Index {
         slot: Address,
     ) -> Result<usize, Full> {
         let mut moved = 0;
-        if self.only.segment.is_none() {
+        if self.directory.is_empty() {
             let lines = SMALL_LINES[0];
             let segment = new_segment(slots, budget, lines)?;
-            self.only = Branch { segment, homes: segment::homes(lines), depth: 0 };
+            self.directory = [Branch { segment, homes: segment::homes(lines), depth: 0 }].into();
             self.segment_count = 1;
         }
         loop {
-            let branch = self.branch(slots, tag);
+            let branch = self.branch(tag);
             let mut segment = Segment::of(slots, branch);
             if segment.len() < usize::from(branch.homes) * LINE * 3 / 4
                 && let Some(pushed) = segment.insert(branch.home(tag), (tag, slot))
@@ -113,7 +117,7 @@ impl Index {
         tag: u32,
         slot: Address,
     ) {
-        let branch = self.branch(slots, tag);
+        let branch = self.branch(tag);
         let mut segment = Segment::of(slots, branch);
         let place = segment.place_of(branch.home(tag), slot);
         segment.remove_at(place, branch);
@@ -124,7 +128,7 @@ impl Index {
 
     /// Lets the entry of `slot` under `tag` name `other`.
     pub(super) fn replace(&mut self, slots: &mut Slots, tag: u32, slot: Address, other: Address) {
-        let branch = self.branch(slots, tag);
+        let branch = self.branch(tag);
         let mut segment = Segment::of(slots, branch);
         let place = segment.place_of(branch.home(tag), slot);
         segment.set(place, (tag, other));
@@ -132,9 +136,8 @@ impl Index {
 
     /// The line in which `tag` is at home, if there is anything.
     #[inline]
-    pub(super) fn home(&self, slots: &Slots, tag: u32) -> Option<Address> {
-        let branch = self.branch(slots, tag);
-        (!branch.segment.is_none()).then(|| branch.line(tag))
+    pub(super) fn home(&self, tag: u32) -> Option<Address> {
+        self.directory.get(self.number(tag)).map(|branch| branch.line(tag))
     }
 
     /// The places of the line at `position`, gaps among them, and the position after it; `None` at
@@ -145,10 +148,7 @@ impl Index {
         position: Position,
     ) -> Option<([(u32, Address); LINE], Position)> {
         let Position { tag, line: number } = position;
-        let branch = self.branch(slots, tag);
-        if branch.segment.is_none() {
-            return None;
-        }
+        let branch = *self.directory.get(self.number(tag))?;
         let line_count = u32_at(slots.bytes(branch.segment, LINE_BYTES), LINES) as usize - 1;
         if number < line_count {
             let line = line(slots, branch.segment.offset((1 + number) * LINE_BYTES));
@@ -168,17 +168,11 @@ impl Index {
         budget: &mut Budget,
         position: Position,
     ) -> Option<Position> {
-        let branch = self.branch(slots, position.tag);
-        if branch.segment.is_none() {
-            return None;
-        }
+        let branch = *self.directory.get(self.number(position.tag))?;
         free_segment(slots, budget, branch.segment);
         let first = position.tag & !span_mask(branch.depth);
         let next = first.checked_add(span_mask(branch.depth)).and_then(|last| last.checked_add(1));
         if next.is_none() {
-            if 0 < self.depth {
-                slots.free(budget, self.directory, BRANCH_BYTES << self.depth);
-            }
             *self = Self::default();
         }
         next.map(|tag| Position { tag, line: 0 })
@@ -187,46 +181,25 @@ impl Index {
     /// Frees the only segment.
     fn clear(&mut self, slots: &mut Slots, budget: &mut Budget) {
         assert_eq!(self.depth, 0, "only one segment is freed at once");
-        free_segment(slots, budget, self.only.segment);
+        free_segment(slots, budget, self.directory[0].segment);
         *self = Self::default();
     }
 
+    /// Which entry of the directory is that of `tag`.
     #[inline]
-    fn branch(&self, slots: &Slots, tag: u32) -> Branch {
-        if self.depth == 0 {
-            return self.only;
-        }
-        let (at, i) = self.branch_place((tag >> (32 - self.depth)) as usize);
-        let (branches, _) = slots.array::<UNIT_BYTES>(at).as_chunks::<BRANCH_BYTES>();
-        let word = u64::from_le_bytes(branches[i]);
-        let (homes, depth) = ((word >> 32) as u16, (word >> 48) as u8);
-        Branch { segment: Address(word as u32), homes, depth }
+    fn number(&self, tag: u32) -> usize {
+        // In 64 bits, because a directory of one has depth 0 and 32 is too far to shift.
+        (u64::from(tag) >> (32 - self.depth)) as usize
     }
 
-    fn set_branch(&mut self, slots: &mut Slots, number: usize, branch: Branch) {
-        if self.depth == 0 {
-            self.only = branch;
-            return;
-        }
-        let (homes, depth) = (u64::from(branch.homes), u64::from(branch.depth));
-        let word = u64::from(branch.segment.0) | homes << 32 | depth << 48;
-        let (at, i) = self.branch_place(number);
-        let (branches, _) = slots.bytes_mut(at, UNIT_BYTES).as_chunks_mut::<BRANCH_BYTES>();
-        branches[i] = word.to_le_bytes();
-    }
-
-    /// Where an entry of the directory is: which of the two at an address.
-    #[inline]
-    fn branch_place(&self, number: usize) -> (Address, usize) {
-        (self.directory.offset(number / BRANCHES * UNIT_BYTES), number % BRANCHES)
+    fn branch(&self, tag: u32) -> Branch {
+        self.directory[self.number(tag)]
     }
 
     /// Lets the directory's entries for `tag`'s first `branch.depth` bits be `branch`.
-    fn set_span(&mut self, slots: &mut Slots, tag: u32, branch: Branch) {
-        let first = u64::from(tag & !span_mask(branch.depth)) << self.depth >> 32;
-        for number in 0..1_usize << (self.depth - branch.depth) {
-            self.set_branch(slots, first as usize + number, branch);
-        }
+    fn set_span(&mut self, tag: u32, branch: Branch) {
+        let first = self.number(tag & !span_mask(branch.depth));
+        self.directory[first..][..1 << (self.depth - branch.depth)].fill(branch);
     }
 
     /// Makes the segment of `tag` longer, or two of it. Answers how many entries were moved.
@@ -237,7 +210,7 @@ impl Index {
         budget: &mut Budget,
         tag: u32,
     ) -> Result<usize, Full> {
-        let branch = self.branch(slots, tag);
+        let branch = self.branch(tag);
         let old = Segment::of(slots, branch);
         let (line_count, entries) = (old.line_count(), old.entries());
         // Tags are uniform, so segments fill together and the directory stays short. Should they
@@ -246,12 +219,12 @@ impl Index {
         let doubles = branch.depth == self.depth;
         if line_count < SPLIT_LINES || doubles && (lopsided || self.depth == DEPTH_MAX) {
             let longer = filled_segment(slots, budget, &entries, branch.depth, line_count + 1)?;
-            self.set_span(slots, tag, longer);
+            self.set_span(tag, longer);
             free_segment(slots, budget, branch.segment);
             return Ok(entries.len());
         }
         if doubles {
-            self.double(slots, budget)?;
+            self.double();
         }
         let bit = 1 << (31 - branch.depth);
         let middle = entries.partition_point(|(tag, _)| tag & bit == 0);
@@ -259,29 +232,17 @@ impl Index {
         let left = filled_segment(slots, budget, &entries[..middle], depth, SPLIT_LINES)?;
         let right = filled_segment(slots, budget, &entries[middle..], depth, SPLIT_LINES)
             .inspect_err(|_| free_segment(slots, budget, left.segment))?;
-        self.set_span(slots, tag & !bit, left);
-        self.set_span(slots, tag | bit, right);
+        self.set_span(tag & !bit, left);
+        self.set_span(tag | bit, right);
         free_segment(slots, budget, branch.segment);
         self.segment_count += 1;
         Ok(entries.len())
     }
 
     /// A directory of twice the length.
-    fn double(&mut self, slots: &mut Slots, budget: &mut Budget) -> Result<(), Full> {
-        let length = 1_usize << self.depth;
-        let directory = slots.alloc(budget, 2 * length * BRANCH_BYTES)?;
-        let longer = Self { directory, depth: self.depth + 1, ..*self };
-        let shorter = std::mem::replace(self, longer);
-        for number in 0..length {
-            let tag = (number as u64) << 32 >> shorter.depth;
-            let branch = shorter.branch(slots, tag as u32);
-            self.set_branch(slots, 2 * number, branch);
-            self.set_branch(slots, 2 * number + 1, branch);
-        }
-        if 0 < shorter.depth {
-            slots.free(budget, shorter.directory, length * BRANCH_BYTES);
-        }
-        Ok(())
+    fn double(&mut self) {
+        self.directory = self.directory.iter().flat_map(|branch| [*branch; 2]).collect();
+        self.depth += 1;
     }
 }
 
@@ -310,7 +271,6 @@ fn span_mask(depth: u8) -> u32 {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::segment::guess;
     use super::*;
     use proptest::prelude::*;
 
@@ -388,9 +348,8 @@ mod tests {
             assert!(moved.expect("enough memory") < 2 * SPLIT_LINES * LINE);
         }
         assert!(slots.used_bytes() < 300_000 * 18, "{} bytes", slots.used_bytes());
-        let guess = |tag| guess(line(&slots, index.home(&slots, tag)?), tag);
-        let guessed =
-            (1..=300_000_u32).filter(|i| guess(i.wrapping_mul(0x9e37_79b9)) == Some(Address(*i)));
+        let guessed = (1..=300_000_u32)
+            .filter(|i| index.guess(&slots, i.wrapping_mul(0x9e37_79b9)) == Some(Address(*i)));
         assert!(280_000 < guessed.count());
     }
 

@@ -56,6 +56,12 @@ impl Address {
     pub(super) fn offset(self, bytes: usize) -> Self {
         Self(self.0 + (bytes / UNIT_BYTES) as u32)
     }
+
+    /// So many times so many bytes, a multiple of 16, further on.
+    #[inline]
+    pub(super) fn offset_by(self, bytes: usize, times: u32) -> Self {
+        Self(self.0 + times * (bytes / UNIT_BYTES) as u32)
+    }
 }
 
 /// All memory of a write buffer.

@@ -110,17 +110,16 @@ impl Header {
     /// Writes it to `slot`.
     #[inline]
     pub(super) fn write(&self, slots: &mut Slots, slot: Address) {
-        let mut bytes = [0; HEADER_BYTES];
+        let (bytes, _) = split(slots.tail_mut(slot));
         bytes[0..8].copy_from_slice(&self.hash.to_le_bytes());
         let numbers =
             [self.epoch, self.value_len, self.key_len, self.older.0, self.dirty_at].into_iter();
         for (number, at) in numbers.zip((8..).step_by(4)) {
-            super::pages::set_u32_at(&mut bytes, at, number);
+            super::pages::set_u32_at(bytes, at, number);
         }
         bytes[FLAGS_AT] = self.flags;
         bytes[29] = self.class;
         bytes[30..32].copy_from_slice(&self.pages.to_le_bytes());
-        slots.bytes_mut(slot, HEADER_BYTES).copy_from_slice(&bytes);
     }
 
     #[inline]
@@ -170,14 +169,16 @@ impl Header {
     }
 }
 
-/// The value of the record at `slot`, to be changed in place. It counts as used.
+/// The value of the record at `slot`, whose key has `key_len` bytes, to be changed in place. It
+/// counts as used. Where it begins does not wait for what the header says: header and value come
+/// from memory together.
 #[inline]
-pub(super) fn use_value(slots: &mut Slots, slot: Address) -> &mut [u8] {
+pub(super) fn use_value(slots: &mut Slots, slot: Address, key_len: usize) -> &mut [u8] {
     let (header, rest) = split(slots.tail_mut(slot));
     touch(header);
-    let Header { key_len, value_len, .. } = Header::of(header);
-    let start = value_offset(key_len as usize) - HEADER_BYTES;
-    &mut rest[start..start + value_len as usize]
+    let value_len = Header::of(header).value_len as usize;
+    let rest = &mut rest[value_offset(key_len) - HEADER_BYTES..];
+    &mut rest[..value_len]
 }
 
 /// Notes that the record at `slot` was used.
@@ -217,13 +218,24 @@ pub(super) fn is_of_key(slots: &Slots, slot: Address, hash: u64, key: &[u8]) -> 
     header.hash == hash && header.key_len as usize == key.len() && is_equal(&rest[..key.len()], key)
 }
 
-/// Whether two keys of one length are equal. Keys are short: a call of the system's function costs
-/// more than it saves.
+/// Whether two keys of the same length are equal. Keys are short: a call of the system's function
+/// costs more than it saves.
 #[inline]
 fn is_equal(a: &[u8], b: &[u8]) -> bool {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    let words = a.iter().zip(b).all(|(a, b)| u64::from_le_bytes(*a) == u64::from_le_bytes(*b));
-    words && a_rest.iter().zip(b_rest).all(|(a, b)| a == b)
+    let (Some((a_first, a_rest)), Some((b_first, b_rest))) =
+        (a.split_first_chunk::<8>(), b.split_first_chunk::<8>())
+    else {
+        return a.iter().zip(b).all(|(a, b)| a == b);
+    };
+    let (Some(a_last), Some(b_last)) = (a.last_chunk::<8>(), b.last_chunk::<8>()) else {
+        return false;
+    };
+    let are_equal = |a: &[u8; 8], b: &[u8; 8]| u64::from_le_bytes(*a) == u64::from_le_bytes(*b);
+    let (a_words, b_words) = (a_rest.as_chunks::<8>().0, b_rest.as_chunks::<8>().0);
+    // The last eight bytes may have been compared before.
+    are_equal(a_first, b_first)
+        && are_equal(a_last, b_last)
+        && (a.len() <= 16 || a_words.iter().zip(b_words).all(|(a, b)| are_equal(a, b)))
 }
 
 /// Bytes from the beginning of a record to its value.

@@ -46,7 +46,7 @@ impl Branch {
     /// Where the home of `tag` is.
     #[inline]
     pub(super) fn line(self, tag: u32) -> Address {
-        self.segment.offset((1 + self.home(tag)) * LINE_BYTES)
+        self.segment.offset_by(LINE_BYTES, 1 + self.home(tag) as u32)
     }
 }
 

@@ -96,7 +96,7 @@ impl Name {
     }
 
     fn record_key(self, stored: &[u8]) -> RecordKey<'_> {
-        let spread = self.key % 2 * self.key.wrapping_mul(0x85eb_ca6b);
+        let spread = u64::from(self.key % 2 * self.key.wrapping_mul(0x85eb_ca6b));
         RecordKey { hash64: self.hash64(), spread, bytes: &stored[20..] }
     }
 
@@ -259,7 +259,7 @@ impl World {
         let [near, far] = groups.each_ref().map(|group| -> Vec<RecordKey<'_>> {
             group.iter().map(|(name, stored)| name.record_key(stored)).collect()
         });
-        self.buffer.prefetch(self.spaces[space], &near, &far);
+        self.buffer.prefetch(self.spaces[space], near, far);
     }
 
     /// Checks that a reader sees the model's value.
