@@ -54,6 +54,14 @@ const _: () = assert!(FRAME_BYTES <= ROW_BYTES_MAX, "a frame carries at least on
 pub const ARCHIVE_BYTES_MAX: usize = i32::MAX as usize;
 const _: () = assert!(ROW_BYTES_MAX <= ARCHIVE_BYTES_MAX);
 
+/// Most bytes of a schema: of the description of what a state's values are made of. Some hundred
+/// types of twenty fields each.
+pub const SCHEMA_BYTES_MAX: usize = 64 << 10;
+
+/// How deep a state's type may be nested: struct in vector in option in struct. Whoever walks
+/// through a schema, or a value, needs that much of the stack.
+pub const SCHEMA_DEPTH_MAX: u32 = 32;
+
 /// Longest text line or CSV record that a source accepts, bytes. Larger than a row may be, so that
 /// a projection may still make a row of it.
 pub const LINE_BYTES_MAX: usize = 16 << 20;

@@ -20,6 +20,7 @@ pub mod keyed;
 pub mod list;
 pub mod map;
 pub mod operator_list;
+pub mod schema;
 pub mod snapshot;
 pub mod spec;
 mod stored;
