@@ -192,8 +192,16 @@ impl StateColumns {
     }
 
     /// What a state is called in a snapshot.
-    pub(super) fn stored_name(&self, name: &str) -> StateName {
-        StateName::new(self.owner, name)
+    pub(super) fn stored_name(&self, name: &str, spec: &StateSpec) -> StateName {
+        StateName::new(self.owner, name, spec.schema())
+    }
+
+    /// Writes which states there are, and what their values are made of.
+    pub(super) fn declare_in(&self, writer: &mut SnapshotWriter<'_>) {
+        for StateDeclaration { name, spec, .. } in &self.declarations {
+            writer.declare("state", name);
+            self.stored_name(name, spec).put_schema(writer);
+        }
     }
 
     /// What the times of [`StateColumns::clock_ms`] are called in a snapshot.

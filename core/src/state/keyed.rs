@@ -260,9 +260,7 @@ impl<K: Key> KeyedState<K> {
 
     /// Writes all states and timers.
     pub fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
-        for declaration in self.columns.declarations() {
-            writer.declare("state", &declaration.name);
-        }
+        self.columns.declare_in(writer);
         for slot in self.table.slots() {
             let key = self.table.key(slot).archive();
             let hash64 = self.table.hash64(slot);

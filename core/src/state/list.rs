@@ -180,7 +180,7 @@ impl<V> fmt::Debug for ListState<V> {
 impl<V: Record> ListState<V> {
     /// Declares the state; `None` if the operator has one of that name.
     pub(crate) fn declare(columns: &mut StateColumns, name: &str, spec: StateSpec) -> Option<Self> {
-        let stored_name = columns.stored_name(name);
+        let stored_name = columns.stored_name(name, &spec);
         let column = columns.declare("list", name, spec, || ListColumn {
             name: stored_name,
             lists: Pages::default(),

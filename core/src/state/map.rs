@@ -301,7 +301,7 @@ impl<M, V> fmt::Debug for MapState<M, V> {
 impl<M: Key + Ord, V: Record> MapState<M, V> {
     /// Declares the state; `None` if the operator has one of that name.
     pub(crate) fn declare(columns: &mut StateColumns, name: &str, spec: StateSpec) -> Option<Self> {
-        let stored_name = columns.stored_name(name);
+        let stored_name = columns.stored_name(name, &spec);
         let column = columns.declare("map", name, spec, || MapColumn {
             name: stored_name,
             plain: Pages::default(),

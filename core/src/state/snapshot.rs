@@ -3,6 +3,7 @@
 //! ```text
 //! operator uid ──► watermark
 //!              ├─► declared:        kind/name, of states with entries or without
+//!              ├─► schemas:         state name ──► what its values are made of
 //!              ├─► operator state:  name                ──► bytes
 //!              └─► keyed state:     state name ──► stored key ──► archived value
 //! ```
@@ -20,6 +21,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::data::record::Record;
 use crate::data::row::NO_EVENT_TIME;
 use crate::error::Error;
+use crate::state::schema::{Damage, Schema, SchemaDiff, SchemaError};
 
 /// The state of one task's operators, or of several tasks' after [`Snapshot::merge`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +33,7 @@ pub struct Snapshot {
 struct OperatorSnapshot {
     watermark_ms: Option<i64>,
     declared: BTreeSet<String>,
+    schemas: BTreeMap<String, Vec<u8>>,
     operator_state: BTreeMap<String, Vec<u8>>,
     keyed_state: BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>,
 }
@@ -43,6 +46,7 @@ impl Snapshot {
             let ours = self.operators.entry(uid).or_default();
             ours.watermark_ms = ours.watermark_ms.into_iter().chain(theirs.watermark_ms).min();
             ours.declared.extend(theirs.declared);
+            ours.schemas.extend(theirs.schemas);
             ours.operator_state.extend(theirs.operator_state);
             for (state, entries) in theirs.keyed_state {
                 ours.keyed_state.entry(state).or_default().extend(entries);
@@ -61,7 +65,7 @@ impl Snapshot {
             add(uid.as_bytes());
             add(&operator.watermark_ms.unwrap_or(NO_EVENT_TIME).to_le_bytes());
             operator.declared.iter().for_each(|name| add(name.as_bytes()));
-            for (name, bytes) in &operator.operator_state {
+            for (name, bytes) in operator.schemas.iter().chain(&operator.operator_state) {
                 add(name.as_bytes());
                 add(bytes);
             }
@@ -110,6 +114,11 @@ impl<'a> SnapshotWriter<'a> {
         self.operator.declared.insert(format!("{kind}/{name}"));
     }
 
+    /// Notes what the values of keyed state `state` are made of.
+    pub fn schema(&mut self, state: &str, schema: &Schema) {
+        self.operator.schemas.insert(state.to_string(), schema.encode().to_vec());
+    }
+
     /// Writes a piece of state that belongs to no key, under a name unique among all tasks of the
     /// operator (`split/payments.csv`).
     pub fn operator_state<V: Record>(&mut self, name: &str, value: &V) {
@@ -148,6 +157,27 @@ impl<'a> SnapshotReader<'a> {
     /// order.
     pub fn declared_names(&self) -> impl Iterator<Item = &'a str> {
         self.operator.into_iter().flat_map(|op| &op.declared).map(String::as_str)
+    }
+
+    /// What the values of keyed state `state` are made of, if that was noted.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it is damaged, [`Error::Plan`] if a later release has written it.
+    pub fn schema(&self, state: &str) -> Result<Option<Schema>, Error> {
+        let bytes = self.operator.and_then(|operator| operator.schemas.get(state));
+        let decode = |bytes: &Vec<u8>| {
+            Schema::decode(bytes).map_err(|error| {
+                let what = format!("the schema of state {state} of operator {}", self.uid);
+                match error {
+                    SchemaError::Corrupt { offset, what: reason } => {
+                        let (offset, reason) = (offset as u64, reason.to_string());
+                        Error::Corrupt { what, offset, reason }
+                    }
+                    newer => Error::Plan { problems: vec![format!("{what}: {newer}")] },
+                }
+            })
+        };
+        bytes.map(decode).transpose()
     }
 
     /// How far event time had come.
@@ -204,6 +234,19 @@ impl<'a> SnapshotReader<'a> {
             Ok((key, bytes.as_slice()))
         };
         entries.into_iter().flatten().map(decode).collect()
+    }
+
+    /// The values of state `name` cannot become those of the job.
+    pub(super) fn incompatible(&self, name: &str, diff: &SchemaDiff) -> Error {
+        let place = format!("{}: state {}", self.uid, name.trim_start_matches("state/"));
+        let lines = diff.to_string();
+        Error::Plan { problems: lines.lines().map(|line| format!("{place}, {line}")).collect() }
+    }
+
+    /// An archived value of state `name` is not what its schema says.
+    pub(super) fn damaged(&self, name: &str, damage: Damage) -> Error {
+        let what = format!("state {name} of operator {}", self.uid);
+        Error::Corrupt { what, offset: damage.offset as u64, reason: damage.what.to_string() }
     }
 
     /// The value archived in `bytes`, which belong to state `name`.

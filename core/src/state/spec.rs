@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::data::record::Record;
 use crate::data::row::NO_EVENT_TIME;
+use crate::state::schema::{Describe, MigrateFrom, StateSchema};
 use crate::time::window::show;
 
 /// How one state behaves, given when it is declared in `open`.
@@ -20,13 +22,38 @@ use crate::time::window::show;
 pub struct StateSpec {
     ttl: Option<Ttl>,
     is_cleared_by_code: bool,
+    schema: Option<StateSchema>,
 }
 
 impl StateSpec {
     /// A state that nothing but the function removes, and that the function does remove (by a
     /// timer, say), or that has few keys: the plan does not warn about it.
     pub fn kept_until_cleared() -> Self {
-        Self { ttl: None, is_cleared_by_code: true }
+        Self { is_cleared_by_code: true, ..Self::default() }
+    }
+
+    /// A state whose values are of type `V`, which says what they are made of: the schema is part
+    /// of every snapshot, and a later release of the job whose `V` has other fields finds its
+    /// values again, or is told by name why not. The rules are those of `docs/formats/schema.md`.
+    ///
+    /// `V` is what the state keeps: of an aggregating state its accumulator.
+    pub fn described<V: Describe + Record>(self) -> Self {
+        Self { schema: Some(StateSchema::of::<V>()), ..self }
+    }
+
+    /// As [`StateSpec::described`], and values that were of type `Old`, or became it by the rules,
+    /// become `V` by [`MigrateFrom`].
+    pub fn migrated_from<Old, V>(self) -> Self
+    where
+        Old: Describe,
+        V: Describe + Record + MigrateFrom<Old>,
+    {
+        Self { schema: Some(StateSchema::migrated::<Old, V>()), ..self }
+    }
+
+    /// What its values are made of, if it says so.
+    pub fn schema(&self) -> Option<StateSchema> {
+        self.schema
     }
 
     /// When its entries expire, if they do.
@@ -42,7 +69,7 @@ impl StateSpec {
 
 impl From<Ttl> for StateSpec {
     fn from(ttl: Ttl) -> Self {
-        Self { ttl: Some(ttl), is_cleared_by_code: false }
+        Self { ttl: Some(ttl), ..Self::default() }
     }
 }
 

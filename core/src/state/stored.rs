@@ -1,7 +1,8 @@
 //! How states are named and stamped in a snapshot.
 //!
 //! ```text
-//! state/<name>   stored key ──► value            an entry each: value, element, map entry
+//! state/<name>   stored key ──► value            an entry each: value, element, map entry;
+//!                                                its schema beside, if the state is described
 //! stamp/<name>   the same stored key ──► i64     when it was last written, with a time to live
 //! ```
 //!
@@ -19,6 +20,7 @@ use crate::data::record::Record;
 use crate::data::slot::Slot;
 use crate::error::Error;
 use crate::state::columns::Restoring;
+use crate::state::schema::{Rewriting, StateSchema};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 
 /// What a state is called in a snapshot.
@@ -26,12 +28,28 @@ use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 pub(super) struct StateName {
     pub(super) entries: String,
     stamps: String,
+    schema: Option<StateSchema>,
 }
 
 impl StateName {
     /// `owner` is empty for states of keys.
-    pub(super) fn new(owner: &str, name: &str) -> Self {
-        Self { entries: format!("{owner}state/{name}"), stamps: format!("{owner}stamp/{name}") }
+    pub(super) fn new(owner: &str, name: &str, schema: Option<StateSchema>) -> Self {
+        let [entries, stamps] = ["state", "stamp"].map(|kind| format!("{owner}{kind}/{name}"));
+        Self { entries, stamps, schema }
+    }
+
+    /// Writes what the values are made of, if the state says so.
+    pub(super) fn put_schema(&self, writer: &mut SnapshotWriter<'_>) {
+        if let Some(schema) = &self.schema {
+            writer.schema(&self.entries, &schema.schema());
+        }
+    }
+
+    /// What has to be done with the archives of a snapshot before they are those of the state.
+    fn rewriting(&self, reader: &SnapshotReader<'_>) -> Result<Option<Rewriting>, Error> {
+        let Some(schema) = &self.schema else { return Ok(None) };
+        let Some(stored) = reader.schema(&self.entries)? else { return Ok(None) };
+        schema.rewriting(&stored).map_err(|diff| reader.incompatible(&self.entries, &diff))
     }
 
     pub(super) fn put_stamp(
@@ -64,9 +82,21 @@ pub(super) fn read_entries<'a, V: Record>(
         let stored = reader.keyed_state::<i64>(&name.stamps, restoring.key_groups.clone())?;
         stamps.extend(stored.into_iter().map(|(place, ms)| (order(&place), ms)));
     }
-    let entries = reader.keyed_state::<V>(&name.entries, restoring.key_groups.clone())?;
-    let mut found = Vec::with_capacity(entries.len());
-    for (place, value) in entries {
+    let rewriting = name.rewriting(reader)?;
+    let mut found = Vec::new();
+    for (place, bytes) in reader.keyed_entries(&name.entries)? {
+        if !restoring.key_groups.contains(&u32::from(place.key_group)) {
+            continue;
+        }
+        let value: V = match &rewriting {
+            None => reader.unarchive(&name.entries, bytes)?,
+            Some(rewriting) => {
+                let rewritten = rewriting.archive(bytes);
+                let rewritten =
+                    rewritten.map_err(|damage| reader.damaged(&name.entries, damage))?;
+                reader.unarchive(&name.entries, &rewritten)?
+            }
+        };
         let stamp_ms = stamps.get(&order(&place)).copied().or(unstamped_ms).unwrap_or(0);
         let slot = (restoring.slot_of)(&place)?;
         found.push(StoredEntry { slot, map_key: place.map_key, value, stamp_ms });

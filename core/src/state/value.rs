@@ -32,7 +32,7 @@ impl<V: Record> ValueColumn<V> {
         name: &str,
         spec: StateSpec,
     ) -> Option<ColumnId<Self>> {
-        let stored_name = columns.stored_name(name);
+        let stored_name = columns.stored_name(name, &spec);
         columns.declare(kind, name, spec, || Self {
             name: stored_name,
             values: Pages::default(),

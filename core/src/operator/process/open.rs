@@ -44,12 +44,14 @@ impl OpenContext<'_> {
     /// A value for each key.
     pub fn value<V: Record>(&mut self, name: &str, spec: impl Into<StateSpec>) -> ValueState<V> {
         let spec = spec.into();
+        self.check_schema::<V>(name, &spec);
         self.keyed(name, |columns| ValueState::declare(columns, name, spec))
     }
 
     /// A list for each key.
     pub fn list<V: Record>(&mut self, name: &str, spec: impl Into<StateSpec>) -> ListState<V> {
         let spec = spec.into();
+        self.check_schema::<V>(name, &spec);
         self.keyed(name, |columns| ListState::declare(columns, name, spec))
     }
 
@@ -60,6 +62,7 @@ impl OpenContext<'_> {
         spec: impl Into<StateSpec>,
     ) -> MapState<M, V> {
         let spec = spec.into();
+        self.check_schema::<V>(name, &spec);
         self.keyed(name, |columns| MapState::declare(columns, name, spec))
     }
 
@@ -71,6 +74,7 @@ impl OpenContext<'_> {
         reduce: fn(&mut V, V),
     ) -> ReducingState<V> {
         let spec = spec.into();
+        self.check_schema::<V>(name, &spec);
         self.keyed(name, |columns| ReducingState::declare(columns, name, spec, reduce))
     }
 
@@ -82,6 +86,7 @@ impl OpenContext<'_> {
         function: A,
     ) -> AggregatingState<A> {
         let spec = spec.into();
+        self.check_schema::<A::Accumulator>(name, &spec);
         self.keyed(name, |columns| AggregatingState::declare(columns, name, spec, function))
     }
 
@@ -114,6 +119,14 @@ impl OpenContext<'_> {
         }
         let list = OperatorList::declare(&mut self.declared.lists, name, is_union);
         self.unique(name, list)
+    }
+
+    fn check_schema<V: 'static>(&mut self, name: &str, spec: &StateSpec) {
+        if spec.schema().is_some_and(|schema| !schema.describes::<V>()) {
+            let values = std::any::type_name::<V>();
+            let problem = "is described as another type than it keeps";
+            self.problem(format!("state {name:?} {problem}: write `described::<{values}>()`"));
+        }
     }
 
     fn keyed<S: Default>(

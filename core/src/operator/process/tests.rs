@@ -3,6 +3,7 @@
 mod apply;
 mod functions;
 mod model;
+mod schema;
 mod script;
 
 use proptest::prelude::*;

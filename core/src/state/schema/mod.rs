@@ -11,7 +11,9 @@
 //! A [`Schema`] is written with each state. When a later release of the job finds the state, the
 //! schema that it finds is compared with the one it has: equal archives are viewed as they are,
 //! compatible ones are read through a [`Migration`], others are refused before the job runs.
-//! Values are matched by the names of fields and variants, never by their order.
+//! Values are matched by the names of fields and variants, never by their order. What no rule
+//! covers, a function may ([`MigrateFrom`]). A state that is declared with
+//! [`StateSpec::described`](crate::state::spec::StateSpec::described) has its schema in snapshots.
 //!
 //! ```
 //! use millstream::prelude::*;
@@ -60,6 +62,7 @@ mod encoding;
 mod layout;
 mod migration;
 mod shape;
+mod state_schema;
 mod value;
 
 #[cfg(test)]
@@ -71,6 +74,8 @@ pub use encoding::SchemaError;
 pub use layout::Unarchivable;
 pub use migration::{Damage, Migration};
 pub use shape::{Depth, Field, Fields, Number, Shape, VARIANT_COUNT_MAX, Variant, Width};
+pub(in crate::state) use state_schema::Rewriting;
+pub use state_schema::{MigrateFrom, StateSchema};
 pub use value::Value;
 
 use crate::limits::SCHEMA_BYTES_MAX;
