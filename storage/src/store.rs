@@ -50,6 +50,7 @@ use std::sync::Arc;
 
 use self::flush::{Flush, OpenTable};
 use self::read::Reads;
+use crate::arena::CHUNK_BYTES;
 use crate::cache::{BlockCache, BlockId};
 use crate::compaction::{Choice, Tier};
 use crate::io::{FileDone, FileFault, FileId, FileOp, OpId};
@@ -57,7 +58,9 @@ use crate::key::StoredKey;
 use crate::merge::Retention;
 use crate::table::{self, HashRange, Table, TableId, View};
 use crate::version::{Version, Versions};
-use crate::write_buffer::{Budget, Frozen, Full, Lookup, Origin, RecordKey, SpaceId, WriteBuffer};
+use crate::write_buffer::{
+    Budget, Frozen, Full, Lookup, Origin, RecordKey, Refused, SpaceId, WriteBuffer,
+};
 
 /// What is the same for all the life of a store.
 #[derive(Debug, Clone)]
@@ -120,6 +123,20 @@ pub enum Error {
     /// There is no memory for it now; nothing has changed. Flush, and ask again.
     #[error(transparent)]
     Full(#[from] Full),
+    /// A record would be too large, which no flush changes; nothing has changed. It can still be
+    /// removed, or be given another value.
+    #[error(
+        "a record of state {state_id} whose key takes {key_bytes} bytes would take more than \
+         {limit_bytes} bytes with it: keep less under a key, or more keys"
+    )]
+    TooLarge {
+        /// Of which state.
+        state_id: u16,
+        /// Bytes of key, namespace and map key, with their lengths.
+        key_bytes: usize,
+        /// Most bytes of a record.
+        limit_bytes: usize,
+    },
     /// A table could not be read.
     #[error("the state could not be read")]
     Read(#[source] Arc<FileFault>),
@@ -259,7 +276,8 @@ impl Store {
     /// The value of `key`, or what to wait for.
     ///
     /// # Errors
-    /// If a table cannot be read or is damaged, or there is no memory for the value.
+    /// If a table cannot be read or is damaged, there is no memory for the value, or all that was
+    /// appended to it is too large.
     pub fn get(&mut self, space: SpaceId, key: RecordKey<'_>) -> Result<Got<'_>, Error> {
         self.check()?;
         let mut located = self.buffer.locate(space, key);
@@ -291,15 +309,16 @@ impl Store {
     /// Lets the value of `key` be `value`.
     ///
     /// # Errors
-    /// If there is no memory for it.
+    /// If there is no memory for it, or it is too large.
     pub fn put(&mut self, space: SpaceId, key: RecordKey<'_>, value: &[u8]) -> Result<(), Error> {
-        self.change(|buffer, budget| buffer.put(budget, space, key, value))
+        self.change(space, key, |buffer, budget| buffer.put(budget, space, key, value))
     }
 
     /// Adds `bytes` at the end of the value of `key`. Nothing is read.
     ///
     /// # Errors
-    /// If there is no memory for it.
+    /// If there is no memory for it, or the value would be too large. One that is in tables counts
+    /// when it is read.
     ///
     /// # Panics
     /// If the state has a time to live.
@@ -311,15 +330,15 @@ impl Store {
     ) -> Result<(), Error> {
         let (state_id, _) = self.spaces[&space];
         assert!(!self.config.times.contains_key(&state_id), "state {state_id} has a time to live");
-        self.change(|buffer, budget| buffer.append(budget, space, key, bytes))
+        self.change(space, key, |buffer, budget| buffer.append(budget, space, key, bytes))
     }
 
     /// Removes `key`.
     ///
     /// # Errors
-    /// If there is no memory for a tombstone.
+    /// If there is no memory for a tombstone, or the key is too large for one.
     pub fn remove(&mut self, space: SpaceId, key: RecordKey<'_>) -> Result<(), Error> {
-        self.change(|buffer, budget| buffer.remove(budget, space, key))
+        self.change(space, key, |buffer, budget| buffer.remove(budget, space, key))
     }
 
     /// Lets values of a state that live from before `alive_from_ms` have expired; an earlier time
@@ -441,15 +460,22 @@ impl Store {
         }
     }
 
-    /// Changes the write buffer, with memory that others can spare if need be.
+    /// Changes the record of `key` in the write buffer, with memory that others can spare.
     fn change(
         &mut self,
-        mut change: impl FnMut(&mut WriteBuffer, &mut Budget) -> Result<(), Full>,
+        space: SpaceId,
+        key: RecordKey<'_>,
+        mut change: impl FnMut(&mut WriteBuffer, &mut Budget) -> Result<(), Refused>,
     ) -> Result<(), Error> {
         const BYTES: usize = 64 << 10;
         const STEPS: usize = 4096;
         self.check()?;
-        while let Err(full) = change(&mut self.buffer, &mut self.budget) {
+        while let Err(refused) = change(&mut self.buffer, &mut self.budget) {
+            let Refused::Full(full) = refused else {
+                let (state_id, _) = self.spaces[&space];
+                let (key_bytes, limit_bytes) = (key.bytes.len(), CHUNK_BYTES);
+                return Err(Error::TooLarge { state_id, key_bytes, limit_bytes });
+            };
             let is_room = 0 < self.buffer.evict(&mut self.budget, BYTES, STEPS)
                 || self.cache.shrink(&mut self.budget);
             if !is_room {

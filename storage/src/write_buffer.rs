@@ -68,7 +68,7 @@ use self::evict::{Hand, Sweep};
 use self::index::Index;
 use self::slots::Slots;
 
-pub use budget::{Budget, Full};
+pub use budget::{Budget, Full, Refused};
 pub use frozen::Frozen;
 
 /// Most epochs that are frozen and not written yet.

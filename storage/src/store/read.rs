@@ -18,13 +18,13 @@ const HASH_END: usize = 20;
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     /// By stored key.
-    lookups: BTreeMap<Vec<u8>, Lookup>,
+    pub(super) lookups: BTreeMap<Vec<u8>, Lookup>,
     reads: BTreeMap<BlockId, Read>,
 }
 
 /// How far a key was looked up.
 #[derive(Debug)]
-struct Lookup {
+pub(super) struct Lookup {
     space: SpaceId,
     /// Of the key.
     spread: u64,
@@ -83,7 +83,7 @@ impl Store {
             State::Found(value) => value.as_deref(),
         };
         let taken = self.take_in(space, key, value);
-        if taken.is_err() {
+        if matches!(taken, Err(Error::Full(_))) {
             self.reads.lookups.insert(stored, lookup);
         }
         taken.map(|()| None)
@@ -112,8 +112,10 @@ impl Store {
         if let State::Found(value) = &lookup.state {
             let hash64 = parts_of(&stored).hash64;
             let key = RecordKey { hash64, spread: lookup.spread, bytes: &stored[HASH_END..] };
-            if self.take_in(lookup.space, key, value.as_deref()).is_ok() {
-                return;
+            match self.take_in(lookup.space, key, value.as_deref()) {
+                Ok(()) => return,
+                Err(Error::Full(_)) => {}
+                Err(error) => lookup.state = State::Failed(error),
             }
         }
         self.reads.lookups.insert(stored, lookup);
@@ -259,11 +261,13 @@ impl Store {
     ) -> Result<(), Error> {
         match self.buffer.get(space, key) {
             Known::Found(_) | Known::Absent => Ok(()),
-            Known::Unknown => self.change(|buffer, budget| buffer.load(budget, space, key, value)),
+            Known::Unknown => {
+                self.change(space, key, |buffer, budget| buffer.load(budget, space, key, value))
+            }
             Known::Operands => {
                 let mut merged = value.unwrap_or_default().to_vec();
                 self.buffer.operands(space, key).iter().for_each(|it| merged.extend(*it));
-                self.change(|buffer, budget| buffer.put(budget, space, key, &merged))
+                self.change(space, key, |buffer, budget| buffer.put(budget, space, key, &merged))
             }
         }
     }

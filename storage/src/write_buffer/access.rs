@@ -1,6 +1,6 @@
 //! Reads and writes of records.
 
-use super::budget::{Budget, Full};
+use super::budget::{Budget, Full, Refused};
 use super::dirty::{self, Entry};
 use super::index::Index;
 use super::pages::Address;
@@ -79,17 +79,14 @@ impl WriteBuffer {
     /// Lets the value of `key` be `value`, whatever it was.
     ///
     /// # Errors
-    /// [`Full`] if there is no memory for it; nothing has changed.
-    ///
-    /// # Panics
-    /// If key and value are larger than a chunk: rows are limited to far less.
+    /// If there is no memory for it, or key and value are larger than a chunk; nothing has changed.
     pub fn put(
         &mut self,
         budget: &mut Budget,
         space: SpaceId,
         key: RecordKey<'_>,
         value: &[u8],
-    ) -> Result<(), Full> {
+    ) -> Result<(), Refused> {
         let place = self.place(space, key);
         match self.find(space, key) {
             Some(slot) => self.overwrite(budget, place, slot, Kind::Value, value),
@@ -102,17 +99,15 @@ impl WriteBuffer {
     /// nothing is read now. The operands of one epoch lie one behind the other, unmarked.
     ///
     /// # Errors
-    /// [`Full`] if there is no memory for it; nothing has changed.
-    ///
-    /// # Panics
-    /// If the key with all that was appended is larger than a chunk.
+    /// If there is no memory for it, or the key with all that was appended is larger than a chunk;
+    /// nothing has changed.
     pub fn append(
         &mut self,
         budget: &mut Budget,
         space: SpaceId,
         key: RecordKey<'_>,
         bytes: &[u8],
-    ) -> Result<(), Full> {
+    ) -> Result<(), Refused> {
         let place = self.place(space, key);
         let Some(slot) = self.find(space, key) else {
             let is_complete = self.section(space, place.section).is_complete;
@@ -134,13 +129,13 @@ impl WriteBuffer {
     /// Removes the record of `key`. If a table has it, or may have it, a tombstone stays.
     ///
     /// # Errors
-    /// [`Full`] if there is no memory for that; nothing has changed.
+    /// If there is no memory for that, or the key is larger than a chunk; nothing has changed.
     pub fn remove(
         &mut self,
         budget: &mut Budget,
         space: SpaceId,
         key: RecordKey<'_>,
-    ) -> Result<(), Full> {
+    ) -> Result<(), Refused> {
         let place = self.place(space, key);
         let Some(slot) = self.find(space, key) else {
             if self.section(space, place.section).is_complete {
@@ -169,17 +164,15 @@ impl WriteBuffer {
     /// happens if the write buffer knows better by now.
     ///
     /// # Errors
-    /// [`Full`] if there is no memory for it; nothing has changed.
-    ///
-    /// # Panics
-    /// If key and value are larger than a chunk.
+    /// If there is no memory for it, or key and value are larger than a chunk; nothing has changed
+    /// of what is known.
     pub fn load(
         &mut self,
         budget: &mut Budget,
         space: SpaceId,
         key: RecordKey<'_>,
         value: Option<&[u8]>,
-    ) -> Result<(), Full> {
+    ) -> Result<(), Refused> {
         let place = self.place(space, key);
         if let Some(slot) = self.find(space, key) {
             let header = Header::read(&self.slots, slot);
@@ -296,12 +289,12 @@ impl WriteBuffer {
         kind: Kind,
         value: &[u8],
         epoch: u32,
-    ) -> Result<(), Full> {
+    ) -> Result<(), Refused> {
+        check_size(key.bytes.len(), value.len())?;
         let mut header = Header::new(key.hash64, key.bytes.len(), value.len());
         header.epoch = epoch;
         header.set_kind(kind);
         header.value_len = value.len() as u32;
-        check_size(&header);
         let section = section_of(&mut self.spaces, place.space, place.section);
         if !section.is_complete {
             header.flags |= flag::PERSISTED;
@@ -337,7 +330,7 @@ impl WriteBuffer {
         slot: Address,
         kind: Kind,
         value: &[u8],
-    ) -> Result<(), Full> {
+    ) -> Result<(), Refused> {
         self.write_at(budget, place, slot, (kind, 0), value)
     }
 
@@ -349,7 +342,7 @@ impl WriteBuffer {
         mut slot: Address,
         (kind, start): (Kind, usize),
         bytes: &[u8],
-    ) -> Result<(), Full> {
+    ) -> Result<(), Refused> {
         let mut header = Header::read(&self.slots, slot);
         let value_len = start + bytes.len();
         let larger = (header.capacity() < value_len)
@@ -388,12 +381,12 @@ impl WriteBuffer {
         budget: &mut Budget,
         header: &Header,
         value_len: usize,
-    ) -> Result<(Address, Header), Full> {
+    ) -> Result<(Address, Header), Refused> {
         let key_len = header.key_len as usize;
+        check_size(key_len, value_len)?;
         let room = CHUNK_BYTES.saturating_sub(record::value_offset(key_len));
         let roomy = (value_len + value_len / 2).min(room).max(value_len);
         let larger = Header::new(header.hash, key_len, roomy);
-        check_size(&larger);
         Ok((self.slots.alloc(budget, larger.slot_bytes())?, larger))
     }
 
@@ -507,6 +500,7 @@ impl WriteBuffer {
     }
 }
 
-fn check_size(header: &Header) {
-    assert!(header.slot_bytes() <= CHUNK_BYTES, "a record of {} bytes", header.slot_bytes());
+fn check_size(key_len: usize, value_len: usize) -> Result<(), Refused> {
+    let bytes = record::value_offset(key_len).saturating_add(value_len);
+    if bytes <= CHUNK_BYTES { Ok(()) } else { Err(Refused::TooLarge) }
 }

@@ -16,6 +16,17 @@ pub struct Budget {
 #[error("the memory for state is used up: flush and evict, or raise the memory per shard")]
 pub struct Full;
 
+/// Why a record is not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is no memory for it now.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// With its key it would be larger than a chunk, and never has room.
+    #[error("a record with its key would take more than {CHUNK_BYTES} bytes")]
+    TooLarge,
+}
+
 impl Budget {
     /// As many chunks as fit into `bytes`. Asks the system for none of them yet.
     pub fn new(bytes: usize) -> Self {

@@ -166,7 +166,7 @@ impl World {
             &mut Budget,
             SpaceId,
             RecordKey<'_>,
-        ) -> Result<(), Full>,
+        ) -> Result<(), Refused>,
         on_model: impl FnOnce(&mut Records, Vec<u8>),
     ) {
         let stored = name.stored();
@@ -175,7 +175,8 @@ impl World {
         let steps = self.buffer.step_count();
         match on_buffer(&mut self.buffer, &mut self.budget, space, key) {
             Ok(()) => on_model(&mut self.model, stored),
-            Err(Full) => self.full_count += 1,
+            Err(Refused::Full(Full)) => self.full_count += 1,
+            Err(Refused::TooLarge) => panic!("{name:?} is small"),
         }
         assert!(self.buffer.step_count() - steps <= STEPS_MAX);
         assert_eq!(self.buffer.chunk_bytes(), self.budget.taken_bytes());
@@ -605,6 +606,39 @@ fn no_call_takes_many_steps() {
         }
     }
     assert_eq!(budget.taken_bytes(), 0);
+}
+
+/// A record that takes a whole chunk is taken in; one byte more is refused, whatever is done to it,
+/// and nothing has changed.
+#[test]
+fn what_is_larger_than_a_chunk_is_refused() {
+    let mut budget = Budget::new(8 * CHUNK_BYTES);
+    let mut buffer = WriteBuffer::new(0..1, 1);
+    let space = buffer.open(1, 0, Origin::Restored);
+    let named = |hash64, bytes| RecordKey { hash64, spread: 0, bytes };
+    let (small, huge) = (named(1, &b"key"[..]), vec![0; 2 * CHUNK_BYTES]);
+    let most = vec![7; CHUNK_BYTES - 48];
+    let more = vec![7; CHUNK_BYTES - 47];
+    // So large that its number of pages has more than 16 bits.
+    let far_more = vec![7; (1 << 28) + 1];
+    for value in [&more, &far_more] {
+        assert_eq!(buffer.put(&mut budget, space, small, value), Err(Refused::TooLarge));
+        assert_eq!(buffer.append(&mut budget, space, small, value), Err(Refused::TooLarge));
+        let value = Some(&value[..]);
+        assert_eq!(buffer.load(&mut budget, space, small, value), Err(Refused::TooLarge));
+    }
+    assert_eq!(buffer.remove(&mut budget, space, named(2, &huge)), Err(Refused::TooLarge));
+    assert_eq!((buffer.used_bytes(), buffer.record_count(space)), (0, 0));
+    buffer.put(&mut budget, space, small, &most).expect("a chunk holds it");
+    let used_bytes = buffer.used_bytes();
+    for value in [&more, &far_more] {
+        assert_eq!(buffer.put(&mut budget, space, small, value), Err(Refused::TooLarge));
+    }
+    assert_eq!(buffer.append(&mut budget, space, small, b"7"), Err(Refused::TooLarge));
+    assert!(buffer.get(space, small) == Lookup::Found(&most));
+    assert_eq!((buffer.used_bytes(), buffer.dirty_bytes()), (used_bytes, CHUNK_BYTES));
+    buffer.put(&mut budget, space, small, b"less").expect("it has room");
+    assert_eq!(buffer.get(space, small), Lookup::Found(&b"less"[..]));
 }
 
 /// What was asked for is found without the index, until something is freed; and never the record

@@ -107,3 +107,71 @@ fn what_has_expired_is_not_read_and_goes_with_a_merge() {
     assert!(world.store.version().bands().iter().all(|band| band.tables.is_empty()));
     assert!(world.disk.paths().is_empty(), "{:?}", world.disk.paths());
 }
+
+/// What `result` says of a record that is too large.
+#[track_caller]
+fn check_too_large(result: Result<(), Error>, key: &RecordKey<'_>) {
+    let error = result.expect_err("a record does not take more than a chunk");
+    let Error::TooLarge { state_id, key_bytes, limit_bytes } = error else { panic!("{error}") };
+    assert_eq!((state_id, key_bytes, limit_bytes), (STATE, key.bytes.len(), 2 << 20));
+    let said = error.to_string();
+    let names = ["state 3 ", "takes 9 bytes", "2097152 bytes"];
+    assert!(names.iter().all(|name| said.contains(name)), "{said}");
+}
+
+#[test]
+fn a_record_that_is_too_large_is_refused_and_nothing_changes() {
+    let mut world = World::new();
+    world.run(&Deed::Put(0, vec![5; 100]));
+    let (space, bytes) = (world.spaces[0], rest(0));
+    let name = RecordKey { hash64: hash64(0), spread: 0, bytes: &bytes };
+    let value = vec![6; 2 << 20];
+    check_too_large(world.store.put(space, name, &value), &name);
+    check_too_large(world.store.append(space, name, &value), &name);
+    world.run(&Deed::ReadAll);
+    world.run(&Deed::Freeze);
+    world.flush();
+    world.restart();
+    world.run(&Deed::ReadAll);
+}
+
+/// Each epoch appends less than a chunk, all of them more: in tables, and partly in memory.
+#[test]
+fn operands_that_are_too_large_together_are_an_error_for_their_reader_and_nobody_else() {
+    let mut world = cold([0, 3]);
+    let bytes = rest(0);
+    let name = RecordKey { hash64: hash64(0), spread: 0, bytes: &bytes };
+    for is_in_memory in [true, false] {
+        for epoch in 0..3 {
+            let space = world.spaces[0];
+            world.store.append(space, name, &vec![epoch; 1 << 20]).expect("it is not read");
+            if !(is_in_memory && epoch == 2) {
+                world.run(&Deed::Freeze);
+                world.flush();
+            }
+        }
+        if !is_in_memory {
+            world.restart_from(world.rows());
+        }
+        for _ in 0..2 {
+            let result = loop {
+                match world.got(0) {
+                    Ok(Poll::Pending) => assert!(world.answer_any(), "what waits is answered"),
+                    result => break result,
+                }
+            };
+            check_too_large(result.map(|_| ()), &name);
+            assert_eq!(world.read(3), Some(vec![3; 10]));
+        }
+        assert!(world.store.reads.lookups.is_empty(), "nothing is kept outside the budget");
+        world.run(&Deed::Put(0, vec![8; 10]));
+        world.run(&Deed::Read(0));
+        world.run(&Deed::Remove(0));
+        world.run(&Deed::Read(0));
+        world.run(&Deed::Freeze);
+        world.flush();
+        world.restart();
+        world.run(&Deed::ReadAll);
+        world.restart();
+    }
+}
