@@ -83,6 +83,17 @@ pub struct StoreConfig {
     pub times: BTreeMap<u16, TimeOf>,
 }
 
+impl StoreConfig {
+    fn path(&self, table: TableId) -> PathBuf {
+        self.directory.join(format!("{:016x}.table", table.0))
+    }
+
+    /// `source`, of a file of this store.
+    fn unusable(&self, table: TableId, source: table::Error) -> Error {
+        Error::Table { path: self.path(table), source }
+    }
+}
+
 /// Finds in a value the time (ms) from which it lives.
 pub type TimeOf = fn(&[u8]) -> i64;
 
@@ -141,8 +152,13 @@ pub enum Error {
     #[error("the state could not be read")]
     Read(#[source] Arc<FileFault>),
     /// A table is not what was written.
-    #[error(transparent)]
-    Table(#[from] table::Error),
+    #[error("the table {} is not usable", path.display())]
+    Table {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it, and in which place.
+        source: table::Error,
+    },
     /// A table could not be made durable. Restore the state from the last checkpoint.
     #[error("the state could not be made durable: restart from the last checkpoint")]
     Failed(#[source] Arc<FileFault>),
@@ -411,7 +427,7 @@ impl Store {
             |from: &i64| Retention { alive_from_ms: Some(*from), windows_from_ms: None };
         let retentions = self.alive_from_ms.iter().map(|(id, from)| (*id, retention(from)));
         let retentions = retentions.collect();
-        Some(Compaction { choice, views, id, path: self.path(id), retentions })
+        Some(Compaction { choice, views, id, path: self.config.path(id), retentions })
     }
 
     /// The merged table is durable.
@@ -499,10 +515,6 @@ impl Store {
         stored
     }
 
-    fn path(&self, table: TableId) -> PathBuf {
-        self.config.directory.join(format!("{:016x}.table", table.0))
-    }
-
     fn next_table_id(&mut self) -> TableId {
         self.config.next_table_id += 1;
         TableId(self.config.next_table_id - 1)
@@ -524,7 +536,7 @@ impl Store {
     /// Closes and removes the files of tables that nobody sees any more.
     fn remove_dead(&mut self) {
         for table in self.versions.take_dead() {
-            let (file, path) = (table.file(), self.path(table.meta().id));
+            let (file, path) = (table.file(), self.config.path(table.meta().id));
             self.ask(Awaited::Nothing, |op| FileOp::Close { op, file });
             self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
         }

@@ -107,7 +107,7 @@ impl Store {
     fn begin_flush(&mut self) -> Option<Flush> {
         let frozen = self.frozen.pop_front()?;
         let (id, file) = (self.next_table_id(), self.next_file_id());
-        let path = self.path(id).with_extension("part");
+        let path = self.config.path(id).with_extension("part");
         let config = WriterConfig {
             id,
             key_group_count: self.config.key_group_count,
@@ -195,7 +195,7 @@ impl Store {
         } else if let Err(fault) = result {
             self.failure = Some(Error::Failed(Arc::new(fault)));
         } else if matches!(flush.stage, Stage::Sync) {
-            let (file, from, to) = (flush.file, flush.path.clone(), self.path(flush.id));
+            let (file, from, to) = (flush.file, flush.path.clone(), self.config.path(flush.id));
             self.ask(Awaited::Nothing, |op| FileOp::Close { op, file });
             self.ask(Awaited::Flush, |op| FileOp::Rename { op, from, to });
             flush.stage = Stage::Rename;
@@ -212,7 +212,8 @@ impl Store {
     }
 
     fn begin_to_open(&mut self, table: TableId, purpose: Purpose, is_second: bool) {
-        let (file, path, mode) = (self.next_file_id(), self.path(table), OpenMode::ReadDirect);
+        let (file, path, mode) =
+            (self.next_file_id(), self.config.path(table), OpenMode::ReadDirect);
         self.ask(Awaited::Table(table), |op| FileOp::Open { op, file, path, mode });
         self.opening.insert(table, OpenTable { file, purpose, opening: None, is_second });
     }
@@ -220,7 +221,7 @@ impl Store {
     /// An operation on a table that is being opened is answered.
     pub(super) fn on_table(&mut self, table: TableId, result: Result<FileAnswer, FileFault>) {
         let mut open = self.opening.remove(&table).expect("the table is being opened");
-        match open.go_on(result) {
+        match open.go_on(result, |error| self.config.unusable(table, error)) {
             Ok(Some(want)) => {
                 let (file, Want { offset, len }) = (open.file, want);
                 self.ask(Awaited::Table(table), |op| FileOp::Read { op, file, offset, len });
@@ -235,7 +236,8 @@ impl Store {
                     let (file, offset) = (open.file, opened.meta().length - PAGE_BYTES as u64);
                     let what = "it is another table than its name says";
                     let error = table::Error::Corrupt { file, offset, what };
-                    self.on_not_opened(table, open, error.into());
+                    let error = self.config.unusable(table, error);
+                    self.on_not_opened(table, open, error);
                 }
             }
             Err(error) => self.on_not_opened(table, open, error),
@@ -251,7 +253,7 @@ impl Store {
         } else if matches!(open.purpose, Purpose::Replace { .. }) {
             // Its inputs are still there.
             self.is_compacting = false;
-            let path = self.path(table);
+            let path = self.config.path(table);
             self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
         } else {
             self.failure = Some(error);
@@ -296,12 +298,19 @@ fn time_of(times: &BTreeMap<u16, TimeOf>, key: &[u8], change: Change<'_>) -> Opt
 
 impl OpenTable {
     /// Takes an answer. What has to be read next; `None` if the table is open.
-    fn go_on(&mut self, result: Result<FileAnswer, FileFault>) -> Result<Option<Want>, Error> {
+    fn go_on(
+        &mut self,
+        result: Result<FileAnswer, FileFault>,
+        unusable: impl Fn(table::Error) -> Error,
+    ) -> Result<Option<Want>, Error> {
         match (result, &mut self.opening) {
             (Ok(FileAnswer::Opened { size_bytes }), None) => {
-                self.opening = Some(Opening::new(self.file, size_bytes, Filters::Load)?);
+                let opening = Opening::new(self.file, size_bytes, Filters::Load);
+                self.opening = Some(opening.map_err(unusable)?);
             }
-            (Ok(FileAnswer::Read { bytes }), Some(opening)) => opening.on_read(&bytes)?,
+            (Ok(FileAnswer::Read { bytes }), Some(opening)) => {
+                opening.on_read(&bytes).map_err(unusable)?;
+            }
             (Ok(answer), _) => unreachable!("{answer:?} was not asked for"),
             (Err(fault), _) => return Err(Error::Read(Arc::new(fault))),
         }

@@ -132,12 +132,12 @@ impl Store {
         let checked = match result {
             Ok(FileAnswer::Read { bytes }) => {
                 let checked = read.view.table().block(read.want, &bytes).map(|_| ());
-                checked.map(|()| bytes).map_err(Error::from)
+                checked.map(|()| bytes).map_err(|error| self.config.unusable(block.table, error))
             }
             Ok(answer) => unreachable!("a read was answered by {answer:?}"),
             Err(fault) => Err(Error::Read(Arc::new(fault))),
         };
-        if matches!(checked, Err(Error::Table(_))) && !read.is_second {
+        if matches!(checked, Err(Error::Table { .. })) && !read.is_second {
             read.is_second = true;
             read.op = self.ask_for(block, &read.view, read.want);
             for key in &read.for_keys {
@@ -194,14 +194,16 @@ impl Store {
         let mut base = None;
         'tables: while let Some(placed) = version.tables_of(hash64).get(lookup.table) {
             let table = placed.view.table();
-            if let Located::Block(want) = placed.view.locate(key)? {
+            let unusable = |error| self.config.unusable(placed.id(), error);
+            if let Located::Block(want) = placed.view.locate(key).map_err(unusable)? {
                 let page = (want.offset / PAGE_BYTES as u64) as u32;
                 let block = BlockId { table: placed.id(), page };
                 let come = come.filter(|come| come.0 == block).map(|come| come.1);
                 let Some(bytes) = come.or_else(|| self.cache.get(block)) else {
                     return Ok(State::Waits(self.read(block, &placed.view, want, key)));
                 };
-                for entry in table.block(want, bytes)?.search(key) {
+                let unusable = |error| self.config.unusable(placed.id(), error);
+                for entry in table.block(want, bytes).map_err(unusable)?.search(key) {
                     if entry.time_ms.zip(alive_from_ms).is_some_and(|(time, from)| time < from) {
                         break 'tables;
                     }

@@ -248,7 +248,7 @@ impl World {
             match self.got(key) {
                 Ok(Poll::Ready(value)) => return value,
                 Ok(Poll::Pending) => assert!(self.answer_any(), "a read that waits is answered"),
-                Err(Error::Read(_) | Error::Table(_)) if failed < 2 => failed += 1,
+                Err(Error::Read(_) | Error::Table { .. }) if failed < 2 => failed += 1,
                 Err(error) => panic!("a sound disk is read: {error}"),
             }
         }
@@ -388,7 +388,7 @@ proptest! {
         world.flush();
         if world.restart_count == 0 {
             let tables = world.store.version().bands().iter().flat_map(|band| &band.tables);
-            let paths = tables.map(|table| world.store.path(table.id()));
+            let paths = tables.map(|table| world.store.config.path(table.id()));
             prop_assert_eq!(world.disk.paths(), paths.collect::<BTreeSet<_>>());
         }
         world.restart();

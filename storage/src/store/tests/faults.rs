@@ -1,5 +1,7 @@
 //! A disk that does not work: what was there stays, what is not durable is not said to be.
 
+use std::path::Path;
+
 use super::cases::cold;
 use super::*;
 
@@ -22,6 +24,18 @@ fn go_on(world: &mut World, fault: Option<Fault>) -> Result<(), Error> {
 
 fn put(world: &mut World, key: u8, value: Vec<u8>) {
     world.run(&Deed::Put(key, value));
+}
+
+/// Where `error` says that the table at `path` is corrupt.
+fn corrupt_at(error: &Error, path: &Path) -> Option<u64> {
+    match error {
+        Error::Table { path: found, source: table::Error::Corrupt { offset, .. } }
+            if found == path =>
+        {
+            Some(*offset)
+        }
+        _ => None,
+    }
 }
 
 const READING: [Fault; 4] =
@@ -47,7 +61,8 @@ fn a_block_that_stays_damaged_is_an_error_and_never_a_value() {
         assert_eq!(world.got(1).expect("nothing has failed"), Poll::Pending);
         go_on(&mut world, Some(fault)).expect("a store goes on without a block");
         let error = world.got(1).expect_err("the block is not believed");
-        assert!(matches!(error, Error::Table(table::Error::Corrupt { offset: 0, .. })), "{error}");
+        assert_eq!(corrupt_at(&error, &world.store.config.path(TableId(1))), Some(0), "{error:?}");
+        assert_eq!(error.to_string(), "the table state/0000000000000001.table is not usable");
     }
 }
 
@@ -218,7 +233,7 @@ fn a_delta_that_cannot_be_read_back_fails_the_store() {
         put(&mut world, 1, vec![2; 10]);
         world.run(&Deed::Freeze);
         let error = go_on(&mut world, Some(fault)).expect_err("twice in vain");
-        assert!(matches!(error, Error::Read(_) | Error::Table(_)), "{error}");
+        assert!(matches!(error, Error::Read(_) | Error::Table { .. }), "{error}");
         world.restart();
         assert_eq!(world.read(1), Some(vec![1; 10]));
     }
@@ -238,7 +253,7 @@ fn a_merged_table_that_cannot_be_opened_leaves_its_inputs() {
         go_on(&mut world, Some(fault)).expect("the inputs are there");
         world.disk.fault = None;
         assert_eq!(world.rows(), rows);
-        let paths = rows.iter().map(|row| world.store.path(row.id)).collect();
+        let paths = rows.iter().map(|row| world.store.config.path(row.id)).collect();
         assert_eq!(world.disk.paths(), paths, "the merged table is removed");
         world.restart();
         (0..4).for_each(|key| assert_eq!(world.read(key), Some(vec![key; 10])));
@@ -275,7 +290,7 @@ fn a_store_without_one_of_its_tables_does_not_open() {
     let rows = world.rows();
     let ids: BTreeSet<TableId> = rows.iter().map(|row| row.id).collect();
     for (id, choice) in ids.iter().flat_map(|id| (0..7).map(move |choice| (*id, choice))) {
-        let path = world.store.path(id);
+        let path = world.store.config.path(id);
         let file = world.disk.remove(&path);
         let error = error_of_opening(&mut world, rows.clone(), choice);
         assert!(matches!(error, Error::Read(_)), "{error}");
@@ -283,13 +298,13 @@ fn a_store_without_one_of_its_tables_does_not_open() {
         let middle = file.len() / 2;
         world.disk.put(&path, file[..middle].to_vec());
         let error = error_of_opening(&mut world, rows.clone(), choice);
-        assert!(matches!(error, Error::Table(table::Error::Corrupt { .. })), "{error}");
+        assert!(corrupt_at(&error, &path).is_some(), "{error:?}");
 
         let mut damaged = file.clone();
         damaged[middle] ^= 1;
         world.disk.put(&path, damaged);
         let error = error_of_opening(&mut world, rows.clone(), choice);
-        assert!(matches!(error, Error::Table(table::Error::Corrupt { .. })), "{error}");
+        assert!(corrupt_at(&error, &path).is_some(), "{error:?}");
 
         world.disk.put(&path, file);
     }
@@ -306,11 +321,13 @@ fn a_table_under_the_name_of_another_is_not_taken_for_it() {
         world.flush();
     }
     let rows = world.rows();
-    let [first, second] = [1, 2].map(|id| world.store.path(TableId(id)));
+    let [first, second] = [1, 2].map(|id| world.store.config.path(TableId(id)));
     let file = world.disk.remove(&first);
     world.disk.put(&first, file.clone());
     world.disk.put(&second, file);
     let error = error_of_opening(&mut world, rows, 0);
-    let Error::Table(table::Error::Corrupt { what, .. }) = error else { panic!("{error}") };
-    assert_eq!(what, "it is another table than its name says");
+    let Error::Table { path, source: table::Error::Corrupt { what, .. } } = error else {
+        panic!("{error}")
+    };
+    assert_eq!((path, what), (second, "it is another table than its name says"));
 }
