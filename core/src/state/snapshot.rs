@@ -3,7 +3,8 @@
 //! ```text
 //! operator uid ──► watermark
 //!              ├─► declared:        kind/name, of states with entries or without
-//!              ├─► schemas:         state name ──► what its values are made of
+//!              ├─► schemas:         state name ──► what its values are made of, if it says so
+//!              ├─► layouts:         state name ──► size and alignment of its archived values
 //!              ├─► operator state:  name                ──► bytes
 //!              └─► keyed state:     state name ──► stored key ──► archived value
 //! ```
@@ -34,8 +35,23 @@ struct OperatorSnapshot {
     watermark_ms: Option<i64>,
     declared: BTreeSet<String>,
     schemas: BTreeMap<String, Vec<u8>>,
+    layouts: BTreeMap<String, ValueLayout>,
     operator_state: BTreeMap<String, Vec<u8>>,
     keyed_state: BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>,
+}
+
+/// What is known of values whose state does not describe them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ValueLayout {
+    size: u32,
+    align: u32,
+}
+
+impl ValueLayout {
+    fn of<V: Record>() -> Self {
+        let (size, align) = (size_of::<V::Archived>(), align_of::<V::Archived>());
+        Self { size: size as u32, align: align as u32 }
+    }
 }
 
 impl Snapshot {
@@ -47,6 +63,7 @@ impl Snapshot {
             ours.watermark_ms = ours.watermark_ms.into_iter().chain(theirs.watermark_ms).min();
             ours.declared.extend(theirs.declared);
             ours.schemas.extend(theirs.schemas);
+            ours.layouts.extend(theirs.layouts);
             ours.operator_state.extend(theirs.operator_state);
             for (state, entries) in theirs.keyed_state {
                 ours.keyed_state.entry(state).or_default().extend(entries);
@@ -68,6 +85,10 @@ impl Snapshot {
             for (name, bytes) in operator.schemas.iter().chain(&operator.operator_state) {
                 add(name.as_bytes());
                 add(bytes);
+            }
+            for (name, layout) in &operator.layouts {
+                add(name.as_bytes());
+                add(&[layout.size, layout.align].map(u32::to_le_bytes).concat());
             }
             for (name, entries) in &operator.keyed_state {
                 add(name.as_bytes());
@@ -128,6 +149,9 @@ impl<'a> SnapshotWriter<'a> {
     /// Writes one entry of keyed state.
     pub fn keyed_state<V: Record>(&mut self, state: &str, key: &StoredKey<'_>, value: &V) {
         let entries = self.operator.keyed_state.entry(state.to_string()).or_default();
+        if entries.is_empty() {
+            self.operator.layouts.insert(state.to_string(), ValueLayout::of::<V>());
+        }
         entries.insert(key.encode(), value.archive().to_vec());
     }
 }
@@ -204,12 +228,14 @@ impl<'a> SnapshotReader<'a> {
     /// The entries of keyed state `state` in the given key groups, in stored order.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if a stored key is malformed or a value is not the archive of a `V`.
+    /// [`Error::Corrupt`] if a stored key is malformed or a value is not the archive of a `V`,
+    /// [`Error::Plan`] if values have another size than `V`.
     pub fn keyed_state<V: Record>(
         &self,
         state: &str,
         key_groups: Range<u32>,
     ) -> Result<Vec<(StoredKey<'a>, V)>, Error> {
+        self.check_layout::<V>(state)?;
         let mut found = Vec::new();
         for (key, bytes) in self.keyed_entries(state)? {
             if key_groups.contains(&u32::from(key.key_group)) {
@@ -238,9 +264,37 @@ impl<'a> SnapshotReader<'a> {
 
     /// The values of state `name` cannot become those of the job.
     pub(super) fn incompatible(&self, name: &str, diff: &SchemaDiff) -> Error {
-        let place = format!("{}: state {}", self.uid, name.trim_start_matches("state/"));
         let lines = diff.to_string();
-        Error::Plan { problems: lines.lines().map(|line| format!("{place}, {line}")).collect() }
+        Error::Plan { problems: lines.lines().map(|line| self.problem(name, line)).collect() }
+    }
+
+    /// State `name` says no more what its values are made of.
+    pub(super) fn undescribed(&self, name: &str) -> Error {
+        let what = "it was declared with `StateSpec::described`, and without that its values would \
+                    be taken for what they may not be; describe it, or choose another uid";
+        Error::Plan { problems: vec![self.problem(name, what)] }
+    }
+
+    /// Refuses values of state `name` that cannot be of type `V`, as far as their size says so.
+    pub(super) fn check_layout<V: Record>(&self, name: &str) -> Result<(), Error> {
+        let stored = self.operator.and_then(|operator| operator.layouts.get(name));
+        let now = ValueLayout::of::<V>();
+        match stored {
+            Some(stored) if *stored != now => {
+                let values = std::any::type_name::<V>();
+                let what = format!(
+                    "its values had {} bytes, and {values} has {}; values whose type changes have \
+                     to be described before (`StateSpec::described`); choose another uid",
+                    stored.size, now.size
+                );
+                Err(Error::Plan { problems: vec![self.problem(name, &what)] })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn problem(&self, state: &str, what: &str) -> String {
+        format!("{}: state {}, {what}", self.uid, state.trim_start_matches("state/"))
     }
 
     /// An archived value of state `name` is not what its schema says.

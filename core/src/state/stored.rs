@@ -46,10 +46,18 @@ impl StateName {
     }
 
     /// What has to be done with the archives of a snapshot before they are those of the state.
-    fn rewriting(&self, reader: &SnapshotReader<'_>) -> Result<Option<Rewriting>, Error> {
-        let Some(schema) = &self.schema else { return Ok(None) };
-        let Some(stored) = reader.schema(&self.entries)? else { return Ok(None) };
-        schema.rewriting(&stored).map_err(|diff| reader.incompatible(&self.entries, &diff))
+    fn rewriting<V: Record>(
+        &self,
+        reader: &SnapshotReader<'_>,
+    ) -> Result<Option<Rewriting>, Error> {
+        let name = &self.entries;
+        match (&self.schema, reader.schema(name)?) {
+            (_, None) => reader.check_layout::<V>(name).map(|()| None),
+            (None, Some(_)) => Err(reader.undescribed(name)),
+            (Some(schema), Some(stored)) => {
+                schema.rewriting(&stored).map_err(|diff| reader.incompatible(name, &diff))
+            }
+        }
     }
 
     pub(super) fn put_stamp(
@@ -82,7 +90,7 @@ pub(super) fn read_entries<'a, V: Record>(
         let stored = reader.keyed_state::<i64>(&name.stamps, restoring.key_groups.clone())?;
         stamps.extend(stored.into_iter().map(|(place, ms)| (order(&place), ms)));
     }
-    let rewriting = name.rewriting(reader)?;
+    let rewriting = name.rewriting::<V>(reader)?;
     let mut found = Vec::new();
     for (place, bytes) in reader.keyed_entries(&name.entries)? {
         if !restoring.key_groups.contains(&u32::from(place.key_group)) {

@@ -162,6 +162,28 @@ fn values_without_a_schema_are_taken_for_what_they_are_now() {
 }
 
 #[test]
+fn values_without_a_schema_are_of_one_size() {
+    let plain = StateSpec::kept_until_cleared();
+    let snapshot = snapshot(plain, account());
+    for spec in [plain, described::<Later>()] {
+        let problems = restored::<Later>(spec, &snapshot).expect_err("it has other fields");
+        let [problem] = &problems[..] else { panic!("{problems:?}") };
+        assert!(problem.starts_with("operator: state value, its values had 12 bytes"), "{problem}");
+        assert!(problem.contains("Later has 24"), "{problem}");
+    }
+    assert_eq!(restored(plain, &snapshot), Ok(account()));
+}
+
+#[test]
+fn a_state_that_was_described_stays_so() {
+    let snapshot = snapshot(described::<Account>(), account());
+    let plain = StateSpec::kept_until_cleared();
+    let problems = restored::<Account>(plain, &snapshot).expect_err("it may be of another type");
+    let was = "operator: state value, it was declared with `StateSpec::described`";
+    assert!(problems[0].starts_with(was), "{}", problems[0]);
+}
+
+#[test]
 fn a_state_is_described_as_what_it_keeps() {
     let error = harness::<Account>(described::<Later>()).open().expect_err("it keeps accounts");
     let Error::Plan { problems } = error else { panic!("{error}") };
