@@ -56,8 +56,8 @@ use crate::compaction::{Choice, Tier};
 use crate::io::{FileDone, FileFault, FileId, FileOp, OpId};
 use crate::key::StoredKey;
 use crate::merge::Retention;
-use crate::table::{self, HashRange, Table, TableId, View};
-use crate::version::{Version, Versions};
+use crate::table::{self, HashRange, Table, TableId, TableMeta, View};
+use crate::version::{PlacedTable, Version, Versions};
 use crate::write_buffer::{
     Budget, Frozen, Full, Lookup, Origin, RecordKey, Refused, SpaceId, WriteBuffer,
 };
@@ -106,6 +106,30 @@ pub struct TableRow {
     pub id: TableId,
     /// Its tier there.
     pub tier: Tier,
+    /// Bytes of its file.
+    pub length: u64,
+    /// The checksum of its footer, which has those of all sections but the blocks: they have their
+    /// own, so of two tables of one id that differ in values alone it does not tell.
+    pub checksum: u32,
+}
+
+impl TableRow {
+    /// What a manifest says of a table in a band of a [`Version`].
+    pub fn new(band: usize, table: &PlacedTable) -> Self {
+        let TableMeta { id, length, checksum, .. } = *table.view.table().meta();
+        Self { band, id, tier: table.tier, length, checksum }
+    }
+
+    /// Why a table is not the one that this was made of.
+    fn objection(&self, meta: &TableMeta) -> Option<&'static str> {
+        if meta.length != self.length {
+            Some("it is not as long as the manifest says")
+        } else if meta.checksum != self.checksum {
+            Some("its checksum is not the one that the manifest says")
+        } else {
+            None
+        }
+    }
 }
 
 /// What is known of a key.
@@ -262,7 +286,7 @@ impl Store {
     /// Whether all tables of the manifest are open.
     ///
     /// # Errors
-    /// If one cannot be opened.
+    /// If one cannot be opened, or is not the one that the manifest means.
     pub fn is_open(&self) -> Result<bool, Error> {
         self.check()?;
         Ok(self.manifest.is_empty())

@@ -9,8 +9,8 @@ use crate::compaction::Tier;
 use crate::io::{FileAnswer, FileFault, FileId, FileOp, OpId, OpenMode};
 use crate::key::StoredKey;
 use crate::table::{
-    self, Change, Ending, Entry, Filters, Opening, PAGE_BYTES, Piece, Table, TableId, Values, Want,
-    Writer, WriterConfig,
+    self, Change, Ending, Entry, Filters, Opening, PAGE_BYTES, Piece, Table, TableId, TableMeta,
+    Values, Want, Writer, WriterConfig,
 };
 use crate::write_buffer::Frozen;
 
@@ -230,18 +230,26 @@ impl Store {
             Ok(None) => {
                 let opening = open.opening.take().expect("an open table was being opened");
                 let opened = opening.into_table();
-                if opened.meta().id == table {
-                    self.install(table, Arc::new(opened), open.purpose);
-                } else {
+                if let Some(what) = self.objection(table, opened.meta()) {
                     let (file, offset) = (open.file, opened.meta().length - PAGE_BYTES as u64);
-                    let what = "it is another table than its name says";
                     let error = table::Error::Corrupt { file, offset, what };
                     let error = self.config.unusable(table, error);
                     self.on_not_opened(table, open, error);
+                } else {
+                    self.install(table, Arc::new(opened), open.purpose);
                 }
             }
             Err(error) => self.on_not_opened(table, open, error),
         }
+    }
+
+    /// Why a table is not the one that was to be opened as `table`.
+    fn objection(&self, table: TableId, meta: &TableMeta) -> Option<&'static str> {
+        if meta.id != table {
+            return Some("it is another table than its name says");
+        }
+        let mut rows = self.manifest.iter().filter(|row| row.id == table);
+        rows.find_map(|row| row.objection(meta))
     }
 
     /// A table was not opened: it is tried once more.

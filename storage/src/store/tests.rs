@@ -183,12 +183,7 @@ impl World {
     fn rows(&self) -> Vec<TableRow> {
         let mut rows = Vec::new();
         for (band, tables) in self.store.version().bands().iter().enumerate() {
-            let row = |table: &crate::version::PlacedTable| TableRow {
-                band,
-                id: table.id(),
-                tier: table.tier,
-            };
-            rows.extend(tables.tables.iter().map(row));
+            rows.extend(tables.tables.iter().map(|table| TableRow::new(band, table)));
         }
         rows
     }

@@ -331,3 +331,44 @@ fn a_table_under_the_name_of_another_is_not_taken_for_it() {
     };
     assert_eq!((path, what), (second, "it is another table than its name says"));
 }
+
+/// A sound table of the right id, but not what the manifest was written for: as if the id had been
+/// given twice.
+#[test]
+fn a_table_that_the_manifest_does_not_mean_is_not_taken() {
+    let table_of = |keys: &[u8], value: &[u8]| {
+        let mut world = World::new();
+        for key in keys {
+            put(&mut world, *key, value.to_vec());
+        }
+        world.run(&Deed::Freeze);
+        world.flush();
+        world
+    };
+    let mut world = table_of(&[1], b"value");
+    let rows = world.rows();
+    let path = world.store.config.path(TableId(1));
+    let file = world.disk.remove(&path);
+    let others = [
+        (table_of(&[4], b"value"), "its checksum is not the one that the manifest says"),
+        (table_of(&[1, 2, 3], &[1; 5000]), "it is not as long as the manifest says"),
+    ];
+    for (mut other, expected) in others {
+        assert_eq!(other.rows()[0].id, rows[0].id);
+        world.disk.put(&path, other.disk.remove(&path));
+        let error = error_of_opening(&mut world, rows.clone(), 0);
+        let Error::Table { path: found, source: table::Error::Corrupt { what, .. } } = error else {
+            panic!("{error}")
+        };
+        assert_eq!((&found, what), (&path, expected));
+        world.disk.remove(&path);
+    }
+    // Every row has to agree, also if the table is in several bands.
+    world.disk.put(&path, file);
+    let mut wrong = rows.clone();
+    wrong.push(TableRow { band: 1, checksum: rows[0].checksum ^ 1, ..rows[0] });
+    let error = error_of_opening(&mut world, wrong, 0);
+    assert!(corrupt_at(&error, &path).is_some(), "{error:?}");
+    world.restart_from(rows);
+    assert_eq!(world.read(1), Some(b"value".to_vec()));
+}
