@@ -32,8 +32,8 @@
 /// }
 /// ```
 ///
-/// One type at a time, without parameters. Fields have no attributes but their documentation, and
-/// variants no discriminants:
+/// One type at a time, without parameters. Fields and variants have no attributes but their
+/// documentation and, behind it, those of `serde`; variants have no discriminants:
 ///
 /// ```compile_fail
 /// millstream::described! {
@@ -50,14 +50,17 @@ macro_rules! described {
         $(#[$meta:meta])*
         $vis:vis struct $name:ident {
             $(
-                $(#[doc = $doc:expr])*
+                $(#[doc = $doc:expr])* $(#[serde($($serde:tt)*)])*
                 $field_vis:vis $field:ident: $ty:ty $(= $default:expr)?
             ),* $(,)?
         }
     ) => {
         $(#[$meta])*
         $vis struct $name {
-            $($(#[doc = $doc])* $field_vis $field: $ty,)*
+            $(
+                $(#[doc = $doc])* $(#[serde($($serde)*)])*
+                $field_vis $field: $ty,
+            )*
         }
 
         impl $crate::state::schema::Describe for $name {
@@ -83,11 +86,16 @@ macro_rules! described {
     (
         $(#[$meta:meta])*
         $vis:vis struct $name:ident(
-            $($(#[doc = $doc:expr])* $field_vis:vis $ty:ty),* $(,)?
+            $(
+                $(#[doc = $doc:expr])* $(#[serde($($serde:tt)*)])*
+                $field_vis:vis $ty:ty
+            ),* $(,)?
         );
     ) => {
         $(#[$meta])*
-        $vis struct $name($($(#[doc = $doc])* $field_vis $ty),*);
+        $vis struct $name(
+            $($(#[doc = $doc])* $(#[serde($($serde)*)])* $field_vis $ty),*
+        );
 
         impl $crate::state::schema::Describe for $name {
             fn shape(depth: $crate::state::schema::Depth) -> $crate::state::schema::Shape {
@@ -111,12 +119,12 @@ macro_rules! described {
         $(#[$meta:meta])*
         $vis:vis enum $name:ident {
             $(
-                $(#[doc = $doc:expr])*
+                $(#[doc = $doc:expr])* $(#[serde($($serde:tt)*)])*
                 $variant:ident
                 $(( $($element:ty),* $(,)? ))?
                 $({
                     $(
-                        $(#[doc = $field_doc:expr])*
+                        $(#[doc = $field_doc:expr])* $(#[serde($($field_serde:tt)*)])*
                         $field:ident: $ty:ty $(= $default:expr)?
                     ),* $(,)?
                 })?
@@ -126,8 +134,15 @@ macro_rules! described {
         $(#[$meta])*
         $vis enum $name {
             $(
-                $(#[doc = $doc])*
-                $variant $(($($element),*))? $({ $($(#[doc = $field_doc])* $field: $ty),* })?
+                $(#[doc = $doc])* $(#[serde($($serde)*)])*
+                $variant
+                $(($($element),*))?
+                $({
+                    $(
+                        $(#[doc = $field_doc])* $(#[serde($($field_serde)*)])*
+                        $field: $ty
+                    ),*
+                })?
             ),*
         }
 

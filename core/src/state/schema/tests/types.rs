@@ -164,6 +164,37 @@ fn what_has_no_end_or_no_size_is_refused() {
 }
 
 #[test]
+fn attributes_of_serde_stay_where_they_are() {
+    crate::described! {
+        #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+        #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+        #[serde(rename_all = "UPPERCASE")]
+        struct Payment {
+            /// In cents.
+            #[serde(rename = "sum")]
+            amount: u64,
+            verdict: Judged = Judged::Odd { score: 1 },
+        }
+    }
+    crate::described! {
+        #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+        #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+        enum Judged {
+            #[serde(rename = "ok")]
+            #[serde(alias = "good")]
+            Fine,
+            Odd { #[serde(rename = "points")] score: u8 },
+        }
+    }
+    let parse = |text| serde_json::from_str::<Payment>(text).expect("it has these names");
+    let payment = Payment { amount: 7, verdict: Judged::Fine };
+    assert_eq!(parse(r#"{"sum": 7, "VERDICT": "good"}"#), payment);
+    let odd = Payment { amount: 7, verdict: Judged::Odd { score: 2 } };
+    assert_eq!(parse(r#"{"sum": 7, "VERDICT": {"Odd": {"points": 2}}}"#), odd);
+    check(&odd);
+}
+
+#[test]
 fn shapes_are_written_as_in_rust() {
     let text = Schema::of::<(Vec<Option<u8>>, BTreeMap<char, [Verdict; 3]>, (Box<f32>,))>();
     assert_eq!(
