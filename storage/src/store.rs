@@ -26,6 +26,13 @@
 //! merge drops them. Such a state is not appended to: what is appended would have to live longer
 //! than what it is appended to.
 //!
+//! # Merges that fail
+//!
+//! A merge that was given up, or whose table cannot be opened, leaves its inputs as they were, and
+//! would be the next that is due. So its band is left alone until more deltas were installed: 1
+//! after the first failure, 2 after the second in a row, then 4, up to 64. Other bands go on. What
+//! makes a merge urgent is deltas: while none come, nothing gets worse without it.
+//!
 //! # What fails
 //!
 //! - A block that is not what was written is read once more; then the lookup fails, and names file
@@ -203,6 +210,18 @@ pub struct Compaction {
     pub retentions: BTreeMap<u16, Retention>,
 }
 
+/// A band whose merges fail.
+#[derive(Debug, Default)]
+struct Backoff {
+    /// In a row.
+    failed_count: u32,
+    /// Nothing is merged before so many deltas are installed.
+    until_count: u64,
+}
+
+/// Most deltas that have to be installed before a merge that failed is tried again.
+const BACKOFF_DELTAS_MAX: u64 = 64;
+
 /// For what an answer is awaited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaited {
@@ -238,6 +257,9 @@ pub struct Store {
     /// What of it is.
     restored: BTreeMap<TableId, Arc<Table>>,
     is_compacting: bool,
+    /// The bands whose last merge failed.
+    backoffs: BTreeMap<usize, Backoff>,
+    compaction_error: Option<Error>,
     /// All entries so far have a smaller sequence than the next epoch's plus this.
     sequence_base: u64,
     failure: Option<Error>,
@@ -266,6 +288,8 @@ impl Store {
             manifest: Vec::new(),
             restored: BTreeMap::new(),
             is_compacting: false,
+            backoffs: BTreeMap::new(),
+            compaction_error: None,
             sequence_base: 0,
             failure: None,
             ops: VecDeque::new(),
@@ -436,13 +460,18 @@ impl Store {
     }
 
     /// A merge that is due. The next one is when this one was [done](Store::on_compacted) or
-    /// [given up](Store::on_compaction_failed).
+    /// [given up](Store::on_compaction_failed). Where one has failed, some deltas pass before the
+    /// next; see the head of the file.
     pub fn compaction(&mut self) -> Option<Compaction> {
         if self.is_compacting {
             return None;
         }
         let version = self.versions.newest();
-        let choice = version.pick()?;
+        let is_ready = |band| {
+            let backoff = self.backoffs.get(&band);
+            backoff.is_none_or(|backoff| backoff.until_count <= self.installed_count)
+        };
+        let choice = version.pick(is_ready)?;
         let tables = &version.bands()[choice.band].tables[choice.tables.clone()];
         let views = tables.iter().map(|table| table.view.clone()).collect();
         self.is_compacting = true;
@@ -463,9 +492,12 @@ impl Store {
 
     /// The merge was given up: its file is removed.
     pub fn on_compaction_failed(&mut self, given_up: Compaction) {
-        self.is_compacting = false;
-        let path = given_up.path;
-        self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
+        self.on_no_merge(given_up.choice.band, given_up.path);
+    }
+
+    /// Why the last merged table that was done could not be opened. Says it once, to be logged.
+    pub fn take_compaction_error(&mut self) -> Option<Error> {
+        self.compaction_error.take()
     }
 
     /// Takes the answer to an operation.
@@ -485,6 +517,16 @@ impl Store {
         }
         self.remove_dead();
         self.check()
+    }
+
+    /// Nothing has come of a merge but a file.
+    fn on_no_merge(&mut self, band: usize, path: PathBuf) {
+        self.is_compacting = false;
+        let backoff = self.backoffs.entry(band).or_default();
+        let delta_count = 1_u64.checked_shl(backoff.failed_count).unwrap_or(BACKOFF_DELTAS_MAX);
+        backoff.until_count = self.installed_count + delta_count.min(BACKOFF_DELTAS_MAX);
+        backoff.failed_count += 1;
+        self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
     }
 
     /// How a state tells the time of its values, and the time before which they have expired.

@@ -89,11 +89,14 @@ impl Version {
         band.map_or(&[], |band| &band.tables)
     }
 
-    /// The next merge; `None` if no band has too many tables.
-    pub fn pick(&self) -> Option<Choice> {
+    /// The next merge in a band that `is_ready`; `None` if none of them has too many tables.
+    pub fn pick(&self, is_ready: impl Fn(usize) -> bool) -> Option<Choice> {
         let row = |table: &PlacedTable| BandTable { bytes: table.bytes, tier: table.tier };
-        let rows = |band: &Band| band.tables.iter().map(row).collect::<Vec<_>>();
-        compaction::pick(&self.bands.iter().map(rows).collect::<Vec<_>>())
+        let rows = |(number, band): (usize, &Band)| {
+            let tables = if is_ready(number) { &band.tables[..] } else { &[] };
+            tables.iter().map(row).collect::<Vec<_>>()
+        };
+        compaction::pick(&self.bands.iter().enumerate().map(rows).collect::<Vec<_>>())
     }
 }
 

@@ -258,11 +258,10 @@ impl Store {
         self.ask(Awaited::Nothing, |op| FileOp::Close { op, file });
         if !open.is_second {
             self.begin_to_open(table, open.purpose, true);
-        } else if matches!(open.purpose, Purpose::Replace { .. }) {
+        } else if let Purpose::Replace { band, .. } = open.purpose {
             // Its inputs are still there.
-            self.is_compacting = false;
-            let path = self.config.path(table);
-            self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
+            self.on_no_merge(band, self.config.path(table));
+            self.compaction_error = Some(error);
         } else {
             self.failure = Some(error);
         }
@@ -278,6 +277,7 @@ impl Store {
             }
             Purpose::Replace { band, inputs, tier } => {
                 self.versions.replace(band, &inputs, Some((&table, tier)));
+                self.backoffs.remove(&band);
                 self.is_compacting = false;
             }
             Purpose::Restore => {

@@ -130,7 +130,7 @@ impl World {
     }
 
     fn compact(&mut self) {
-        while let Some(choice) = self.versions.newest().pick() {
+        while let Some(choice) = self.versions.newest().pick(|_| true) {
             let count = choice.tables.len();
             self.replace(choice.band, choice.tables.start, count, Some(choice.tier));
         }
