@@ -2,7 +2,6 @@
 
 use super::budget::{Budget, Full, Refused};
 use super::dirty::{self, Entry};
-use super::index::Index;
 use super::pages::Address;
 use super::record::{self, Header, Kind, flag};
 use super::{LISTS, Lookup, RecordKey, SpaceId, WriteBuffer, section_of};
@@ -40,10 +39,9 @@ impl WriteBuffer {
     #[inline]
     pub(crate) fn locate(&mut self, space: SpaceId, key: RecordKey<'_>) -> Lookup<Located> {
         let Some(slot) = self.find(space, key) else { return self.miss(space, key) };
-        let header = Header::read(&self.slots, slot);
-        if header.kind() != Kind::Value {
+        if !self.is_value(slot) {
             record::use_record(&mut self.slots, slot);
-            return self.unvalued(&header);
+            return self.unvalued(slot);
         }
         Lookup::Found(Located { slot, key_len: key.bytes.len() })
     }
@@ -65,15 +63,31 @@ impl WriteBuffer {
         space: SpaceId,
         key: RecordKey<'_>,
     ) -> Result<Lookup<&mut [u8]>, Full> {
+        match self.guess(space, key) {
+            Some(slot) if self.is_value(slot) && self.is_of(slot, key) => {
+                if self.is_dirty(slot) {
+                    let value = record::use_value(&mut self.slots, slot, key.bytes.len());
+                    return Ok(Lookup::Found(value));
+                }
+                self.value_made_dirty(budget, self.place(space, key), slot)
+            }
+            _ => self.get_mut_without_a_guess(budget, space, key),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_mut_without_a_guess(
+        &mut self,
+        budget: &mut Budget,
+        space: SpaceId,
+        key: RecordKey<'_>,
+    ) -> Result<Lookup<&mut [u8]>, Full> {
         let Some(slot) = self.find(space, key) else { return Ok(self.miss(space, key)) };
-        let header = Header::read(&self.slots, slot);
-        if header.kind() != Kind::Value {
-            return Ok(self.unvalued(&header));
+        if !self.is_value(slot) {
+            return Ok(self.unvalued(slot));
         }
-        if header.epoch != self.epoch {
-            return self.value_made_dirty(budget, self.place(space, key), slot);
-        }
-        Ok(Lookup::Found(record::use_value(&mut self.slots, slot, key.bytes.len())))
+        self.value_made_dirty(budget, self.place(space, key), slot)
     }
 
     /// Lets the value of `key` be `value`, whatever it was.
@@ -225,27 +239,47 @@ impl WriteBuffer {
         self.slots.free(budget, slot, header.slot_bytes());
     }
 
+    /// The slot of `key`.
     #[inline]
     fn find(&self, space: SpaceId, key: RecordKey<'_>) -> Option<Address> {
+        match self.guess(space, key) {
+            Some(slot) if self.is_of(slot, key) => Some(slot),
+            _ => self.find_without_a_guess(space, key),
+        }
+    }
+
+    /// The slot of `key`, most likely: that of its tag which was prefetched, or is in its home line.
+    #[inline]
+    fn guess(&self, space: SpaceId, key: RecordKey<'_>) -> Option<Address> {
         let held = self.space(space);
         assert!(held.dropped_in.is_none(), "{space:?} was dropped");
-        let index = || &held.sections[self.section_number(key.hash64)].index;
-        let guess = self.ahead.guess(&self.slots, space, key.tag());
-        match guess.or_else(|| index().guess(&self.slots, key.tag())) {
-            Some(slot) if self.is_of(slot, key) => Some(slot),
-            _ => self.find_without_a_guess(index(), key),
+        if let Some(slot) = self.ahead.guess(&self.slots, space, key.tag()) {
+            return Some(slot);
         }
+        held.sections[self.section_number(key.hash64)].index.guess(&self.slots, key.tag())
     }
 
     #[cold]
     #[inline(never)]
-    fn find_without_a_guess(&self, index: &Index, key: RecordKey<'_>) -> Option<Address> {
+    fn find_without_a_guess(&self, space: SpaceId, key: RecordKey<'_>) -> Option<Address> {
+        let index = &self.section(space, self.section_number(key.hash64)).index;
         index.find(&self.slots, key.tag(), |slot| self.is_of(slot, key))
     }
 
     #[inline]
     fn is_of(&self, slot: Address, key: RecordKey<'_>) -> bool {
         record::is_of_key(&self.slots, slot, key.hash64, key.bytes)
+    }
+
+    #[inline]
+    fn is_value(&self, slot: Address) -> bool {
+        Header::read(&self.slots, slot).kind() == Kind::Value
+    }
+
+    /// Whether the record at `slot` changed in this epoch.
+    #[inline]
+    fn is_dirty(&self, slot: Address) -> bool {
+        Header::read(&self.slots, slot).epoch == self.epoch
     }
 
     fn place(&self, space: SpaceId, key: RecordKey<'_>) -> Place {
@@ -262,7 +296,8 @@ impl WriteBuffer {
 
     /// What is known of a record without a value.
     #[cold]
-    fn unvalued<T>(&self, header: &Header) -> Lookup<T> {
+    fn unvalued<T>(&self, slot: Address) -> Lookup<T> {
+        let header = Header::read(&self.slots, slot);
         if header.kind() == Kind::Tombstone {
             Lookup::Absent
         } else if header.epoch <= self.written {

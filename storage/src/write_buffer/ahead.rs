@@ -69,8 +69,9 @@ impl Ahead {
     /// The slot that was found under `tag` in `space`, if it is still there.
     #[inline]
     pub(super) fn guess(&self, slots: &Slots, space: SpaceId, tag: u32) -> Option<Address> {
-        let found = self.guesses[tag as usize % GUESS_COUNT];
-        found.get(name(space, tag)).filter(|_| self.freed_count == slots.freed_count())
+        let found = &self.guesses[tag as usize % GUESS_COUNT];
+        let is_it = found.name == name(space, tag) && self.freed_count == slots.freed_count();
+        is_it.then_some(found.at)
     }
 }
 

@@ -88,7 +88,7 @@ impl Header {
     /// Reads the one at `slot`.
     #[inline]
     pub(super) fn read(slots: &Slots, slot: Address) -> Self {
-        Self::of(slots.array(slot))
+        Self::of(record(slots, slot).0)
     }
 
     #[inline]
@@ -193,7 +193,13 @@ fn touch(header: &mut [u8; HEADER_BYTES]) {
     header[FLAGS_AT] += u8::from(is_less) * flag::USES_ONE;
 }
 
-/// A record's header, and what follows it.
+/// The header of the record at `slot`, and what follows it.
+#[inline]
+fn record(slots: &Slots, slot: Address) -> (&[u8; HEADER_BYTES], &[u8]) {
+    slots.tail(slot).split_first_chunk().expect("a record has a header")
+}
+
+/// The same, to be changed.
 #[inline]
 fn split(bytes: &mut [u8]) -> (&mut [u8; HEADER_BYTES], &mut [u8]) {
     bytes.split_first_chunk_mut().expect("a record has a header")
@@ -213,8 +219,8 @@ pub(super) fn set_dirty_at(slots: &mut Slots, slot: Address, dirty_at: u32) {
 /// Whether the record at `slot` is that of `hash` and `key`.
 #[inline]
 pub(super) fn is_of_key(slots: &Slots, slot: Address, hash: u64, key: &[u8]) -> bool {
-    let (bytes, rest) = slots.tail(slot).split_first_chunk().expect("a record has a header");
-    let header = Header::of(bytes);
+    let (header, rest) = record(slots, slot);
+    let header = Header::of(header);
     header.hash == hash && header.key_len as usize == key.len() && is_equal(&rest[..key.len()], key)
 }
 
