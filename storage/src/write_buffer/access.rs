@@ -248,7 +248,7 @@ impl WriteBuffer {
         }
     }
 
-    /// The slot of `key`, most likely: that of its tag which was prefetched, or is in its home line.
+    /// The slot of `key`, most likely: that of its tag which was prefetched or is in its home line.
     #[inline]
     fn guess(&self, space: SpaceId, key: RecordKey<'_>) -> Option<Address> {
         let held = self.space(space);
