@@ -37,6 +37,8 @@
 //!
 //! - A block that is not what was written is read once more; then the lookup fails, and names file
 //!   and place.
+//! - A directory that cannot be listed, or a table of the manifest that cannot be opened: the store
+//!   does not open, and removes nothing.
 //! - A piece that could not be written (the disk is full) is kept, and the pressure is
 //!   [`Pressure::Stop`], until [`Store::retry`].
 //! - After a failed sync nothing of the table may be trusted, and its records are partly gone from
@@ -46,11 +48,12 @@
 //! ([`Store::compaction`]), memory for the indexes of tables, which comes on top of the budget.
 
 mod flush;
+mod opening;
 mod read;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,8 +75,12 @@ use crate::write_buffer::{
 /// What is the same for all the life of a store.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// Where its tables are.
+    /// Where its tables are, and those of no other store: what nothing names is removed from there.
     pub directory: PathBuf,
+    /// The tables there that other manifests name, those of older checkpoints say: their files are
+    /// left alone, whether the store has them or not. What is not retained any more goes when the
+    /// store is opened without it.
+    pub retained: BTreeSet<TableId>,
     /// The key groups that it has.
     pub key_groups: Range<u32>,
     /// Key groups of the job.
@@ -84,7 +91,8 @@ pub struct StoreConfig {
     pub memory_bytes: usize,
     /// Most chunks for blocks.
     pub cache_chunks_max: usize,
-    /// The first id for a table; larger than those of all tables of the job so far.
+    /// The first id for a table; larger than those of all tables of the job so far. Files that are
+    /// found in the directory make it larger still.
     pub next_table_id: u64,
     /// By state id, how the values of states with a time to live tell their time.
     pub times: BTreeMap<u16, TimeOf>,
@@ -228,6 +236,7 @@ enum Awaited {
     Block(BlockId),
     Flush,
     Table(TableId),
+    Listing,
     /// Of a file that is not needed any more.
     Nothing,
 }
@@ -256,6 +265,9 @@ pub struct Store {
     manifest: Vec<TableRow>,
     /// What of it is.
     restored: BTreeMap<TableId, Arc<Table>>,
+    /// Files that nothing names, from when the directory is listed to when the store is open.
+    unnamed: Option<Vec<PathBuf>>,
+    is_open: bool,
     is_compacting: bool,
     /// The bands whose last merge failed.
     backoffs: BTreeMap<usize, Backoff>,
@@ -287,6 +299,8 @@ impl Store {
             opening: BTreeMap::new(),
             manifest: Vec::new(),
             restored: BTreeMap::new(),
+            unnamed: None,
+            is_open: false,
             is_compacting: false,
             backoffs: BTreeMap::new(),
             compaction_error: None,
@@ -298,6 +312,7 @@ impl Store {
             next_file_id: 0,
             config,
         };
+        store.list();
         for row in &tables {
             if !store.opening.contains_key(&row.id) {
                 store.open_table(row.id, flush::Purpose::Restore);
@@ -307,13 +322,15 @@ impl Store {
         store
     }
 
-    /// Whether all tables of the manifest are open.
+    /// Whether all tables of the manifest are open, and it is known what else is in the directory.
+    /// Files that nothing names are removed from then on.
     ///
     /// # Errors
-    /// If one cannot be opened, or is not the one that the manifest means.
+    /// If the directory cannot be listed, or a table cannot be opened, or is not the one that the
+    /// manifest means.
     pub fn is_open(&self) -> Result<bool, Error> {
         self.check()?;
-        Ok(self.manifest.is_empty())
+        Ok(self.is_open)
     }
 
     /// Opens the space of a state and a window, as [`WriteBuffer::open`] does.
@@ -463,7 +480,7 @@ impl Store {
     /// [given up](Store::on_compaction_failed). Where one has failed, some deltas pass before the
     /// next; see the head of the file.
     pub fn compaction(&mut self) -> Option<Compaction> {
-        if self.is_compacting {
+        if self.is_compacting || !self.is_open {
             return None;
         }
         let version = self.versions.newest();
@@ -513,6 +530,7 @@ impl Store {
             Awaited::Block(block) => self.on_block(block, done.result),
             Awaited::Flush => self.on_flushed(done.op, done.result),
             Awaited::Table(table) => self.on_table(table, done.result),
+            Awaited::Listing => self.on_listed(done.result),
             Awaited::Nothing => {}
         }
         self.remove_dead();
@@ -599,12 +617,16 @@ impl Store {
         id
     }
 
-    /// Closes and removes the files of tables that nobody sees any more.
+    /// Closes the files of tables that nobody sees any more, and removes those that no other
+    /// manifest names.
     fn remove_dead(&mut self) {
         for table in self.versions.take_dead() {
-            let (file, path) = (table.file(), self.config.path(table.meta().id));
+            let (file, id) = (table.file(), table.meta().id);
             self.ask(Awaited::Nothing, |op| FileOp::Close { op, file });
-            self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
+            if !self.config.retained.contains(&id) {
+                let path = self.config.path(id);
+                self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
+            }
         }
     }
 }

@@ -105,6 +105,9 @@ impl Store {
     }
 
     fn begin_flush(&mut self) -> Option<Flush> {
+        if !self.is_open {
+            return None;
+        }
         let frozen = self.frozen.pop_front()?;
         let (id, file) = (self.next_table_id(), self.next_file_id());
         let path = self.config.path(id).with_extension("part");
@@ -283,13 +286,7 @@ impl Store {
             Purpose::Restore => {
                 self.sequence_base = self.sequence_base.max(table.meta().sequence_max);
                 self.restored.insert(id, table);
-                // Of those that cannot be opened, the failure tells.
-                if self.opening.is_empty() && self.failure.is_none() {
-                    for row in std::mem::take(&mut self.manifest) {
-                        self.versions.restore(row.band, &self.restored[&row.id], row.tier);
-                    }
-                    self.restored.clear();
-                }
+                self.end_opening();
             }
         }
     }

@@ -3,6 +3,7 @@
 mod cases;
 mod disk;
 mod faults;
+mod leftovers;
 
 use std::collections::BTreeSet;
 use std::task::Poll;
@@ -113,12 +114,16 @@ struct World {
     installed_count: u64,
     /// Pseudo-random choices of what is answered next.
     choice: u16,
-    restart_count: usize,
+    /// What other manifests name, and is there.
+    retained: BTreeSet<TableId>,
+    /// Files that are none of the store's.
+    foreign: BTreeSet<PathBuf>,
 }
 
 fn config(next_table_id: u64) -> StoreConfig {
     StoreConfig {
         directory: PathBuf::from("state"),
+        retained: BTreeSet::new(),
         key_groups: 0..KEY_GROUP_COUNT,
         key_group_count: KEY_GROUP_COUNT,
         bands: BANDS.to_vec(),
@@ -133,7 +138,7 @@ impl World {
     fn new() -> Self {
         let mut store = Store::new(config(1), Vec::new());
         let spaces = [STATE, MORTAL_STATE].map(|id| store.open_space(id, WINDOW, Origin::New));
-        Self {
+        let mut world = Self {
             disk: Disk::default(),
             store,
             spaces,
@@ -143,8 +148,11 @@ impl World {
             installed: Records::new(),
             installed_count: 0,
             choice: 0,
-            restart_count: 0,
-        }
+            retained: BTreeSet::new(),
+            foreign: BTreeSet::new(),
+        };
+        world.open();
+        world
     }
 
     /// Answers one operation, if one is left. A store that has failed is restarted.
@@ -195,23 +203,38 @@ impl World {
 
     fn restart_from(&mut self, rows: Vec<TableRow>) {
         self.begin_to_open(rows);
-        while !self.store.is_open().expect("the tables are sound") {
-            while let Some(op) = self.store.next_op() {
-                self.disk.ask(op);
-            }
-            let done = self.disk.answer(0).expect("tables that are not open are being opened");
-            self.store.on_done(done).expect("the tables are sound");
-        }
-        self.restart_count += 1;
+        self.open();
         self.model = self.installed.clone();
         self.frozen.clear();
         self.installed_count = 0;
     }
 
+    /// Waits until the store is open: what is there is what is named.
+    fn open(&mut self) {
+        while !self.store.is_open().expect("the tables are sound") {
+            while let Some(op) = self.store.next_op() {
+                self.disk.ask(op);
+            }
+            let done = self.disk.answer(0).expect("what is not open is being opened");
+            self.store.on_done(done).expect("the tables are sound");
+        }
+        self.settle();
+        assert_eq!(self.disk.paths(), self.named_paths());
+    }
+
+    /// What has to be there when nothing is under way.
+    fn named_paths(&self) -> BTreeSet<PathBuf> {
+        let ids = self.rows().into_iter().map(|row| row.id).chain(self.retained.iter().copied());
+        let paths = ids.map(|id| self.store.config.path(id));
+        paths.chain(self.foreign.iter().cloned()).collect()
+    }
+
     /// A store that is to open these tables.
     fn begin_to_open(&mut self, rows: Vec<TableRow>) {
         self.disk.crash();
-        self.store = Store::new(config(self.store.config.next_table_id), rows);
+        let mut config = config(self.store.config.next_table_id);
+        config.retained.clone_from(&self.retained);
+        self.store = Store::new(config, rows);
         self.spaces = [STATE, MORTAL_STATE]
             .map(|state_id| self.store.open_space(state_id, WINDOW, Origin::Restored));
         self.store.expire(MORTAL_STATE, self.alive_from.into());
@@ -392,11 +415,7 @@ proptest! {
             }
         }
         world.flush();
-        if world.restart_count == 0 {
-            let tables = world.store.version().bands().iter().flat_map(|band| &band.tables);
-            let paths = tables.map(|table| world.store.config.path(table.id()));
-            prop_assert_eq!(world.disk.paths(), paths.collect::<BTreeSet<_>>());
-        }
+        prop_assert_eq!(world.disk.paths(), world.named_paths());
         world.restart();
         world.run(&Deed::ReadAll);
     }

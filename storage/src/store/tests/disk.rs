@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use crate::io::{FileAnswer, FileDone, FileFault, FileId, FileOp};
+use crate::io::{FileAnswer, FileDone, FileEntry, FileFault, FileId, FileOp};
 
 /// What goes wrong next, once; but a full disk stays full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +23,11 @@ pub(super) enum Fault {
     ReadFails,
     ReadIsShort,
     ReadIsDamaged,
+    ListFails,
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Full,
         Self::CreateFails,
         Self::WriteFails,
@@ -35,6 +37,7 @@ impl Fault {
         Self::ReadFails,
         Self::ReadIsShort,
         Self::ReadIsDamaged,
+        Self::ListFails,
     ];
 }
 
@@ -190,7 +193,19 @@ impl Disk {
             FileOp::Remove { path, .. } => {
                 self.names.remove(path).map(|_| FileAnswer::Removed).ok_or(NotFound)
             }
-            FileOp::List { .. } | FileOp::ListDirectory { .. } => unreachable!("nobody lists"),
+            FileOp::ListDirectory { path, .. } => {
+                if self.is_due(Fault::ListFails) {
+                    return Err(Other);
+                }
+                let names = self.names.iter().filter(|(name, _)| name.parent() == Some(path));
+                let entry = |(name, contents): (&PathBuf, &usize)| FileEntry {
+                    path: name.clone(),
+                    size_bytes: self.contents[*contents].bytes.len() as u64,
+                    modified: SystemTime::UNIX_EPOCH,
+                };
+                Ok(FileAnswer::Listed { files: names.map(entry).collect() })
+            }
+            FileOp::List { .. } => unreachable!("nobody looks for patterns"),
         }
     }
 }
