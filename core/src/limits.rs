@@ -27,15 +27,15 @@ pub const INPUT_BUDGET_NS: u64 = 20_000;
 /// inputs' worth of budget.
 pub const TURN_STALL_NS: u64 = 5 * INPUT_BUDGET_NS;
 
-/// While results that are due wait for their turn, an input gives less of what it may with every
-/// watermark that comes meanwhile, down to this part: rows go on without delay, but cannot bring
-/// event time forward faster than it is worked off. So many results may every row owe (a sliding
-/// window of an hour every five minutes: 12) without a backlog that grows.
-pub const INPUT_SHARE_MIN: u32 = 16;
+/// With every watermark that comes while results are due, an input gives less of what it may (a half,
+/// a third, ...), down to this part of it: rows go on without delay, but rows cannot bring event time
+/// forward faster than it is worked off. So many results may every row owe (a sliding window of an
+/// hour every five minutes: 12) without a backlog that grows.
+pub const INPUT_DIVISOR_MAX: u32 = 16;
 
-/// Records whose keys are looked up together, so that their cache misses overlap: twice as many are
-/// on their way as lines fit into a core's fill buffers (10 to 16) at most, and more would wait for
-/// them. The keyed count of `engine` takes a tenth longer with 16, and as much with 4.
+/// Records whose keys are looked up together, so that their cache misses overlap. A core has 10 to 16
+/// lines on their way at most, and a group asks for one of the index and one slot for each record;
+/// `bench/RESULTS.md` compares this with other sizes.
 pub const PREFETCH_GROUP: usize = 8;
 
 /// Size of the buffer that carries a frame from one shard to another.

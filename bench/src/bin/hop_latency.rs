@@ -253,6 +253,12 @@ impl Operator for LatencySink {
     }
 }
 
+/// Pins the thread: a gap of another core would say nothing.
+fn pin(id: usize) {
+    let is_pinned = core_affinity::set_for_current(core_affinity::CoreId { id });
+    assert!(is_pinned, "core {id} is not for this process; it needs the first two");
+}
+
 /// What bare loops on the first two cores miss.
 struct Hiccups {
     gaps: Histogram<u64>,
@@ -270,7 +276,7 @@ impl Hiccups {
     /// Looks for `seconds`; each core would have had a record every `interval_ns`.
     fn measure(&mut self, seconds: u64, interval_ns: u64) {
         let on_core = |id| {
-            core_affinity::set_for_current(core_affinity::CoreId { id });
+            pin(id);
             let mut found = Self::new();
             let begin = Instant::now();
             let mut last = begin;
@@ -314,7 +320,7 @@ fn bare_hop(seconds: u64, rate: u64) -> Histogram<u64> {
     let count = seconds * rate;
     let due_ns = |number: u64| number * 1_000_000_000 / rate;
     let on_core = |id: usize| {
-        core_affinity::set_for_current(core_affinity::CoreId { id });
+        pin(id);
         let mut delays = histogram();
         let now_ns = || Instant::now().saturating_duration_since(begin).as_nanos() as u64;
         let (mut next, mut expected) = (2 + id as u64, 3 - id as u64);

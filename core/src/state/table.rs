@@ -119,7 +119,9 @@ impl<K, V> KeyTable<K, V> {
     /// emptied again and again need not be mapped and zeroed by the system each time.
     #[must_use]
     pub fn recycled(self) -> Self {
-        Self { chunks: self.chunks.recycled(), ..Self::new(self.index.hashes()) }
+        // What prefetches have found is of no key any more, and is checked before it is believed.
+        let (chunks, ahead) = (self.chunks.recycled(), self.ahead);
+        Self { chunks, ahead, ..Self::new(self.index.hashes()) }
     }
 
     /// The key at `slot`.

@@ -29,7 +29,7 @@ use crate::data::row::{MAX_WATERMARK, NO_EVENT_TIME};
 use crate::error::Error;
 use crate::exchange::channel::{Load, Outbox, Returned};
 use crate::graph::plan::{ChannelId, TaskPlan};
-use crate::limits::INPUT_SHARE_MIN;
+use crate::limits::INPUT_DIVISOR_MAX;
 use crate::operator::env::TaskPlace;
 use crate::operator::{Chain, Progress, TaskEnv};
 use crate::state::snapshot::Snapshot;
@@ -179,11 +179,13 @@ where
             && !self.env.has_failed()
     }
 
-    /// One round: every input gives at most `row_limit` rows.
+    /// One round: every input gives at most `row_limit` rows, and watermarks make at most as many
+    /// results as that; the rest is pending.
     fn feed_round(&mut self, row_limit: u32, mail: &mut TaskMail) {
         self.feed.begin_round(row_limit);
+        let mut left_results = row_limit;
         loop {
-            self.carry_out_due(row_limit, mail);
+            self.carry_out_due(&mut left_results, mail);
             if !self.can_take() {
                 return;
             }
@@ -194,11 +196,11 @@ where
         }
     }
 
-    fn carry_out_due(&mut self, row_limit: u32, mail: &mut TaskMail) {
+    fn carry_out_due(&mut self, left_results: &mut u32, mail: &mut TaskMail) {
         while self.can_take()
             && let Some(due) = self.feed.pop_due()
         {
-            self.env.set_budget(row_limit);
+            self.env.set_budget(*left_results);
             match due {
                 Due::Watermark(watermark_ms) => self.raise(watermark_ms),
                 Due::Barrier(checkpoint) => self.cut(checkpoint, mail),
@@ -207,16 +209,22 @@ where
                     self.raise(MAX_WATERMARK);
                 }
             }
+            *left_results = self.env.budget();
         }
     }
 
     fn raise(&mut self, watermark_ms: i64) {
         if self.chain.is_pending() {
-            self.lag = (self.lag + 1).min(INPUT_SHARE_MIN - 1);
+            self.fall_behind();
         }
         let mut end = ChainEnd { end: &mut self.end, env: &self.env };
         let released = self.chain.on_watermark(watermark_ms, &self.env, &mut end);
         self.release(released);
+    }
+
+    /// Event time has gone on while results were due.
+    fn fall_behind(&mut self) {
+        self.lag = (self.lag + 1).min(INPUT_DIVISOR_MAX - 1);
     }
 
     /// The epoch ends here: everything before is in the snapshot, everything after is not.
@@ -243,7 +251,12 @@ where
         mail.snapshots.push((checkpoint, snapshot));
     }
 
-    fn end_batch(&mut self) {
+    fn end_batch(&mut self, row_limit: u32) {
+        // Watermarks that no input brings are made within the chain, when a batch ends.
+        if self.chain.is_pending() && self.feed.watermark_ms() == NO_EVENT_TIME {
+            self.fall_behind();
+        }
+        self.env.set_budget(row_limit);
         let mut end = ChainEnd { end: &mut self.end, env: &self.env };
         let released = self.chain.on_batch_end(&self.env, &mut end);
         self.release(released);
@@ -399,7 +412,7 @@ where
                 self.lag = 0;
             }
             self.feed_round(row_limit.div_ceil(1 + self.lag), mail);
-            self.end_batch();
+            self.end_batch(row_limit);
             self.tell_idleness();
         }
         self.close(row_limit);

@@ -1,8 +1,8 @@
 //! Channels as the input of a task.
 //!
-//! Each channel is a queue of elements that have arrived; [`ChannelFeed`] takes them in turn, so
-//! many rows with the control elements before them, and on to the next, so no channel waits for
-//! more than so many of every other. A channel that barrier alignment has blocked keeps its
+//! Each channel is a queue of elements that have arrived; [`ChannelFeed`] takes them in turn, as many
+//! rows as the round's limit says with the control elements before them, and on to the next, so no
+//! channel waits for more than that of every other. A channel that barrier alignment has blocked keeps its
 //! queue.
 //!
 //! Batches are bounded by credits. Control elements need none, so a watermark or a state that
@@ -42,9 +42,11 @@ pub struct ChannelFeed<D: Decoder> {
     next: usize,
     /// How many channels have not had their turn in this round.
     left_count: usize,
-    /// How many rows a channel gives in this round, and how many the next one still may.
+    /// How many rows a channel may give in this round, and how many the next one still may.
     row_limit: u32,
     left_rows: u32,
+    /// The next channel has begun its turn and not ended it.
+    is_amid: bool,
     open_count: usize,
     row_count: u64,
     watermark_ms: i64,
@@ -124,6 +126,7 @@ impl<D: Decoder> ChannelFeed<D> {
             left_count: 0,
             row_limit: 0,
             left_rows: 0,
+            is_amid: false,
             open_count: count,
             row_count: 0,
             watermark_ms: NO_EVENT_TIME,
@@ -152,11 +155,15 @@ impl<D: Decoder> ChannelFeed<D> {
         self.next = (self.next + 1) % self.channels.len();
     }
 
-    /// Takes the control elements before the channel's next row, until something is due.
-    fn take_controls(&mut self, index: usize) {
+    /// Takes the control elements before the channel's next row, until something is due. That a
+    /// channel is idle waits for the next round if it `has_given` rows in this one: what the task
+    /// tells its outputs in between must say that it was not.
+    fn take_controls(&mut self, index: usize, has_given: bool) {
+        let is_idle = |element: &Element| matches!(element, Element::Control(Control::Idle));
         while self.due.is_empty()
             && !self.aligner.is_blocked(index)
             && self.channels[index].open.is_none()
+            && !(has_given && self.channels[index].queue.front().is_some_and(is_idle))
             && let Some(element) = self.channels[index].pop()
         {
             self.on_element(index, element);
@@ -173,8 +180,9 @@ impl<D: Decoder> ChannelFeed<D> {
         returns: &mut Vec<(ChannelPlan, Returned)>,
     ) {
         loop {
-            self.take_controls(index);
-            if !self.due.is_empty() || !self.can_read(index) || env.budget() == 0 {
+            self.take_controls(index, env.budget() < self.row_limit);
+            let has_rows = self.channels[index].open.is_some() && self.can_read(index);
+            if !self.due.is_empty() || !has_rows || env.budget() == 0 {
                 return;
             }
             self.feed_rows(index, chain, env, out, returns);
@@ -284,6 +292,11 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
     }
 
     fn begin_round(&mut self, row_limit: u32) {
+        if self.is_amid {
+            // The round ended because nothing more could be taken; others go first now.
+            self.next = (self.next + 1) % self.channels.len();
+            self.is_amid = false;
+        }
         self.left_count = self.channels.len();
         self.row_limit = row_limit;
         self.left_rows = row_limit;
@@ -299,6 +312,7 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
         debug_assert!(self.due.is_empty(), "what is due goes first");
         env.wants_turn.set(false);
         let Some(index) = self.pick() else { return false };
+        self.is_amid = true;
         env.set_budget(self.left_rows);
         self.feed_channel(index, chain, env, out, returns);
         self.left_rows = env.budget();

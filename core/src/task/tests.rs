@@ -1,6 +1,8 @@
 //! Whole tasks, driven element by element: what they are told, what they say.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use millstream_storage::arena::Slab;
 
@@ -13,7 +15,7 @@ use crate::graph::plan::{InputPlan, OutputPlan, Partitioner};
 use crate::limits::FRAME_BYTES;
 use crate::operator::pass::Pass;
 use crate::operator::source::{Source, SourceOutput, SourceReader, SourceStatus};
-use crate::operator::{Chain, Operator, OperatorContext, Output, Progress, Stage};
+use crate::operator::{Chain, Operator, OperatorContext, Output, Progress, Stage, Then};
 use crate::task::channel_feed::ChannelFeed;
 use crate::task::decode::Single;
 use crate::task::source_feed::SourceFeed;
@@ -86,13 +88,18 @@ impl Driven {
         activity
     }
 
+    /// The outputs' readers have read everything.
+    fn give_back(&mut self) {
+        for (channel, returned) in self.unreturned.drain(..) {
+            self.task.on_returned(channel, returned, &mut self.mail.outbox);
+        }
+    }
+
     /// Turns until it waits.
     fn settle(&mut self) {
         for _ in 0..1_000 {
             let activity = self.turn();
-            for (channel, returned) in self.unreturned.drain(..) {
-                self.task.on_returned(channel, returned, &mut self.mail.outbox);
-            }
+            self.give_back();
             if activity != Activity::Busy {
                 return;
             }
@@ -475,8 +482,16 @@ fn a_task_that_has_ended_has_a_part_in_every_checkpoint() {
     assert_eq!(task.said(0), "b1 b2 wmax end");
 }
 
-/// Owes so many results at the first watermark.
-struct Owing(u32);
+/// Owes results.
+#[derive(Default)]
+struct Owing {
+    /// Now, if event time has begun.
+    left: u32,
+    /// More with every watermark.
+    each: u32,
+    watermark_ms: i64,
+    done: Arc<AtomicU32>,
+}
 
 impl Operator for Owing {
     type In = u64;
@@ -488,32 +503,57 @@ impl Operator for Owing {
 
     fn on_watermark(
         &mut self,
-        _watermark_ms: i64,
+        watermark_ms: i64,
         ctx: &OperatorContext<'_>,
         _out: &mut impl Output<u64>,
     ) -> Progress {
-        while self.0 > 0 {
+        if self.watermark_ms < watermark_ms {
+            self.watermark_ms = watermark_ms;
+            self.left += self.each;
+        }
+        while self.left > 0 {
             if !ctx.env().spend() {
                 return Progress::Pending;
             }
-            self.0 -= 1;
+            self.left -= 1;
+            self.done.fetch_add(1, Ordering::Relaxed);
         }
         Progress::Done
     }
 }
 
+/// Says that event time goes on with every batch.
+struct Dating(i64);
+
+impl Operator for Dating {
+    type In = u64;
+    type Out = u64;
+
+    fn on_row(&mut self, row: Row<u64>, _ctx: &OperatorContext<'_>, out: &mut impl Output<u64>) {
+        out.emit(row);
+    }
+
+    fn on_batch_end(
+        &mut self,
+        _ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<u64>,
+    ) -> Option<i64> {
+        self.0 += 1;
+        Some(self.0)
+    }
+}
+
 #[test]
 fn rows_go_on_while_results_are_due_and_do_not_outpace_them() {
-    let mut task = Driven::new(Stage::new(Owing(40_000), "o", "o"), 1, Partitioner::Forward, 1);
+    let owing = Owing { left: 40_000, ..Owing::default() };
+    let mut task = Driven::new(Stage::new(owing, "o", "o"), 1, Partitioner::Forward, 1);
     let rows: Vec<String> = (0..256).map(|n| n.to_string()).collect();
     let rows = format!("0r{}", rows.join(","));
     let taken = |task: &mut Driven, script: &str| {
         let before = task.task.status().records_in;
         task.tell(script);
         task.turn();
-        for (channel, returned) in std::mem::take(&mut task.unreturned) {
-            task.task.on_returned(channel, returned, &mut task.mail.outbox);
-        }
+        task.give_back();
         task.task.status().records_in - before
     };
     assert_eq!(taken(&mut task, "0w10"), 0);
@@ -527,6 +567,64 @@ fn rows_go_on_while_results_are_due_and_do_not_outpace_them() {
     assert_eq!(taken(&mut task, &rows), 256 / 16, "no less than that");
     task.settle();
     assert_eq!(taken(&mut task, &rows), 256, "all that was due is done");
+}
+
+#[test]
+fn many_watermarks_in_one_turn_make_no_more_results_than_one() {
+    let owing = Owing { each: 1_000, ..Owing::default() };
+    let done = Arc::clone(&owing.done);
+    let mut task = Driven::new(Stage::new(owing, "o", "o"), 1, Partitioner::Forward, 1);
+    task.tell("0w1 0r1 0w2 0r2 0w3 0r3 0w4 0r4 0w5");
+    task.turn();
+    assert_eq!(task.said(0), "r1 r2 r3 r4");
+    assert_eq!(done.load(Ordering::Relaxed), 256);
+    task.settle();
+    assert_eq!(done.load(Ordering::Relaxed), 5_000);
+    assert_eq!(task.said(0), "w5");
+}
+
+#[test]
+fn rows_do_not_outpace_the_results_of_watermarks_from_within_the_chain() {
+    let plan = plan(0, Partitioner::Forward, 1);
+    let feed = SourceFeed::new(Counting(0), "numbers", "numbers", 0);
+    let end = Outputs::<u64>::new(&plan.outputs, 0, 0, plan.key_group_count);
+    let owing = Owing { each: 1_000, ..Owing::default() };
+    let first = Stage::new(Dating(0), "d", "d");
+    let chain = Then { first, second: Stage::new(owing, "o", "o") };
+    let mut task = Driven::of(ChainTask::new(plan, feed, chain, end, |_, _| Vec::new()));
+    let mut last = 0;
+    for _ in 0..40 {
+        let before = task.task.status().records_in;
+        task.turn();
+        task.give_back();
+        last = task.task.status().records_in - before;
+    }
+    assert_eq!(last, 256 / 16);
+}
+
+#[test]
+fn an_idleness_that_ends_and_begins_in_one_turn_is_told() {
+    let mut task = Driven::pass(1);
+    assert_eq!(task.play("0w5 0idle"), "w5 idle");
+    task.tell("0active 0r7 0idle");
+    task.settle();
+    assert_eq!(task.said(0), "active r7 idle");
+}
+
+#[test]
+fn a_channel_whose_watermarks_fill_the_output_passes_its_turn_on() {
+    let mut task = Driven::pass(2);
+    assert_eq!(task.play("0w0 1w0 1idle"), "w0");
+    task.tell("1active 1r9");
+    let mut said = String::new();
+    for turn in 0..2 {
+        let from = 10 * (turn + 1);
+        (from..from + 4).for_each(|n| task.tell(&format!("0r{n} 0w{n}")));
+        task.turn();
+        task.give_back();
+        said += &task.said(0);
+    }
+    assert!(said.contains("r9"), "{said}");
 }
 
 /// Gives a number whenever it is opened, and does not remember that.

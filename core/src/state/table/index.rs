@@ -286,7 +286,8 @@ impl Line {
     /// The entries whose tag is `tag`. Gaps have tags too.
     #[inline]
     fn equal(&self, tag: u32) -> Equal {
-        // Compilers make two vector comparisons of it, unless a shift by 0 is different.
+        // From the second bit on: compilers make two vector comparisons of it if all shifts are
+        // alike, and take the entry out that is shifted by 0.
         let bits = |i: usize| u32::from(self.tags[i] == tag) << (i + 1);
         Equal((0..LINE).fold(0, |equal, i| equal | bits(i)))
     }

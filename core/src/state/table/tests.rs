@@ -181,7 +181,11 @@ fn a_prefetch_finds_the_slots_of_keys_that_were_far_before() {
 /// Whatever is asked for, in whatever order, while keys come and go, and if many share a hash.
 #[test]
 fn prefetches_change_nothing() {
-    let hash64 = |key: u32| u64::from(key % 64) * 0x0101_0101_0101_0101;
+    // Some keys share a hash, most do not, and there are enough of them to split segments.
+    let hash64 = |key: u32| match key % 8 {
+        0 => u64::from(key % 64) * 0x0101_0101_0101_0101,
+        _ => Hashing::Uniform.hash64(key),
+    };
     let mut table = KeyTable::new(HashRange::ALL);
     let mut model = BTreeMap::new();
     let mut state = 7_u64;
@@ -189,8 +193,12 @@ fn prefetches_change_nothing() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 33) % below
     };
-    for round in 0..20_000_u32 {
-        let key = draw(700) as u32;
+    for round in 0..200_000_u32 {
+        let key = draw(20_000) as u32;
+        if draw(50_000) == 0 {
+            model.clear();
+            table = if draw(2) == 0 { table.recycled() } else { KeyTable::new(HashRange::ALL) };
+        }
         match draw(4) {
             0 => assert_eq!(table.remove(hash64(key), &key), model.remove(&key)),
             1 => {
@@ -198,7 +206,7 @@ fn prefetches_change_nothing() {
                 model.insert(key, round);
             }
             2 => {
-                let hashes: Vec<u64> = (0..draw(20)).map(|_| hash64(draw(700) as u32)).collect();
+                let hashes: Vec<u64> = (0..draw(20)).map(|_| hash64(draw(20_000) as u32)).collect();
                 let (near, far) = hashes.split_at(draw(hashes.len() as u64 + 1) as usize);
                 table.prefetch(Ahead { near, far });
             }

@@ -206,6 +206,9 @@ mod tests {
                     Op::Pop => prop_assert_eq!(agenda.pop(), model.pop_first()),
                 }
                 prop_assert_eq!(agenda.first(), model.first());
+                if let Some(alarm) = agenda.ahead(3) {
+                    prop_assert_eq!(Some(alarm), model.iter().nth(3));
+                }
             }
             let rest: Vec<_> = std::iter::from_fn(|| agenda.pop()).collect();
             prop_assert_eq!(rest, model.into_iter().collect::<Vec<_>>());
