@@ -27,15 +27,15 @@ pub const INPUT_BUDGET_NS: u64 = 20_000;
 /// inputs' worth of budget.
 pub const TURN_STALL_NS: u64 = 5 * INPUT_BUDGET_NS;
 
-/// With every watermark that comes while results are due, an input gives less of what it may (a half,
-/// a third, ...), down to this part of it: rows go on without delay, but rows cannot bring event time
-/// forward faster than it is worked off. So many results may every row owe (a sliding window of an
-/// hour every five minutes: 12) without a backlog that grows.
+/// With every watermark that comes while results are due, an input gives less of what it may (a
+/// half, a third, ...), down to this part of it: rows go on without delay, but rows cannot bring
+/// event time forward faster than it is worked off. So many results may every row owe (a sliding
+/// window of an hour every five minutes: 12) without a backlog that grows.
 pub const INPUT_DIVISOR_MAX: u32 = 16;
 
-/// Records whose keys are looked up together, so that their cache misses overlap. A core has 10 to 16
-/// lines on their way at most, and a group asks for one of the index and one slot for each record;
-/// `bench/RESULTS.md` compares this with other sizes.
+/// Records whose keys are looked up together, so that their cache misses overlap. A core has 10 to
+/// 16 lines on their way at most, and a group asks for one of the index and one slot for each
+/// record; `bench/RESULTS.md` compares this with other sizes.
 pub const PREFETCH_GROUP: usize = 8;
 
 /// Size of the buffer that carries a frame from one shard to another.

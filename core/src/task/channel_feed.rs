@@ -1,9 +1,9 @@
 //! Channels as the input of a task.
 //!
-//! Each channel is a queue of elements that have arrived; [`ChannelFeed`] takes them in turn, as many
-//! rows as the round's limit says with the control elements before them, and on to the next, so no
-//! channel waits for more than that of every other. A channel that barrier alignment has blocked keeps its
-//! queue.
+//! Each channel is a queue of elements that have arrived; [`ChannelFeed`] takes them in turn, as
+//! many rows as the round's limit says with the control elements before them, and on to the next,
+//! so no channel waits for more than that of every other. A channel that barrier alignment has
+//! blocked keeps its queue.
 //!
 //! Batches are bounded by credits. Control elements need none, so a watermark or a state that
 //! arrives behind another one takes its place.
