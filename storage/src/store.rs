@@ -26,19 +26,13 @@
 //! merge drops them. Such a state is not appended to: what is appended would have to live longer
 //! than what it is appended to.
 //!
-//! # Merges that fail
-//!
-//! A merge that was given up, or whose table cannot be opened, leaves its inputs as they were, and
-//! would be the next that is due. So its band is left alone until more deltas were installed: 1
-//! after the first failure, 2 after the second in a row, then 4, up to 64. Other bands go on. What
-//! makes a merge urgent is deltas: while none come, nothing gets worse without it.
-//!
 //! # What fails
 //!
 //! - A block that is not what was written is read once more; then the lookup fails, and names file
 //!   and place.
 //! - A directory that cannot be listed, or a table of the manifest that cannot be opened: the store
 //!   does not open, and removes nothing.
+//! - A merge that fails leaves its inputs, and its band waits for more deltas.
 //! - A piece that could not be written (the disk is full) is kept, and the pressure is
 //!   [`Pressure::Stop`], until [`Store::retry`].
 //! - After a failed sync nothing of the table may be trusted, and its records are partly gone from
@@ -48,6 +42,7 @@
 //! ([`Store::compaction`]), memory for the indexes of tables, which comes on top of the budget.
 
 mod flush;
+mod merging;
 mod opening;
 mod read;
 #[cfg(test)]
@@ -59,18 +54,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::flush::{Flush, OpenTable};
+use self::merging::Merging;
 use self::read::Reads;
 use crate::arena::CHUNK_BYTES;
 use crate::cache::{BlockCache, BlockId};
-use crate::compaction::{Choice, Tier};
+use crate::compaction::Tier;
 use crate::io::{FileDone, FileFault, FileId, FileOp, OpId};
 use crate::key::StoredKey;
-use crate::merge::Retention;
-use crate::table::{self, HashRange, Table, TableId, TableMeta, View};
+use crate::table::{self, HashRange, Table, TableId, TableMeta};
 use crate::version::{PlacedTable, Version, Versions};
 use crate::write_buffer::{
     Budget, Frozen, Full, Lookup, Origin, RecordKey, Refused, SpaceId, WriteBuffer,
 };
+
+pub use self::merging::Compaction;
 
 /// What is the same for all the life of a store.
 #[derive(Debug, Clone)]
@@ -203,33 +200,6 @@ pub enum Error {
     Failed(#[source] Arc<FileFault>),
 }
 
-/// A merge that somebody is to carry out.
-#[derive(Debug)]
-pub struct Compaction {
-    /// What is merged into what.
-    pub choice: Choice,
-    /// The inputs, the newest first.
-    pub views: Vec<View>,
-    /// The id of the merged table.
-    pub id: TableId,
-    /// Where it is to be.
-    pub path: PathBuf,
-    /// What of which state is dropped on the way. Windows that have passed may be added.
-    pub retentions: BTreeMap<u16, Retention>,
-}
-
-/// A band whose merges fail.
-#[derive(Debug, Default)]
-struct Backoff {
-    /// In a row.
-    failed_count: u32,
-    /// Nothing is merged before so many deltas are installed.
-    until_count: u64,
-}
-
-/// Most deltas that have to be installed before a merge that failed is tried again.
-const BACKOFF_DELTAS_MAX: u64 = 64;
-
 /// For what an answer is awaited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaited {
@@ -268,10 +238,7 @@ pub struct Store {
     /// Files that nothing names, from when the directory is listed to when the store is open.
     unnamed: Option<Vec<PathBuf>>,
     is_open: bool,
-    is_compacting: bool,
-    /// The bands whose last merge failed.
-    backoffs: BTreeMap<usize, Backoff>,
-    compaction_error: Option<Error>,
+    merging: Merging,
     /// All entries so far have a smaller sequence than the next epoch's plus this.
     sequence_base: u64,
     failure: Option<Error>,
@@ -301,9 +268,7 @@ impl Store {
             restored: BTreeMap::new(),
             unnamed: None,
             is_open: false,
-            is_compacting: false,
-            backoffs: BTreeMap::new(),
-            compaction_error: None,
+            merging: Merging::default(),
             sequence_base: 0,
             failure: None,
             ops: VecDeque::new(),
@@ -476,47 +441,6 @@ impl Store {
         self.ops.pop_front()
     }
 
-    /// A merge that is due. The next one is when this one was [done](Store::on_compacted) or
-    /// [given up](Store::on_compaction_failed). Where one has failed, some deltas pass before the
-    /// next; see the head of the file.
-    pub fn compaction(&mut self) -> Option<Compaction> {
-        if self.is_compacting || !self.is_open {
-            return None;
-        }
-        let version = self.versions.newest();
-        let is_ready = |band| {
-            let backoff = self.backoffs.get(&band);
-            backoff.is_none_or(|backoff| backoff.until_count <= self.installed_count)
-        };
-        let choice = version.pick(is_ready)?;
-        let tables = &version.bands()[choice.band].tables[choice.tables.clone()];
-        let views = tables.iter().map(|table| table.view.clone()).collect();
-        self.is_compacting = true;
-        let id = self.next_table_id();
-        let retention =
-            |from: &i64| Retention { alive_from_ms: Some(*from), windows_from_ms: None };
-        let retentions = self.alive_from_ms.iter().map(|(id, from)| (*id, retention(from)));
-        let retentions = retentions.collect();
-        Some(Compaction { choice, views, id, path: self.config.path(id), retentions })
-    }
-
-    /// The merged table is durable.
-    pub fn on_compacted(&mut self, done: Compaction) {
-        let Compaction { choice: Choice { band, tier, .. }, views, id, .. } = done;
-        let inputs = views.into_iter().map(|view| view.table().meta().id).collect();
-        self.open_table(id, flush::Purpose::Replace { band, inputs, tier });
-    }
-
-    /// The merge was given up: its file is removed.
-    pub fn on_compaction_failed(&mut self, given_up: Compaction) {
-        self.on_no_merge(given_up.choice.band, given_up.path);
-    }
-
-    /// Why the last merged table that was done could not be opened. Says it once, to be logged.
-    pub fn take_compaction_error(&mut self) -> Option<Error> {
-        self.compaction_error.take()
-    }
-
     /// Takes the answer to an operation.
     ///
     /// # Errors
@@ -535,16 +459,6 @@ impl Store {
         }
         self.remove_dead();
         self.check()
-    }
-
-    /// Nothing has come of a merge but a file.
-    fn on_no_merge(&mut self, band: usize, path: PathBuf) {
-        self.is_compacting = false;
-        let backoff = self.backoffs.entry(band).or_default();
-        let delta_count = 1_u64.checked_shl(backoff.failed_count).unwrap_or(BACKOFF_DELTAS_MAX);
-        backoff.until_count = self.installed_count + delta_count.min(BACKOFF_DELTAS_MAX);
-        backoff.failed_count += 1;
-        self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
     }
 
     /// How a state tells the time of its values, and the time before which they have expired.

@@ -262,9 +262,7 @@ impl Store {
         if !open.is_second {
             self.begin_to_open(table, open.purpose, true);
         } else if let Purpose::Replace { band, .. } = open.purpose {
-            // Its inputs are still there.
-            self.on_no_merge(band, self.config.path(table));
-            self.compaction_error = Some(error);
+            self.on_merged_unread(band, table, error);
         } else {
             self.failure = Some(error);
         }
@@ -280,8 +278,7 @@ impl Store {
             }
             Purpose::Replace { band, inputs, tier } => {
                 self.versions.replace(band, &inputs, Some((&table, tier)));
-                self.backoffs.remove(&band);
-                self.is_compacting = false;
+                self.on_merged(band);
             }
             Purpose::Restore => {
                 self.sequence_base = self.sequence_base.max(table.meta().sequence_max);

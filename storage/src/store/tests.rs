@@ -408,7 +408,7 @@ proptest! {
             world.compact(false);
             world.settle();
             // A merge that failed is tried again after some deltas.
-            if !world.store.backoffs.is_empty() {
+            if !world.store.merging.backoffs.is_empty() {
                 world.run(&Deed::Put(0, vec![0; 10]));
                 world.run(&Deed::Freeze);
                 world.flush();
