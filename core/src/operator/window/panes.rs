@@ -214,16 +214,18 @@ impl<A: Clone> Panes<A> {
             1 => Some(&self.entries[self.front_len].sum),
             _ => self.back_sum.as_ref(),
         };
-        let mut parts = [front, stragglers, back].into_iter().flatten();
-        let result = match (parts.next(), parts.next()) {
-            (None, _) => None,
+        let result = match (front, stragglers, back) {
+            (None, None, None) => None,
             // Nearly all windows of keys with few records: nothing is copied.
-            (Some(only), None) => Some(aggregate.result(only)),
-            (Some(first), Some(second)) => {
-                let mut sum = first.clone();
-                aggregate.merge(&mut sum, second.clone());
-                parts.for_each(|part| aggregate.merge(&mut sum, part.clone()));
-                Some(aggregate.result(&sum))
+            (Some(only), None, None) | (None, Some(only), None) | (None, None, Some(only)) => {
+                Some(aggregate.result(only))
+            }
+            (first, second, third) => {
+                let mut sum = first.cloned();
+                for part in [second, third].into_iter().flatten() {
+                    add_to(&mut sum, part.clone(), aggregate);
+                }
+                sum.map(|sum| aggregate.result(&sum))
             }
         };
         (result, moved_len)
@@ -368,32 +370,26 @@ impl<A: Clone> Panes<A> {
             if behind <= pane.slice {
                 return;
             }
+            let sum = (self.back_len > 0).then(|| pane.sum.clone());
             if keeps_history {
                 let pane = pane.clone();
                 self.keep(pane);
             }
-            self.close_next(aggregate);
+            if let Some(sum) = sum {
+                self.add_to_back(sum, aggregate);
+            }
+            self.back_len += 1;
         }
         if let Some(newest) = self.newest.take_if(|newest| newest.slice < behind) {
             if keeps_history {
                 self.keep(newest.clone());
             }
+            if self.back_len > 0 {
+                self.add_to_back(newest.sum.clone(), aggregate);
+            }
             self.entries.push_back(newest);
-            self.close_next(aggregate);
+            self.back_len += 1;
         }
-    }
-
-    /// The slice behind the back becomes part of it.
-    #[inline]
-    fn close_next<G>(&mut self, aggregate: &G)
-    where
-        G: WindowAggregate<Accumulator = A>,
-    {
-        if self.back_len > 0 {
-            let sum = self.entries[self.front_len + self.back_len].sum.clone();
-            self.add_to_back(sum, aggregate);
-        }
-        self.back_len += 1;
     }
 
     /// The back, which has one slice at least, is about to have one more with this sum.
