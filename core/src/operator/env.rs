@@ -3,10 +3,11 @@
 //! One [`TaskEnv`] per task. Its fields are cells because an operator and everything behind it in
 //! the chain hold it at the same time; a shard is one thread, so a cell costs what a field costs.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use millstream_net::io::SocketOp;
 use millstream_storage::io::{FileId, FileOp, OpId, OpenMode};
@@ -18,12 +19,16 @@ use crate::limits::{CHAIN_COUNT_MAX, SHARD_COUNT_MAX, STAGE_COUNT_MAX};
 use crate::operator::side_output::SideOutputs;
 use crate::operator::split_names::SplitNames;
 use crate::state::operator_list::OperatorLists;
+use crate::state::shard_store::ShardStore;
 
 /// The environment of one task.
 #[derive(Debug)]
 pub struct TaskEnv {
     /// Which task of how many of the chain.
     pub task: TaskPlace,
+    /// Where operators put state that they have no room for; none if all of it stays in memory.
+    /// Set before they are opened.
+    pub store: OnceCell<Rc<ShardStore>>,
     /// Processing time of this turn, ms since 1970.
     pub processing_time_ms: Cell<i64>,
     /// Time of this turn, ns since the host's start: for pacing and for measuring latency.
@@ -144,6 +149,7 @@ impl TaskEnv {
     pub fn new(task: TaskPlace) -> Self {
         Self {
             task,
+            store: OnceCell::new(),
             processing_time_ms: Cell::new(0),
             now_ns: Cell::new(0),
             event_time_ms: Cell::new(NO_EVENT_TIME),

@@ -21,6 +21,7 @@ pub mod list;
 pub mod map;
 pub mod operator_list;
 pub mod schema;
+pub mod shard_store;
 pub mod snapshot;
 pub mod spec;
 mod stored;
