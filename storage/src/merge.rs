@@ -23,19 +23,20 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::key::StoredKey;
 use crate::table::{Change, Cursor, Entry, Error, Want};
 
 /// Entries in the order of their keys, those of one key the newest first.
-pub trait Source {
+pub trait Source: fmt::Debug + Send {
     /// What has to be read before there is a next entry.
     fn want(&self) -> Option<Want>;
 
     /// What was wanted is `bytes`.
     ///
     /// # Errors
-    /// If they are not those that were written.
+    /// If they are not those that were written. What is wanted then may be read once more.
     fn on_read(&mut self, bytes: Vec<u8>) -> Result<(), Error>;
 
     /// The current entry; `None` while something is wanted, and at the end.
@@ -44,7 +45,7 @@ pub trait Source {
     /// Leaves the current entry.
     ///
     /// # Errors
-    /// If what comes next is not what was written.
+    /// If what comes next is not what was written. What is wanted then may be read once more.
     fn advance(&mut self) -> Result<(), Error>;
 }
 
@@ -121,6 +122,7 @@ pub enum Step<'a> {
 }
 
 /// Merges sources.
+#[derive(Debug)]
 pub struct Merge<'a> {
     /// The newest first.
     sources: Vec<Box<dyn Source + 'a>>,
@@ -174,26 +176,29 @@ impl<'a> Merge<'a> {
     /// What `source` wanted is `bytes`.
     ///
     /// # Errors
-    /// If they are not those that were written.
+    /// If they are not those that were written. If [`Merge::wants`] still has the source, it may be
+    /// read once more; otherwise the merge is at its end.
     ///
     /// # Panics
     /// If it wanted nothing.
     pub fn on_read(&mut self, source: usize, bytes: Vec<u8>) -> Result<(), Error> {
         let at = self.waiting.iter().position(|waiting| *waiting == source);
         self.waiting.swap_remove(at.expect("nothing is read that was not wanted"));
-        self.sources[source].on_read(bytes)?;
+        let read = self.sources[source].on_read(bytes);
         self.place(source);
-        Ok(())
+        read
     }
 
     /// Looks at the next entry.
     ///
     /// # Errors
-    /// If a source is not what was written.
+    /// If a source is not what was written. If [`Merge::wants`] has it, it may be read once more;
+    /// otherwise the merge is at its end.
     pub fn step(&mut self) -> Result<Step<'_>, Error> {
         if let Some(source) = self.spent.take() {
-            self.sources[source].advance()?;
+            let advanced = self.sources[source].advance();
             self.place(source);
+            advanced?;
         }
         if !self.waiting.is_empty() {
             return Ok(Step::Wants);

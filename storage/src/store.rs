@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Sans-IO: [`Store::next_op`] says what is wanted of the disk, [`Store::on_done`] takes the
-//! answers, and [`Store::step`] does a bounded part of a flush. Nothing here waits: a value that is
-//! on disk is a [`Got::Wait`], memory that is used up is [`Error::Full`], and how much of either is
-//! near is the [`Pressure`].
+//! answers, [`Store::step`] does a bounded part of a flush, [`Store::merge_step`] one of a merge.
+//! Nothing here waits: a value that is on disk is a [`Got::Wait`], memory that is used up is
+//! [`Error::Full`], and how much of either is near is the [`Pressure`].
 //!
 //! # Reads
 //!
@@ -32,15 +32,16 @@
 //!   and place.
 //! - A directory that cannot be listed, or a table of the manifest that cannot be opened: the store
 //!   does not open, and removes nothing.
-//! - A merge that fails leaves its inputs, and its band waits for more deltas.
+//! - A merge that fails leaves its inputs, and its band waits for more deltas (`store/merging.rs`).
 //! - A piece that could not be written (the disk is full) is kept, and the pressure is
 //!   [`Pressure::Stop`], until [`Store::retry`].
 //! - After a failed sync nothing of the table may be trusted, and its records are partly gone from
 //!   memory: the store has [failed](Error::Failed), and is restored from its tables.
 //!
-//! Not here: the manifest (which of [`Store::version`] a checkpoint names), who merges
-//! ([`Store::compaction`]), memory for the indexes of tables, which comes on top of the budget.
+//! Not here: the manifest (which of [`Store::version`] a checkpoint names), memory for the indexes
+//! of tables and for a merge, which come on top of the budget.
 
+mod config;
 mod flush;
 mod merging;
 mod opening;
@@ -48,8 +49,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Range;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -58,91 +58,15 @@ use self::merging::Merging;
 use self::read::Reads;
 use crate::arena::CHUNK_BYTES;
 use crate::cache::{BlockCache, BlockId};
-use crate::compaction::Tier;
-use crate::io::{FileDone, FileFault, FileId, FileOp, OpId};
+use crate::io::{FileDone, FileId, FileOp, OpId};
 use crate::key::StoredKey;
-use crate::table::{self, HashRange, Table, TableId, TableMeta};
-use crate::version::{PlacedTable, Version, Versions};
+use crate::table::{Table, TableId};
+use crate::version::{Version, Versions};
 use crate::write_buffer::{
-    Budget, Frozen, Full, Lookup, Origin, RecordKey, Refused, SpaceId, WriteBuffer,
+    Budget, Frozen, Lookup, Origin, RecordKey, Refused, SpaceId, WriteBuffer,
 };
 
-pub use self::merging::Compaction;
-
-/// What is the same for all the life of a store.
-#[derive(Debug, Clone)]
-pub struct StoreConfig {
-    /// Where its tables are, and those of no other store: what nothing names is removed from there.
-    pub directory: PathBuf,
-    /// The tables there that other manifests name, those of older checkpoints say: their files are
-    /// left alone, whether the store has them or not. What is not retained any more goes when the
-    /// store is opened without it.
-    pub retained: BTreeSet<TableId>,
-    /// The key groups that it has.
-    pub key_groups: Range<u32>,
-    /// Key groups of the job.
-    pub key_group_count: u32,
-    /// Its bands: ranges of whole key groups.
-    pub bands: Vec<HashRange>,
-    /// Bytes of memory, for records and blocks.
-    pub memory_bytes: usize,
-    /// Most chunks for blocks.
-    pub cache_chunks_max: usize,
-    /// The first id for a table; larger than those of all tables of the job so far. Files that are
-    /// found in the directory make it larger still.
-    pub next_table_id: u64,
-    /// By state id, how the values of states with a time to live tell their time.
-    pub times: BTreeMap<u16, TimeOf>,
-}
-
-impl StoreConfig {
-    fn path(&self, table: TableId) -> PathBuf {
-        self.directory.join(format!("{:016x}.table", table.0))
-    }
-
-    /// `source`, of a file of this store.
-    fn unusable(&self, table: TableId, source: table::Error) -> Error {
-        Error::Table { path: self.path(table), source }
-    }
-}
-
-/// Finds in a value the time (ms) from which it lives.
-pub type TimeOf = fn(&[u8]) -> i64;
-
-/// A table as a manifest names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TableRow {
-    /// In which band.
-    pub band: usize,
-    /// Which table.
-    pub id: TableId,
-    /// Its tier there.
-    pub tier: Tier,
-    /// Bytes of its file.
-    pub length: u64,
-    /// The checksum of its footer, which has those of all sections but the blocks: they have their
-    /// own, so of two tables of one id that differ in values alone it does not tell.
-    pub checksum: u32,
-}
-
-impl TableRow {
-    /// What a manifest says of a table in a band of a [`Version`].
-    pub fn new(band: usize, table: &PlacedTable) -> Self {
-        let TableMeta { id, length, checksum, .. } = *table.view.table().meta();
-        Self { band, id, tier: table.tier, length, checksum }
-    }
-
-    /// Why a table is not the one that this was made of.
-    fn objection(&self, meta: &TableMeta) -> Option<&'static str> {
-        if meta.length != self.length {
-            Some("it is not as long as the manifest says")
-        } else if meta.checksum != self.checksum {
-            Some("its checksum is not the one that the manifest says")
-        } else {
-            None
-        }
-    }
-}
+pub use self::config::{Error, MergeError, StoreConfig, TableRow, TimeOf};
 
 /// What is known of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,42 +88,6 @@ pub enum Pressure {
     Stop,
 }
 
-/// Why the store does not do what it is asked.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum Error {
-    /// There is no memory for it now; nothing has changed. Flush, and ask again.
-    #[error(transparent)]
-    Full(#[from] Full),
-    /// A record would be too large, which no flush changes; nothing has changed. It can still be
-    /// removed, or be given another value.
-    #[error(
-        "a record of state {state_id} whose key takes {key_bytes} bytes would take more than \
-         {limit_bytes} bytes with it: keep less under a key, or more keys"
-    )]
-    TooLarge {
-        /// Of which state.
-        state_id: u16,
-        /// Bytes of key, namespace and map key, with their lengths.
-        key_bytes: usize,
-        /// Most bytes of a record.
-        limit_bytes: usize,
-    },
-    /// A table could not be read.
-    #[error("the state could not be read")]
-    Read(#[source] Arc<FileFault>),
-    /// A table is not what was written.
-    #[error("the table {} is not usable", path.display())]
-    Table {
-        /// Where it is.
-        path: PathBuf,
-        /// What is wrong with it, and in which place.
-        source: table::Error,
-    },
-    /// A table could not be made durable. Restore the state from the last checkpoint.
-    #[error("the state could not be made durable: restart from the last checkpoint")]
-    Failed(#[source] Arc<FileFault>),
-}
-
 /// For what an answer is awaited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaited {
@@ -207,6 +95,10 @@ enum Awaited {
     Flush,
     Table(TableId),
     Listing,
+    /// Of the merge into this table.
+    Merge(TableId),
+    /// That the file of a merge that was given up is closed.
+    Discard(TableId),
     /// Of a file that is not needed any more.
     Nothing,
 }
@@ -221,6 +113,8 @@ pub struct Store {
     versions: Versions,
     /// By state id, the time (ms) before which values have expired.
     alive_from_ms: BTreeMap<u16, i64>,
+    /// By state id, the time (ms) up to whose windows it has passed.
+    windows_from_ms: BTreeMap<u16, i64>,
     /// State id and window bucket of the spaces.
     spaces: BTreeMap<SpaceId, (u16, i64)>,
     reads: Reads,
@@ -258,6 +152,7 @@ impl Store {
             cache: BlockCache::default(),
             versions: Versions::new(config.bands.iter().copied()),
             alive_from_ms: BTreeMap::new(),
+            windows_from_ms: BTreeMap::new(),
             spaces: BTreeMap::new(),
             reads: Reads::default(),
             installed_count: 0,
@@ -309,7 +204,7 @@ impl Store {
     }
 
     /// Drops a space with all that is in it, as [`WriteBuffer::drop_space`] does. What tables have
-    /// of it goes with a merge that knows that its window has passed.
+    /// of it goes with merges, once its window [has passed](Store::pass_windows).
     ///
     /// # Panics
     /// If it is not open.
@@ -398,6 +293,14 @@ impl Store {
         *from = alive_from_ms.max(*from);
     }
 
+    /// Lets windows of a state that end before `windows_from_ms` have passed: nobody opens their
+    /// spaces any more, and merges drop what tables have of them. An earlier time than the last
+    /// changes nothing. After a restore this is to be said again.
+    pub fn pass_windows(&mut self, state_id: u16, windows_from_ms: i64) {
+        let from = self.windows_from_ms.entry(state_id).or_insert(windows_from_ms);
+        *from = windows_from_ms.max(*from);
+    }
+
     /// Ends the epoch: what it changed will be in a table. False while too many are on their way.
     pub fn freeze(&mut self) -> bool {
         let frozen = self.buffer.freeze();
@@ -455,6 +358,8 @@ impl Store {
             Awaited::Flush => self.on_flushed(done.op, done.result),
             Awaited::Table(table) => self.on_table(table, done.result),
             Awaited::Listing => self.on_listed(done.result),
+            Awaited::Merge(table) => self.on_merge(table, done.op, done.result),
+            Awaited::Discard(table) => self.on_discarded(table),
             Awaited::Nothing => {}
         }
         self.remove_dead();
@@ -538,9 +443,12 @@ impl Store {
             let (file, id) = (table.file(), table.meta().id);
             self.ask(Awaited::Nothing, |op| FileOp::Close { op, file });
             if !self.config.retained.contains(&id) {
-                let path = self.config.path(id);
-                self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
+                self.remove_file(self.config.path(id));
             }
         }
+    }
+
+    fn remove_file(&mut self, path: PathBuf) {
+        self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
     }
 }

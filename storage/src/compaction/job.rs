@@ -17,6 +17,7 @@ use crate::table::{Ending, Error, Piece, TableMeta, Writer};
 const DROPPED_ENTRY_BYTES: usize = 64;
 
 /// A compaction that is being carried out.
+#[derive(Debug)]
 pub struct Job<'a> {
     merge: Merge<'a>,
     /// Until the last entry was merged.
@@ -52,8 +53,8 @@ impl<'a> Job<'a> {
     /// Goes on until about `budget_bytes` of entries were looked at, or something is to be done.
     ///
     /// # Errors
-    /// If an input is not what was written, or the entries of a key do not fit a block. The job has
-    /// to be given up.
+    /// If an input is not what was written: if [`Merge::wants`] has it, it may be read once more.
+    /// Or if the entries of a key do not fit a block. Otherwise the job has to be given up.
     pub fn step(&mut self, budget_bytes: usize) -> Result<Progress, Error> {
         let mut spent_bytes = 0;
         loop {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Awaited, Error, Store, TimeOf};
-use crate::compaction::Tier;
 use crate::io::{FileAnswer, FileFault, FileId, FileOp, OpId, OpenMode};
 use crate::key::StoredKey;
 use crate::table::{
@@ -14,8 +13,8 @@ use crate::table::{
 };
 use crate::write_buffer::Frozen;
 
-/// Most pieces that are being written: what a flush holds outside the budget.
-const PIECES_MAX: usize = 4;
+/// Most pieces that are being written: what a flush, or a merge, holds of them outside the budget.
+pub(super) const PIECES_MAX: usize = 4;
 
 /// An epoch on its way into a table.
 #[derive(Debug)]
@@ -63,12 +62,12 @@ pub(super) struct OpenTable {
 }
 
 /// What a table is opened for.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Purpose {
     /// The delta of the flush.
     Delta,
-    /// To take the place of others.
-    Replace { band: usize, inputs: Vec<TableId>, tier: Tier },
+    /// It was merged, and takes the place of others.
+    Merged,
     /// It is in the manifest.
     Restore,
 }
@@ -110,7 +109,7 @@ impl Store {
         }
         let frozen = self.frozen.pop_front()?;
         let (id, file) = (self.next_table_id(), self.next_file_id());
-        let path = self.config.path(id).with_extension("part");
+        let path = self.config.part_path(id);
         let config = WriterConfig {
             id,
             key_group_count: self.config.key_group_count,
@@ -237,12 +236,12 @@ impl Store {
                     let (file, offset) = (open.file, opened.meta().length - PAGE_BYTES as u64);
                     let error = table::Error::Corrupt { file, offset, what };
                     let error = self.config.unusable(table, error);
-                    self.on_not_opened(table, open, error);
+                    self.on_not_opened(table, &open, error);
                 } else {
                     self.install(table, Arc::new(opened), open.purpose);
                 }
             }
-            Err(error) => self.on_not_opened(table, open, error),
+            Err(error) => self.on_not_opened(table, &open, error),
         }
     }
 
@@ -256,13 +255,13 @@ impl Store {
     }
 
     /// A table was not opened: it is tried once more.
-    fn on_not_opened(&mut self, table: TableId, open: OpenTable, error: Error) {
+    fn on_not_opened(&mut self, table: TableId, open: &OpenTable, error: Error) {
         let file = open.file;
         self.ask(Awaited::Nothing, |op| FileOp::Close { op, file });
         if !open.is_second {
             self.begin_to_open(table, open.purpose, true);
-        } else if let Purpose::Replace { band, .. } = open.purpose {
-            self.on_merged_unread(band, table, error);
+        } else if let Purpose::Merged = open.purpose {
+            self.on_merged_unread(error);
         } else {
             self.failure = Some(error);
         }
@@ -276,10 +275,7 @@ impl Store {
                 let flush = self.flush.take().expect("the delta is that of the flush");
                 self.buffer.on_written(flush.frozen);
             }
-            Purpose::Replace { band, inputs, tier } => {
-                self.versions.replace(band, &inputs, Some((&table, tier)));
-                self.on_merged(band);
-            }
+            Purpose::Merged => self.on_merged(&table),
             Purpose::Restore => {
                 self.sequence_base = self.sequence_base.max(table.meta().sequence_max);
                 self.restored.insert(id, table);

@@ -1,51 +1,54 @@
-//! Merges of tables: when one is due, and what comes of it.
+//! Merges of tables: when one is due, how it is carried out, and what comes of it.
 //!
 //! ```text
-//! compaction() ─► somebody merges ─┬─► on_compacted ─► open ─┬─► installed
-//!                                  └─► on_compaction_failed  └─► cannot be read
-//!                                        └──────────────────────┴─► removed, and the band waits
+//! merge_step ─► create ─► read inputs, write pieces ─► sync ─► rename ─► open ─► installed
+//!                 └───────────────┴──────────────────────┴────────┴────────┴─► given up:
+//!                                         its file is removed, and the band waits
 //! ```
 //!
-//! A merge that was given up, or whose table cannot be opened, leaves its inputs as they were, and
-//! would be the next that is due. So its band is left alone until more deltas were installed: 1
-//! after the first failure, 2 after the second in a row, then 4, up to 64. Other bands go on. What
-//! makes a merge urgent is deltas: while none come, nothing gets worse without it.
+//! Inputs do not change, and nobody knows the merged table before it is installed, so a merge that
+//! does not succeed leaves everything as it was. It would be the next that is due, though. So its
+//! band is left alone until more deltas were installed: 1 after the first failure, 2 after the
+//! second in a row, then 4, up to 64. Other bands go on. What makes a merge urgent is deltas: while
+//! none come, nothing gets worse without it. A block that is not what was written is read once more
+//! before its merge is given up.
 //!
-//! Not here: which tables are merged ([`crate::compaction`]), who does it.
+//! # Memory
+//!
+//! One merge at a time, beside the budget of the store. It holds:
+//!
+//! - of its inputs, blocks of [`INPUTS_BYTES`] together, or one block of each if that is more;
+//! - of its output, one piece and [`PIECES_MAX`] that are being written, 256 KiB each, or a larger
+//!   block; index and filters, about 2 % of the file.
+//!
+//! Not here: which tables are merged ([`crate::compaction`]), what is dropped ([`crate::merge`]).
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::flush::Purpose;
-use super::{Awaited, Error, Store};
-use crate::compaction::Choice;
-use crate::io::FileOp;
-use crate::merge::Retention;
-use crate::table::{TableId, View};
+use super::flush::{PIECES_MAX, Purpose};
+use super::{Awaited, Error, MergeError, Store};
+use crate::compaction::{Choice, Job, Progress, Tier};
+use crate::io::{FileAnswer, FileFault, FileId, FileOp, OpId, OpenMode};
+use crate::merge::{Merge, Retention, Source};
+use crate::table::{
+    self, Cursor, KeyRange, PIECE_BYTES, Table, TableId, Values, View, Writer, WriterConfig,
+};
 
-/// A merge that somebody is to carry out.
-#[derive(Debug)]
-pub struct Compaction {
-    /// What is merged into what.
-    pub choice: Choice,
-    /// The inputs, the newest first.
-    pub views: Vec<View>,
-    /// The id of the merged table.
-    pub id: TableId,
-    /// Where it is to be.
-    pub path: PathBuf,
-    /// What of which state is dropped on the way. Windows that have passed may be added.
-    pub retentions: BTreeMap<u16, Retention>,
-}
+/// What the inputs of a merge read at once, all together.
+const INPUTS_BYTES: usize = 4 << 20;
+
+/// Most deltas that have to be installed before a merge that failed is tried again.
+const BACKOFF_DELTAS_MAX: u64 = 64;
 
 /// What there is to know of merges.
 #[derive(Debug, Default)]
 pub(super) struct Merging {
-    is_under_way: bool,
+    pub(super) run: Option<Run>,
     /// The bands whose last merge failed.
     pub(super) backoffs: BTreeMap<usize, Backoff>,
-    /// Why the last merged table was not opened, until it was said.
-    error: Option<Error>,
+    /// Why the last merge was given up, until it was said.
+    error: Option<MergeError>,
 }
 
 /// A band whose merges fail.
@@ -57,70 +60,277 @@ pub(super) struct Backoff {
     until_count: u64,
 }
 
-/// Most deltas that have to be installed before a merge that failed is tried again.
-const BACKOFF_DELTAS_MAX: u64 = 64;
+/// A merge that is being carried out.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) band: usize,
+    tier: Tier,
+    /// The inputs, the newest first.
+    views: Vec<View>,
+    /// Of the merged table.
+    id: TableId,
+    file: FileId,
+    is_created: bool,
+    job: Job<'static>,
+    stage: Stage,
+    /// What is being read, and for which input.
+    reads: BTreeMap<OpId, usize>,
+    /// What is being written.
+    writes: BTreeSet<OpId>,
+    /// By input, the last block that was not what was written and was read again.
+    read_again: BTreeMap<FileId, u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Entries,
+    /// Every piece was given out.
+    Rest,
+    Sync,
+    Rename,
+    Open,
+}
 
 impl Store {
-    /// A merge that is due. The next one is when this one was [done](Store::on_compacted) or
-    /// [given up](Store::on_compaction_failed). Where some have failed in a row, 1, 2, 4 … 64
-    /// deltas are installed before the next.
-    pub fn compaction(&mut self) -> Option<Compaction> {
-        if self.merging.is_under_way || !self.is_open {
-            return None;
+    /// Goes on with a merge, or begins one that is due: looks at about `budget_bytes` of entries.
+    /// False if nothing can be done before an operation is answered, or a table is installed.
+    ///
+    /// A merge that fails is no error of the store: [`Store::take_merge_error`] tells.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    pub fn merge_step(&mut self, budget_bytes: usize) -> Result<bool, Error> {
+        self.check()?;
+        let Some(mut run) = self.merging.run.take() else {
+            let due = self.due_merge();
+            self.merging.run = due.as_ref().and_then(|choice| self.begin_merge(choice));
+            return Ok(due.is_some());
+        };
+        match self.merge_some(&mut run, budget_bytes) {
+            Ok(is_busy) => {
+                self.merging.run = Some(run);
+                Ok(is_busy)
+            }
+            Err(error) => {
+                self.give_up(&run, error);
+                Ok(true)
+            }
         }
-        let version = self.versions.newest();
+    }
+
+    /// Why the last merge that failed was given up. Says it once, to be logged.
+    pub fn take_merge_error(&mut self) -> Option<MergeError> {
+        self.merging.error.take()
+    }
+
+    /// The next merge, if its band does not wait.
+    pub(super) fn due_merge(&self) -> Option<Choice> {
         let is_ready = |band| {
             let backoff = self.merging.backoffs.get(&band);
             backoff.is_none_or(|backoff| backoff.until_count <= self.installed_count)
         };
-        let choice = version.pick(is_ready)?;
-        let tables = &version.bands()[choice.band].tables[choice.tables.clone()];
-        let views = tables.iter().map(|table| table.view.clone()).collect();
-        self.merging.is_under_way = true;
-        let id = self.next_table_id();
-        let retention =
-            |from: &i64| Retention { alive_from_ms: Some(*from), windows_from_ms: None };
-        let retentions = self.alive_from_ms.iter().map(|(id, from)| (*id, retention(from)));
-        let retentions = retentions.collect();
-        Some(Compaction { choice, views, id, path: self.config.path(id), retentions })
+        if self.is_open { self.versions.newest().pick(is_ready) } else { None }
     }
 
-    /// The merged table is durable.
-    pub fn on_compacted(&mut self, done: Compaction) {
-        let Compaction { choice: Choice { band, tier, .. }, views, id, .. } = done;
-        let inputs = views.into_iter().map(|view| view.table().meta().id).collect();
-        self.open_table(id, Purpose::Replace { band, inputs, tier });
+    /// Begins a merge; if an input contradicts itself, it has failed.
+    fn begin_merge(&mut self, choice: &Choice) -> Option<Run> {
+        let Choice { band, tables, tier, beneath } = choice;
+        let tables = &self.versions.newest().bands()[*band].tables[tables.clone()];
+        let views: Vec<View> = tables.iter().map(|table| table.view.clone()).collect();
+        let share = INPUTS_BYTES / views.len();
+        let source = |view: &View| -> Result<Box<dyn Source>, MergeError> {
+            let cursor = Cursor::new(view.clone(), KeyRange::all(), share.min(PIECE_BYTES));
+            let unusable = |error| self.unusable(view.table().meta().id, error);
+            Ok(Box::new(cursor.map_err(unusable)?))
+        };
+        let sources = match views.iter().map(source).collect() {
+            Ok(sources) => sources,
+            Err(error) => {
+                self.let_wait(*band, error);
+                return None;
+            }
+        };
+        let merge = Merge::new(sources, *beneath, self.retentions());
+        let (id, file) = (self.next_table_id(), self.next_file_id());
+        let config = WriterConfig {
+            id,
+            key_group_count: self.config.key_group_count,
+            values: Values::Aligned,
+        };
+        let (path, mode) = (self.config.part_path(id), OpenMode::CreateDirect);
+        self.ask(Awaited::Merge(id), |op| FileOp::Open { op, file, path, mode });
+        Some(Run {
+            band: *band,
+            tier: *tier,
+            views,
+            id,
+            file,
+            is_created: false,
+            job: Job::new(merge, Writer::new(config)),
+            stage: Stage::Entries,
+            reads: BTreeMap::new(),
+            writes: BTreeSet::new(),
+            read_again: BTreeMap::new(),
+        })
     }
 
-    /// The merge was given up: its file is removed.
-    pub fn on_compaction_failed(&mut self, given_up: Compaction) {
-        self.on_no_merge(given_up.choice.band, given_up.path);
+    /// What is given up of which state.
+    fn retentions(&self) -> BTreeMap<u16, Retention> {
+        let mut retentions: BTreeMap<u16, Retention> = BTreeMap::new();
+        for (state_id, from) in &self.alive_from_ms {
+            retentions.entry(*state_id).or_default().alive_from_ms = Some(*from);
+        }
+        for (state_id, from) in &self.windows_from_ms {
+            retentions.entry(*state_id).or_default().windows_from_ms = Some(*from);
+        }
+        retentions
     }
 
-    /// Why the last merged table that was done could not be opened. Says it once, to be logged.
-    pub fn take_compaction_error(&mut self) -> Option<Error> {
-        self.merging.error.take()
+    /// Merges, or goes on with the end of the table. Answers whether more can be done at once.
+    fn merge_some(&mut self, run: &mut Run, budget_bytes: usize) -> Result<bool, MergeError> {
+        if run.stage == Stage::Entries {
+            if !run.reads.is_empty() || PIECES_MAX <= run.writes.len() {
+                return Ok(false);
+            }
+            match run.job.step(budget_bytes) {
+                Ok(Progress::Slice) => return Ok(true),
+                Ok(Progress::Write(piece)) => {
+                    let (file, offset, bytes) = (run.file, piece.offset, piece.bytes);
+                    let awaited = Awaited::Merge(run.id);
+                    let op = self.ask(awaited, |op| FileOp::Write { op, file, offset, bytes });
+                    run.writes.insert(op);
+                    return Ok(true);
+                }
+                Ok(Progress::Reads) => {}
+                Ok(Progress::Done) => run.stage = Stage::Rest,
+                Err(error) => self.read_again(run, error)?,
+            }
+            for (source, want) in run.job.merge().wants() {
+                let (file, offset, len) = (run.views[source].table().file(), want.offset, want.len);
+                let awaited = Awaited::Merge(run.id);
+                let op = self.ask(awaited, |op| FileOp::Read { op, file, offset, len });
+                run.reads.insert(op, source);
+            }
+        }
+        if run.stage == Stage::Rest && run.is_created && run.writes.is_empty() {
+            run.stage = Stage::Sync;
+            let file = run.file;
+            self.ask(Awaited::Merge(run.id), |op| FileOp::Sync { op, file });
+        }
+        Ok(false)
     }
 
-    /// The merged table of a band is installed.
-    pub(super) fn on_merged(&mut self, band: usize) {
-        self.merging.is_under_way = false;
-        self.merging.backoffs.remove(&band);
+    fn unusable(&self, table: TableId, source: table::Error) -> MergeError {
+        MergeError::Table { path: self.config.path(table), source }
     }
 
-    /// The merged table of a band cannot be opened. Its inputs are still there.
-    pub(super) fn on_merged_unread(&mut self, band: usize, table: TableId, error: Error) {
+    /// Lets what `error` says of an input be read once more, unless it was.
+    fn read_again(&self, run: &mut Run, error: table::Error) -> Result<(), MergeError> {
+        let table::Error::Corrupt { file, offset, .. } = error else {
+            return Err(self.unusable(run.id, error));
+        };
+        let is_it = |source: usize| run.views[source].table().file() == file;
+        let is_wanted = run.job.merge().wants().any(|(source, _)| is_it(source));
+        if is_wanted && run.read_again.insert(file, offset) != Some(offset) {
+            return Ok(());
+        }
+        let view = run.views.iter().find(|view| view.table().file() == file);
+        Err(self.unusable(view.map_or(run.id, |view| view.table().meta().id), error))
+    }
+
+    /// An operation of a merge is answered, which may have been given up since.
+    pub(super) fn on_merge(
+        &mut self,
+        id: TableId,
+        op: OpId,
+        result: Result<FileAnswer, FileFault>,
+    ) {
+        let Some(mut run) = self.merging.run.take_if(|run| run.id == id) else { return };
+        match self.on_answer(&mut run, op, result) {
+            Ok(()) => self.merging.run = Some(run),
+            Err(error) => self.give_up(&run, error),
+        }
+    }
+
+    fn on_answer(
+        &mut self,
+        run: &mut Run,
+        op: OpId,
+        result: Result<FileAnswer, FileFault>,
+    ) -> Result<(), MergeError> {
+        let source = run.reads.remove(&op);
+        match result.map_err(|fault| MergeError::File(Arc::new(fault)))? {
+            FileAnswer::Opened { .. } => run.is_created = true,
+            FileAnswer::Written { .. } => _ = run.writes.remove(&op),
+            FileAnswer::Read { bytes } => {
+                let source = source.expect("what is read is for an input");
+                if let Err(error) = run.job.merge().on_read(source, bytes) {
+                    self.read_again(run, error)?;
+                }
+            }
+            FileAnswer::Synced => {
+                let (file, id) = (run.file, run.id);
+                let (from, to) = (self.config.part_path(id), self.config.path(id));
+                self.ask(Awaited::Nothing, |op| FileOp::Close { op, file });
+                self.ask(Awaited::Merge(id), |op| FileOp::Rename { op, from, to });
+                run.stage = Stage::Rename;
+            }
+            FileAnswer::Renamed => {
+                self.open_table(run.id, Purpose::Merged);
+                run.stage = Stage::Open;
+            }
+            answer => unreachable!("{answer:?} was not asked for"),
+        }
+        Ok(())
+    }
+
+    /// The merged table can be read.
+    pub(super) fn on_merged(&mut self, table: &Arc<Table>) {
+        let run = self.merging.run.take().expect("the table is that of the merge");
+        let inputs: Vec<TableId> = run.views.iter().map(|view| view.table().meta().id).collect();
+        self.versions.replace(run.band, &inputs, Some((table, run.tier)));
+        self.merging.backoffs.remove(&run.band);
+    }
+
+    /// The merged table cannot be read.
+    pub(super) fn on_merged_unread(&mut self, error: Error) {
+        let run = self.merging.run.take().expect("the table is that of the merge");
+        let error = match error {
+            Error::Table { path, source } => MergeError::Table { path, source },
+            Error::Read(fault) => MergeError::File(fault),
+            error => unreachable!("a table is not opened: {error}"),
+        };
+        self.give_up(&run, error);
+    }
+
+    /// Nothing comes of a merge: what there is of its table is removed.
+    fn give_up(&mut self, run: &Run, error: MergeError) {
+        let (id, file) = (run.id, run.file);
+        match run.stage {
+            Stage::Entries | Stage::Rest | Stage::Sync => {
+                self.ask(Awaited::Discard(id), |op| FileOp::Close { op, file });
+            }
+            // Nobody knows under which name it is.
+            Stage::Rename => {
+                self.remove_file(self.config.part_path(id));
+                self.remove_file(self.config.path(id));
+            }
+            Stage::Open => self.remove_file(self.config.path(id)),
+        }
+        self.let_wait(run.band, error);
+    }
+
+    /// The file of a merge that was given up is closed: nothing makes it any more.
+    pub(super) fn on_discarded(&mut self, id: TableId) {
+        self.remove_file(self.config.part_path(id));
+    }
+
+    /// A merge of `band` has failed.
+    fn let_wait(&mut self, band: usize, error: MergeError) {
         self.merging.error = Some(error);
-        self.on_no_merge(band, self.config.path(table));
-    }
-
-    /// Nothing has come of a merge but a file.
-    fn on_no_merge(&mut self, band: usize, path: PathBuf) {
-        self.merging.is_under_way = false;
         let backoff = self.merging.backoffs.entry(band).or_default();
         let delta_count = 1_u64.checked_shl(backoff.failed_count).unwrap_or(BACKOFF_DELTAS_MAX);
         backoff.until_count = self.installed_count + delta_count.min(BACKOFF_DELTAS_MAX);
         backoff.failed_count += 1;
-        self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
     }
 }

@@ -49,8 +49,8 @@ impl Store {
             let Some((id, is_table)) = id_of(&file.path) else { continue };
             self.config.next_table_id = self.config.next_table_id.max(id.0.saturating_add(1));
             if !(is_table && named.contains(&id)) {
-                let path = self.config.path(id);
-                unnamed.push(if is_table { path } else { path.with_extension("part") });
+                let config = &self.config;
+                unnamed.push(if is_table { config.path(id) } else { config.part_path(id) });
             }
         }
         self.unnamed = Some(unnamed);
@@ -69,7 +69,7 @@ impl Store {
         }
         self.restored.clear();
         for path in unnamed {
-            self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
+            self.remove_file(path);
         }
         self.is_open = true;
     }

@@ -4,17 +4,17 @@ mod cases;
 mod disk;
 mod faults;
 mod leftovers;
+mod merges;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::task::Poll;
 
 use proptest::prelude::*;
 
 use self::disk::{Disk, Fault};
 use super::*;
-use crate::compaction::{Job, Progress};
-use crate::merge::{Merge, Source};
-use crate::table::{Cursor, KeyRange, Values, Writer, WriterConfig};
+use crate::table::{self, HashRange};
 
 const KEY_GROUP_COUNT: u32 = 8;
 const KEYS: u8 = 48;
@@ -47,8 +47,10 @@ enum Deed {
     /// The disk answers so many operations; which ones is by the numbers.
     Answer(Vec<u16>),
     Evict,
-    /// A merge, which may be given up.
-    Compact(bool),
+    /// Goes on with a merge.
+    Merge(usize),
+    /// Merges until nothing is left to do.
+    MergeAll,
     /// Later than all times so far by so much.
     Expire(u8),
     Break(Fault),
@@ -75,7 +77,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         4 => Just(Deed::Flush),
         8 => prop::collection::vec(any::<u16>(), 1..8).prop_map(Deed::Answer),
         6 => Just(Deed::Evict),
-        3 => any::<bool>().prop_map(Deed::Compact),
+        8 => (1_usize..5000).prop_map(Deed::Merge),
+        3 => Just(Deed::MergeAll),
         3 => (0_u8..40).prop_map(Deed::Expire),
         2 => fault.prop_map(Deed::Break),
         2 => Just(Deed::Restart),
@@ -286,45 +289,11 @@ impl World {
         }
     }
 
-    /// Carries out the merge that is due, at once.
-    fn compact(&mut self, is_given_up: bool) {
-        if let Some(compaction) = self.store.compaction() {
-            self.carry_out(compaction, is_given_up);
-        }
-    }
-
-    fn carry_out(&mut self, compaction: Compaction, is_given_up: bool) {
-        let sources = compaction.views.iter().map(|view| {
-            let cursor = Cursor::new(view.clone(), KeyRange::all(), 8192);
-            Box::new(cursor.expect("the index is sound")) as Box<dyn Source>
-        });
-        let beneath = compaction.choice.beneath;
-        let merge = Merge::new(sources.collect(), beneath, compaction.retentions.clone());
-        let (id, values) = (compaction.id, Values::Aligned);
-        let writer = Writer::new(WriterConfig { id, key_group_count: KEY_GROUP_COUNT, values });
-        let mut job = Job::new(merge, writer);
-        let mut file = Vec::new();
-        loop {
-            match job.step(1000).expect("the tables are sound") {
-                Progress::Reads => {
-                    let wants: Vec<_> = job.merge().wants().collect();
-                    for (source, want) in wants {
-                        let table = compaction.views[source].table();
-                        let bytes = self.disk.read(table.file(), want.offset, want.len);
-                        job.merge().on_read(source, bytes).expect("the tables are sound");
-                    }
-                }
-                Progress::Write(piece) => file.extend(piece.bytes),
-                Progress::Slice => {}
-                Progress::Done => break,
-            }
-        }
-        self.disk.put(&compaction.path, file);
-        if is_given_up {
-            self.store.on_compaction_failed(compaction);
-        } else {
-            self.store.on_compacted(compaction);
-        }
+    /// Carries out all merges that are due.
+    fn merge(&mut self) {
+        while self.store.merge_step(1000).expect("a merge does not fail the store")
+            || self.answer_any()
+        {}
     }
 
     fn run(&mut self, deed: &Deed) {
@@ -376,7 +345,10 @@ impl World {
             Deed::Evict => {
                 self.store.evict(1 << 20, 10_000);
             }
-            Deed::Compact(is_given_up) => self.compact(*is_given_up),
+            Deed::Merge(bytes) => {
+                self.store.merge_step(*bytes).expect("a merge does not fail the store");
+            }
+            Deed::MergeAll => self.merge(),
             Deed::Expire(by) => {
                 self.alive_from = self.alive_from.saturating_add(*by);
                 self.store.expire(MORTAL_STATE, self.alive_from.into());
@@ -404,9 +376,7 @@ proptest! {
         world.run(&Deed::Freeze);
         world.flush();
         while world.store.version().pick(|_| true).is_some() {
-            world.settle();
-            world.compact(false);
-            world.settle();
+            world.merge();
             // A merge that failed is tried again after some deltas.
             if !world.store.merging.backoffs.is_empty() {
                 world.run(&Deed::Put(0, vec![0; 10]));

@@ -87,15 +87,17 @@ impl Cursor {
     /// What was wanted is `bytes`.
     ///
     /// # Errors
-    /// If they are not those that were written.
+    /// If they are not those that were written. What is [wanted](Cursor::want) then may be read
+    /// once more.
     ///
     /// # Panics
     /// If nothing was wanted.
     pub fn on_read(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
-        let (blocks, want) = self.wanted.take().expect("nothing is read that was not wanted");
+        let (blocks, want) = self.wanted.clone().expect("nothing is read that was not wanted");
         if bytes.len() != want.len {
             return Err(self.view.table().corrupt(want.offset, "the file has become shorter"));
         }
+        self.wanted = None;
         self.read = *blocks.start()..blocks.end() + 1;
         self.bytes = bytes;
         self.bytes_offset = want.offset;
@@ -117,7 +119,8 @@ impl Cursor {
     /// Leaves the current entry.
     ///
     /// # Errors
-    /// If the next block is not the one that was written, or the index contradicts itself.
+    /// If the next block is not the one that was written, or the index contradicts itself. What is
+    /// [wanted](Cursor::want) then may be read once more.
     ///
     /// # Panics
     /// If there is no current entry.
@@ -139,7 +142,14 @@ impl Cursor {
         let want = self.view.table().place(block)?;
         let start = (want.offset - self.bytes_offset) as usize;
         let bytes = &self.bytes[start..start + want.len];
-        let layout = self.view.table().verify(want.offset, bytes)?;
+        let layout = match self.view.table().verify(want.offset, bytes) {
+            Ok(layout) => layout,
+            Err(error) => {
+                let rest = Want { offset: want.offset, len: self.bytes.len() - start };
+                self.wanted = Some((block..=self.read.end - 1, rest));
+                return Err(error);
+            }
+        };
         let index = Block::new(bytes, layout).lower_bound(&self.range.from);
         self.at = Some(At { start, len: want.len, layout, index });
         Ok(())
@@ -173,6 +183,7 @@ impl Cursor {
 
     /// Decides on the next read.
     fn plan(&mut self) -> Result<(), Error> {
+        self.bytes = Vec::new();
         let Some(first) = self.next_of_range()? else { return Ok(()) };
         let mut want = self.view.table().place(first)?;
         let mut last = first;

@@ -102,8 +102,7 @@ fn what_has_expired_is_not_read_and_goes_with_a_merge() {
     assert_eq!(world.read(FIRST_MORTAL), None, "in memory");
     world.restart();
     assert_eq!(world.read(FIRST_MORTAL), None, "in tables");
-    world.compact(false);
-    world.settle();
+    world.merge();
     assert!(world.store.version().bands().iter().all(|band| band.tables.is_empty()));
     assert!(world.disk.paths().is_empty(), "{:?}", world.disk.paths());
 }

@@ -6,7 +6,7 @@ use super::cases::cold;
 use super::*;
 
 /// Lets the store go on until nothing is left to do. With a fault, all fails that can.
-fn go_on(world: &mut World, fault: Option<Fault>) -> Result<(), Error> {
+pub(super) fn go_on(world: &mut World, fault: Option<Fault>) -> Result<(), Error> {
     loop {
         let is_busy = world.store.step(100)?;
         while let Some(op) = world.store.next_op() {
@@ -22,7 +22,7 @@ fn go_on(world: &mut World, fault: Option<Fault>) -> Result<(), Error> {
     }
 }
 
-fn put(world: &mut World, key: u8, value: Vec<u8>) {
+pub(super) fn put(world: &mut World, key: u8, value: Vec<u8>) {
     world.run(&Deed::Put(key, value));
 }
 
@@ -38,7 +38,7 @@ fn corrupt_at(error: &Error, path: &Path) -> Option<u64> {
     }
 }
 
-const READING: [Fault; 4] =
+pub(super) const READING: [Fault; 4] =
     [Fault::OpenFails, Fault::ReadFails, Fault::ReadIsShort, Fault::ReadIsDamaged];
 
 #[test]
@@ -239,35 +239,6 @@ fn a_delta_that_cannot_be_read_back_fails_the_store() {
     }
 }
 
-#[test]
-fn a_merged_table_that_cannot_be_opened_leaves_its_inputs() {
-    for fault in READING {
-        let mut world = World::new();
-        for key in 0..4 {
-            put(&mut world, key, vec![key; 10]);
-            world.run(&Deed::Freeze);
-            world.flush();
-        }
-        let rows = world.rows();
-        world.compact(false);
-        go_on(&mut world, Some(fault)).expect("the inputs are there");
-        world.disk.fault = None;
-        assert_eq!(world.rows(), rows);
-        let error = world.store.take_compaction_error().expect("somebody should know");
-        assert!(matches!(error, Error::Read(_) | Error::Table { .. }), "{error}");
-        assert!(world.store.take_compaction_error().is_none(), "it is said once");
-        assert!(world.store.compaction().is_none(), "it is not tried again at once");
-        let paths = rows.iter().map(|row| world.store.config.path(row.id)).collect();
-        assert_eq!(world.disk.paths(), paths, "the merged table is removed");
-        world.restart();
-        (0..4).for_each(|key| assert_eq!(world.read(key), Some(vec![key; 10])));
-        world.compact(false);
-        world.settle();
-        assert!(world.rows().len() < rows.len(), "the next merge takes their place");
-        (0..4).for_each(|key| assert_eq!(world.read(key), Some(vec![key; 10])));
-    }
-}
-
 /// Opens the tables of `rows`, to the last answer. Answers why that was in vain.
 fn error_of_opening(world: &mut World, rows: Vec<TableRow>, choice: u16) -> Error {
     world.begin_to_open(rows);
@@ -375,58 +346,4 @@ fn a_table_that_the_manifest_does_not_mean_is_not_taken() {
     assert!(corrupt_at(&error, &path).is_some(), "{error:?}");
     world.restart_from(rows);
     assert_eq!(world.read(1), Some(b"value".to_vec()));
-}
-
-/// Installs a delta with the keys of both bands.
-fn install_delta(world: &mut World) {
-    put(world, 0, vec![0; 10]);
-    put(world, FIRST_MORTAL - 1, vec![1; 10]);
-    world.run(&Deed::Freeze);
-    world.flush();
-}
-
-/// However a merge fails, the next attempt waits for more deltas each time, and for so many at
-/// most; the other band does not wait, and a merge that is done ends it.
-#[test]
-fn a_merge_that_fails_is_tried_again_after_more_and_more_deltas() {
-    let mut world = World::new();
-    (0..4).for_each(|_| install_delta(&mut world));
-    let mut failing = None;
-    let mut failed_at = Vec::new();
-    let mut installed = 0;
-    while failed_at.len() < 10 {
-        let Some(compaction) = world.store.compaction() else {
-            install_delta(&mut world);
-            installed += 1;
-            continue;
-        };
-        let band = compaction.choice.band;
-        if *failing.get_or_insert(band) == band {
-            failed_at.push(installed);
-            if failed_at.len() % 2 == 0 {
-                // Its file is not there.
-                world.store.on_compacted(compaction);
-            } else {
-                world.disk.put(&compaction.path, Vec::new());
-                world.store.on_compaction_failed(compaction);
-            }
-            world.settle();
-        } else {
-            world.carry_out(compaction, false);
-            world.settle();
-        }
-    }
-    let waits: Vec<usize> = failed_at.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
-    let failing = failing.expect("one failed");
-    let count_of = |world: &World, band: usize| world.store.version().bands()[band].tables.len();
-    assert_eq!(count_of(&world, failing), 4 + installed);
-    assert!(count_of(&world, 1 - failing) < 8, "the other band was merged");
-    assert!(world.store.compaction().is_none());
-    (0..64).for_each(|_| install_delta(&mut world));
-    world.compact(false);
-    world.settle();
-    assert_eq!(count_of(&world, failing), 1);
-    (0..4).for_each(|_| install_delta(&mut world));
-    assert!(world.store.compaction().is_some(), "a merge that is done ends the waiting");
 }

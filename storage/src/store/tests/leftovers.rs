@@ -100,8 +100,7 @@ fn the_tables_of_an_older_manifest_stay_until_nobody_retains_them() {
         world.flush();
     }
     let (older, rows) = (world.store.version().clone(), world.rows());
-    world.compact(false);
-    world.settle();
+    world.merge();
     world.retained = rows.iter().map(|row| row.id).collect();
     let newer = world.rows();
     assert!(!newer.iter().any(|row| world.retained.contains(&row.id)), "all were merged");
@@ -112,8 +111,7 @@ fn the_tables_of_an_older_manifest_stay_until_nobody_retains_them() {
     assert_eq!(world.disk.paths(), world.named_paths());
     // A store that has a table itself leaves it, too, when it does not need it any more.
     world.restart_from(rows.clone());
-    world.compact(false);
-    world.settle();
+    world.merge();
     assert_eq!(world.disk.paths(), world.named_paths());
     // Back to the older one, and from then on nobody needs the newer one.
     world.retained.clear();
@@ -128,7 +126,8 @@ fn crash_deed() -> impl Strategy<Value = Deed> {
         4 => (1_usize..20).prop_map(Deed::Step),
         8 => vec(any::<u16>(), 1..4).prop_map(Deed::Answer),
         4 => Just(Deed::Flush),
-        4 => prop::bool::weighted(0.2).prop_map(Deed::Compact),
+        8 => (1_usize..5000).prop_map(Deed::Merge),
+        3 => Just(Deed::MergeAll),
         1 => prop::sample::select(&[Fault::SyncFails, Fault::RenameFails, Fault::Full][..])
             .prop_map(Deed::Break),
     ]

@@ -1,0 +1,144 @@
+//! What a store is told when it is made, and the errors that it tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::compaction::Tier;
+use crate::io::FileFault;
+use crate::table::{self, HashRange, TableId, TableMeta};
+use crate::version::PlacedTable;
+use crate::write_buffer::Full;
+
+/// What is the same for all the life of a store.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Where its tables are, and those of no other store: what nothing names is removed from there.
+    pub directory: PathBuf,
+    /// The tables there that other manifests name, those of older checkpoints say: their files are
+    /// left alone, whether the store has them or not. What is not retained any more goes when the
+    /// store is opened without it.
+    pub retained: BTreeSet<TableId>,
+    /// The key groups that it has.
+    pub key_groups: Range<u32>,
+    /// Key groups of the job.
+    pub key_group_count: u32,
+    /// Its bands: ranges of whole key groups.
+    pub bands: Vec<HashRange>,
+    /// Bytes of memory, for records and blocks.
+    pub memory_bytes: usize,
+    /// Most chunks for blocks.
+    pub cache_chunks_max: usize,
+    /// The first id for a table; larger than those of all tables of the job so far. Files that are
+    /// found in the directory make it larger still.
+    pub next_table_id: u64,
+    /// By state id, how the values of states with a time to live tell their time.
+    pub times: BTreeMap<u16, TimeOf>,
+}
+
+impl StoreConfig {
+    pub(super) fn path(&self, table: TableId) -> PathBuf {
+        self.directory.join(format!("{:016x}.table", table.0))
+    }
+
+    /// What a table is called before it is durable.
+    pub(super) fn part_path(&self, table: TableId) -> PathBuf {
+        self.path(table).with_extension("part")
+    }
+
+    /// `source`, of a file of this store.
+    pub(super) fn unusable(&self, table: TableId, source: table::Error) -> Error {
+        Error::Table { path: self.path(table), source }
+    }
+}
+
+/// Finds in a value the time (ms) from which it lives.
+pub type TimeOf = fn(&[u8]) -> i64;
+
+/// A table as a manifest names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableRow {
+    /// In which band.
+    pub band: usize,
+    /// Which table.
+    pub id: TableId,
+    /// Its tier there.
+    pub tier: Tier,
+    /// Bytes of its file.
+    pub length: u64,
+    /// The checksum of its footer, which has those of all sections but the blocks: they have their
+    /// own, so of two tables of one id that differ in values alone it does not tell.
+    pub checksum: u32,
+}
+
+impl TableRow {
+    /// What a manifest says of a table in a band of a [`Version`].
+    pub fn new(band: usize, table: &PlacedTable) -> Self {
+        let TableMeta { id, length, checksum, .. } = *table.view.table().meta();
+        Self { band, id, tier: table.tier, length, checksum }
+    }
+
+    /// Why a table is not the one that this was made of.
+    pub(super) fn objection(&self, meta: &TableMeta) -> Option<&'static str> {
+        if meta.length != self.length {
+            Some("it is not as long as the manifest says")
+        } else if meta.checksum != self.checksum {
+            Some("its checksum is not the one that the manifest says")
+        } else {
+            None
+        }
+    }
+}
+
+/// Why the store does not do what it is asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// There is no memory for it now; nothing has changed. Flush, and ask again.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// A record would be too large, which no flush changes; nothing has changed. It can still be
+    /// removed, or be given another value.
+    #[error(
+        "a record of state {state_id} whose key takes {key_bytes} bytes would take more than \
+         {limit_bytes} bytes with it: keep less under a key, or more keys"
+    )]
+    TooLarge {
+        /// Of which state.
+        state_id: u16,
+        /// Bytes of key, namespace and map key, with their lengths.
+        key_bytes: usize,
+        /// Most bytes of a record.
+        limit_bytes: usize,
+    },
+    /// A table could not be read.
+    #[error("the state could not be read")]
+    Read(#[source] Arc<FileFault>),
+    /// A table is not what was written.
+    #[error("the table {} is not usable", path.display())]
+    Table {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it, and in which place.
+        source: table::Error,
+    },
+    /// A table could not be made durable. Restore the state from the last checkpoint.
+    #[error("the state could not be made durable: restart from the last checkpoint")]
+    Failed(#[source] Arc<FileFault>),
+}
+
+/// Why tables were not merged. They are as they were, and will be merged later.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum MergeError {
+    /// An input could not be read, or the merged table not be written or opened.
+    #[error("tables could not be merged, and stay as they were")]
+    File(#[source] Arc<FileFault>),
+    /// An input, or the merged table, is not what was written, or cannot be.
+    #[error("tables could not be merged, and stay as they were: {} is not usable", path.display())]
+    Table {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it, and in which place.
+        source: table::Error,
+    },
+}
