@@ -19,6 +19,9 @@
 //! is older, up to a value or a tombstone. A lookup that began before a delta was installed begins
 //! again: what it does not know may be clean by now.
 //!
+//! [`Store::scan`] goes through all that a space has in some key groups, [`Store::scan_key`]
+//! through the entries of a map; what they see of changes meanwhile is written at `store/scan.rs`.
+//!
 //! # Times to live
 //!
 //! A state may have a [`TimeOf`] that finds in a value the time from which it lives. Values with an
@@ -43,9 +46,11 @@
 
 mod config;
 mod flush;
+mod inputs;
 mod merging;
 mod opening;
 mod read;
+mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +61,7 @@ use std::sync::Arc;
 use self::flush::{Flush, OpenTable};
 use self::merging::Merging;
 use self::read::Reads;
+use self::scan::ScanReads;
 use crate::arena::CHUNK_BYTES;
 use crate::cache::{BlockCache, BlockId};
 use crate::io::{FileDone, FileId, FileOp, OpId};
@@ -67,6 +73,7 @@ use crate::write_buffer::{
 };
 
 pub use self::config::{Error, MergeError, StoreConfig, TableRow, TimeOf};
+pub use self::scan::{Scan, Scanned};
 
 /// What is known of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +100,7 @@ pub enum Pressure {
 enum Awaited {
     Block(BlockId),
     Flush,
+    Scan,
     Table(TableId),
     Listing,
     /// Of the merge into this table.
@@ -118,6 +126,7 @@ pub struct Store {
     /// State id and window bucket of the spaces.
     spaces: BTreeMap<SpaceId, (u16, i64)>,
     reads: Reads,
+    scan_reads: ScanReads,
     /// Deltas that were installed.
     installed_count: u64,
     /// What was frozen and is not being flushed yet.
@@ -155,6 +164,7 @@ impl Store {
             windows_from_ms: BTreeMap::new(),
             spaces: BTreeMap::new(),
             reads: Reads::default(),
+            scan_reads: ScanReads::default(),
             installed_count: 0,
             frozen: VecDeque::new(),
             flush: None,
@@ -358,6 +368,7 @@ impl Store {
             Awaited::Flush => self.on_flushed(done.op, done.result),
             Awaited::Table(table) => self.on_table(table, done.result),
             Awaited::Listing => self.on_listed(done.result),
+            Awaited::Scan => self.on_scan_read(done.op, done.result),
             Awaited::Merge(table) => self.on_merge(table, done.op, done.result),
             Awaited::Discard(table) => self.on_discarded(table),
             Awaited::Nothing => {}

@@ -55,6 +55,7 @@ mod pages;
 mod record;
 mod segment;
 mod slots;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -70,6 +71,7 @@ use self::slots::Slots;
 
 pub use budget::{Budget, Full, Refused};
 pub use frozen::Frozen;
+pub(crate) use walk::KeyList;
 
 /// Most epochs that are frozen and not written yet.
 pub const FROZEN_COUNT_MAX: usize = 3;

@@ -27,13 +27,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::flush::{PIECES_MAX, Purpose};
+use super::inputs::{Inputs, Refused};
 use super::{Awaited, Error, MergeError, Store};
 use crate::compaction::{Choice, Job, Progress, Tier};
 use crate::io::{FileAnswer, FileFault, FileId, FileOp, OpId, OpenMode};
-use crate::merge::{Merge, Retention, Source};
-use crate::table::{
-    self, Cursor, KeyRange, PIECE_BYTES, Table, TableId, Values, View, Writer, WriterConfig,
-};
+use crate::merge::{Merge, Retention};
+use crate::table::{self, KeyRange, Table, TableId, Values, Writer, WriterConfig};
 
 /// What the inputs of a merge read at once, all together.
 const INPUTS_BYTES: usize = 4 << 20;
@@ -65,20 +64,15 @@ pub(super) struct Backoff {
 pub(super) struct Run {
     pub(super) band: usize,
     tier: Tier,
-    /// The inputs, the newest first.
-    views: Vec<View>,
+    inputs: Inputs,
     /// Of the merged table.
     id: TableId,
     file: FileId,
     is_created: bool,
     job: Job<'static>,
     stage: Stage,
-    /// What is being read, and for which input.
-    reads: BTreeMap<OpId, usize>,
     /// What is being written.
     writes: BTreeSet<OpId>,
-    /// By input, the last block that was not what was written and was read again.
-    read_again: BTreeMap<FileId, u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,17 +130,11 @@ impl Store {
     fn begin_merge(&mut self, choice: &Choice) -> Option<Run> {
         let Choice { band, tables, tier, beneath } = choice;
         let tables = &self.versions.newest().bands()[*band].tables[tables.clone()];
-        let views: Vec<View> = tables.iter().map(|table| table.view.clone()).collect();
-        let share = INPUTS_BYTES / views.len();
-        let source = |view: &View| -> Result<Box<dyn Source>, MergeError> {
-            let cursor = Cursor::new(view.clone(), KeyRange::all(), share.min(PIECE_BYTES));
-            let unusable = |error| self.unusable(view.table().meta().id, error);
-            Ok(Box::new(cursor.map_err(unusable)?))
-        };
-        let sources = match views.iter().map(source).collect() {
+        let inputs = Inputs::new(tables.iter().map(|table| table.view.clone()).collect());
+        let sources = match inputs.sources(&KeyRange::all(), INPUTS_BYTES) {
             Ok(sources) => sources,
-            Err(error) => {
-                self.let_wait(*band, error);
+            Err(refused) => {
+                self.let_wait(*band, self.unusable(refused));
                 return None;
             }
         };
@@ -162,15 +150,13 @@ impl Store {
         Some(Run {
             band: *band,
             tier: *tier,
-            views,
+            inputs,
             id,
             file,
             is_created: false,
             job: Job::new(merge, Writer::new(config)),
             stage: Stage::Entries,
-            reads: BTreeMap::new(),
             writes: BTreeSet::new(),
-            read_again: BTreeMap::new(),
         })
     }
 
@@ -189,7 +175,7 @@ impl Store {
     /// Merges, or goes on with the end of the table. Answers whether more can be done at once.
     fn merge_some(&mut self, run: &mut Run, budget_bytes: usize) -> Result<bool, MergeError> {
         if run.stage == Stage::Entries {
-            if !run.reads.is_empty() || PIECES_MAX <= run.writes.len() {
+            if run.inputs.first_read().is_some() || PIECES_MAX <= run.writes.len() {
                 return Ok(false);
             }
             match run.job.step(budget_bytes) {
@@ -203,14 +189,12 @@ impl Store {
                 }
                 Ok(Progress::Reads) => {}
                 Ok(Progress::Done) => run.stage = Stage::Rest,
+                Err(error @ table::Error::KeyTooLarge(_)) => {
+                    return Err(self.unusable((run.id, error)));
+                }
                 Err(error) => self.read_again(run, error)?,
             }
-            for (source, want) in run.job.merge().wants() {
-                let (file, offset, len) = (run.views[source].table().file(), want.offset, want.len);
-                let awaited = Awaited::Merge(run.id);
-                let op = self.ask(awaited, |op| FileOp::Read { op, file, offset, len });
-                run.reads.insert(op, source);
-            }
+            self.ask_for_inputs(&mut run.inputs, run.job.merge(), Awaited::Merge(run.id));
         }
         if run.stage == Stage::Rest && run.is_created && run.writes.is_empty() {
             run.stage = Stage::Sync;
@@ -220,22 +204,14 @@ impl Store {
         Ok(false)
     }
 
-    fn unusable(&self, table: TableId, source: table::Error) -> MergeError {
+    fn unusable(&self, (table, source): Refused) -> MergeError {
         MergeError::Table { path: self.config.path(table), source }
     }
 
     /// Lets what `error` says of an input be read once more, unless it was.
     fn read_again(&self, run: &mut Run, error: table::Error) -> Result<(), MergeError> {
-        let table::Error::Corrupt { file, offset, .. } = error else {
-            return Err(self.unusable(run.id, error));
-        };
-        let is_it = |source: usize| run.views[source].table().file() == file;
-        let is_wanted = run.job.merge().wants().any(|(source, _)| is_it(source));
-        if is_wanted && run.read_again.insert(file, offset) != Some(offset) {
-            return Ok(());
-        }
-        let view = run.views.iter().find(|view| view.table().file() == file);
-        Err(self.unusable(view.map_or(run.id, |view| view.table().meta().id), error))
+        let again = run.inputs.read_again(run.job.merge(), error);
+        again.map_err(|refused| self.unusable(refused))
     }
 
     /// An operation of a merge is answered, which may have been given up since.
@@ -258,7 +234,7 @@ impl Store {
         op: OpId,
         result: Result<FileAnswer, FileFault>,
     ) -> Result<(), MergeError> {
-        let source = run.reads.remove(&op);
+        let source = run.inputs.on_answer(op);
         match result.map_err(|fault| MergeError::File(Arc::new(fault)))? {
             FileAnswer::Opened { .. } => run.is_created = true,
             FileAnswer::Written { .. } => _ = run.writes.remove(&op),
@@ -287,8 +263,7 @@ impl Store {
     /// The merged table can be read.
     pub(super) fn on_merged(&mut self, table: &Arc<Table>) {
         let run = self.merging.run.take().expect("the table is that of the merge");
-        let inputs: Vec<TableId> = run.views.iter().map(|view| view.table().meta().id).collect();
-        self.versions.replace(run.band, &inputs, Some((table, run.tier)));
+        self.versions.replace(run.band, &run.inputs.ids(), Some((table, run.tier)));
         self.merging.backoffs.remove(&run.band);
     }
 

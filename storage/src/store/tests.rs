@@ -5,6 +5,7 @@ mod disk;
 mod faults;
 mod leftovers;
 mod merges;
+mod scans;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::task::Poll;
 use proptest::prelude::*;
 
 use self::disk::{Disk, Fault};
+use self::scans::Watch;
 use super::*;
 use crate::table::{self, HashRange};
 
@@ -53,6 +55,8 @@ enum Deed {
     MergeAll,
     /// Later than all times so far by so much.
     Expire(u8),
+    /// Goes on with a scan for so many entries.
+    Scan(u8),
     Break(Fault),
     Restart,
 }
@@ -80,6 +84,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         8 => (1_usize..5000).prop_map(Deed::Merge),
         3 => Just(Deed::MergeAll),
         3 => (0_u8..40).prop_map(Deed::Expire),
+        8 => (0_u8..20).prop_map(Deed::Scan),
         2 => fault.prop_map(Deed::Break),
         2 => Just(Deed::Restart),
     ]
@@ -89,6 +94,11 @@ fn deed() -> impl Strategy<Value = Deed> {
 fn hash64(key: u8) -> u64 {
     let number = u64::from(key) - u64::from(key % 3 == 2);
     number * (u64::MAX / u64::from(KEYS))
+}
+
+/// As of a map's entries.
+fn spread(key: u8) -> u64 {
+    u64::from(key % 2).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn rest(key: u8) -> Vec<u8> {
@@ -121,6 +131,7 @@ struct World {
     retained: BTreeSet<TableId>,
     /// Files that are none of the store's.
     foreign: BTreeSet<PathBuf>,
+    watch: Option<Watch>,
 }
 
 fn config(next_table_id: u64) -> StoreConfig {
@@ -153,6 +164,7 @@ impl World {
             choice: 0,
             retained: BTreeSet::new(),
             foreign: BTreeSet::new(),
+            watch: None,
         };
         world.open();
         world
@@ -235,6 +247,7 @@ impl World {
     /// A store that is to open these tables.
     fn begin_to_open(&mut self, rows: Vec<TableRow>) {
         self.disk.crash();
+        self.watch = None;
         let mut config = config(self.store.config.next_table_id);
         config.retained.clone_from(&self.retained);
         self.store = Store::new(config, rows);
@@ -255,7 +268,7 @@ impl World {
 
     fn got(&mut self, key: u8) -> Result<Poll<Option<Vec<u8>>>, Error> {
         let rest = rest(key);
-        let name = RecordKey { hash64: hash64(key), spread: 0, bytes: &rest };
+        let name = RecordKey { hash64: hash64(key), spread: spread(key), bytes: &rest };
         Ok(match self.store.get(self.space(key), name)? {
             Got::Ready(value) => Poll::Ready(value.map(<[u8]>::to_vec)),
             Got::Wait(_) => Poll::Pending,
@@ -301,20 +314,20 @@ impl World {
         match deed {
             Deed::Put(key, value) => {
                 let (hash64, bytes) = of(key);
-                let name = RecordKey { hash64, spread: 0, bytes: &bytes };
+                let name = RecordKey { hash64, spread: spread(*key), bytes: &bytes };
                 self.store.put(self.space(*key), name, value).expect("there is memory enough");
                 self.model.insert(*key, value.clone());
             }
             Deed::Append(key, _) if FIRST_MORTAL <= *key => {}
             Deed::Append(key, value) => {
                 let (hash64, bytes) = of(key);
-                let name = RecordKey { hash64, spread: 0, bytes: &bytes };
+                let name = RecordKey { hash64, spread: spread(*key), bytes: &bytes };
                 self.store.append(self.space(*key), name, value).expect("there is memory enough");
                 self.model.entry(*key).or_default().extend(value);
             }
             Deed::Remove(key) => {
                 let (hash64, bytes) = of(key);
-                let name = RecordKey { hash64, spread: 0, bytes: &bytes };
+                let name = RecordKey { hash64, spread: spread(*key), bytes: &bytes };
                 self.store.remove(self.space(*key), name).expect("there is memory enough");
                 self.model.remove(key);
             }
@@ -353,9 +366,13 @@ impl World {
                 self.alive_from = self.alive_from.saturating_add(*by);
                 self.store.expire(MORTAL_STATE, self.alive_from.into());
             }
+            Deed::Scan(count) => {
+                (0..*count).take_while(|_| self.scan_on()).count();
+            }
             Deed::Break(fault) => self.disk.fault = Some(*fault),
             Deed::Restart => self.restart(),
         }
+        self.note_changes();
     }
 }
 
@@ -371,6 +388,7 @@ proptest! {
             world.run(&deed);
         }
         world.disk.fault = None;
+        world.scan_all();
         world.run(&Deed::ReadAll);
         world.flush();
         world.run(&Deed::Freeze);
@@ -387,6 +405,7 @@ proptest! {
         world.flush();
         prop_assert_eq!(world.disk.paths(), world.named_paths());
         world.restart();
+        world.scan_all();
         world.run(&Deed::ReadAll);
     }
 }

@@ -241,7 +241,7 @@ impl WriteBuffer {
 
     /// The slot of `key`.
     #[inline]
-    fn find(&self, space: SpaceId, key: RecordKey<'_>) -> Option<Address> {
+    pub(super) fn find(&self, space: SpaceId, key: RecordKey<'_>) -> Option<Address> {
         match self.guess(space, key) {
             Some(slot) if self.is_of(slot, key) => Some(slot),
             _ => self.find_without_a_guess(space, key),
@@ -289,14 +289,14 @@ impl WriteBuffer {
     }
 
     #[cold]
-    fn miss<T>(&self, space: SpaceId, key: RecordKey<'_>) -> Lookup<T> {
+    pub(super) fn miss<T>(&self, space: SpaceId, key: RecordKey<'_>) -> Lookup<T> {
         let section = self.section(space, self.section_number(key.hash64));
         if section.is_complete { Lookup::Absent } else { Lookup::Unknown }
     }
 
     /// What is known of a record without a value.
     #[cold]
-    fn unvalued<T>(&self, slot: Address) -> Lookup<T> {
+    pub(super) fn unvalued<T>(&self, slot: Address) -> Lookup<T> {
         let header = Header::read(&self.slots, slot);
         if header.kind() == Kind::Tombstone {
             Lookup::Absent
