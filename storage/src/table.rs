@@ -70,12 +70,14 @@
 //! # The footer
 //!
 //! ```text
-//! byte 0         8        12        16         24            32              40
-//!      │ magic   │ length │ version │ table id │ file length │ section count │ sections…0…crc │
+//! byte 0       8        12        16         24            32         36       40
+//!      │ magic │ length │ version │ table id │ file length │ sections │ blocks │ rows … 0 … crc │
 //! ```
 //!
-//! `length`: bytes of the page that are used, which is how a later version finds room. A section is
-//! offset, length (8 bytes each), checksum and 4 zeros. The crc is that of the page before it.
+//! `length`: bytes of the page that are used, which is how a later version finds room. `sections`:
+//! how many there are; the row of each is its offset, its length (8 bytes each), checksum and 4
+//! zeros. `blocks`: the checksum of all blocks, as if they were a section. The crc is that of the
+//! page before it: so it depends on every byte of the file, and tells the table from any other.
 //! Magic, version and crc stay where they are in all versions.
 //!
 //! # What is believed

@@ -67,8 +67,8 @@ pub struct TableRow {
     pub tier: Tier,
     /// Bytes of its file.
     pub length: u64,
-    /// The checksum of its footer, which has those of all sections but the blocks: they have their
-    /// own, so of two tables of one id that differ in values alone it does not tell.
+    /// The checksum of its footer, which has those of the blocks and of all sections: it depends on
+    /// every byte of the file.
     pub checksum: u32,
 }
 

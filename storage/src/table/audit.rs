@@ -7,9 +7,11 @@
 //! Opening a table checks its metadata and a lookup the one block that it needs; so damage in a
 //! block that nobody reads stays unnoticed until a restore needs it. This reads all of them, one
 //! at a time, and then believes nothing: entries are in order and in the key group of their hash,
-//! the index leads to each of them, and directory and properties are what they come to. So it
+//! the index leads to each of them, directory and properties are what they come to, and the
+//! blocks are those of which the footer has the checksum. So it
 //! finds what a faulty writer made as well.
 
+use super::PAGE_BYTES;
 use super::directory::{SECTION_ROW_BYTES, Section};
 use super::entry::{Entry, hash_of, key_group_of};
 use super::error::Error;
@@ -25,6 +27,8 @@ pub struct Audit {
     /// The block that comes next, and where it is.
     block: u32,
     wanted: Option<Want>,
+    /// Of the blocks so far.
+    blocks: crc32fast::Hasher,
     /// What the entries so far come to.
     meta: TableMeta,
     section: Option<Section>,
@@ -46,6 +50,7 @@ impl Audit {
             table,
             block: 0,
             wanted: None,
+            blocks: crc32fast::Hasher::new(),
             meta,
             section: None,
             section_count: 0,
@@ -76,6 +81,7 @@ impl Audit {
     pub fn on_read(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let want = self.wanted.take().expect("nothing is read that was not wanted");
         let block = self.table.block(want, bytes)?;
+        self.blocks.update(bytes);
         let mut key = Vec::new();
         for index in 0..block.count() {
             block.copy_key(index, &mut key);
@@ -149,6 +155,10 @@ impl Audit {
     fn end(&mut self) -> Result<(), Error> {
         self.end_section()?;
         let meta = &self.table.meta;
+        if self.blocks.clone().finalize() != self.table.blocks_crc {
+            let footer = meta.length - PAGE_BYTES as u64;
+            return Err(self.table.corrupt(footer, "the blocks are not those of the footer"));
+        }
         self.meta.last_key.clone_from(&self.key);
         (self.meta.length, self.meta.checksum) = (meta.length, meta.checksum);
         if self.section_count != self.table.sections.len() || self.meta != *meta {

@@ -94,6 +94,8 @@ pub struct TableId(pub u64);
 pub(super) struct Footer {
     pub(super) table: TableId,
     pub(super) length: u64,
+    /// The checksum of all blocks.
+    pub(super) blocks_crc: u32,
     /// In the order of [`Part::ALL`].
     pub(super) parts: [Extent; Part::ALL.len()],
 }
@@ -106,7 +108,10 @@ impl Footer {
         for number in [used as u32, VERSION] {
             page.extend_from_slice(&number.to_le_bytes());
         }
-        for number in [self.table.0, self.length, self.parts.len() as u64] {
+        for number in [self.table.0, self.length] {
+            page.extend_from_slice(&number.to_le_bytes());
+        }
+        for number in [self.parts.len() as u32, self.blocks_crc] {
             page.extend_from_slice(&number.to_le_bytes());
         }
         for extent in &self.parts {
@@ -140,7 +145,7 @@ impl Footer {
         let used = HEADER_BYTES + Part::ALL.len() * ROW_BYTES;
         if found != VERSION
             || u32_at(page, 8) as usize != used
-            || u64_at(page, 32) != Part::ALL.len() as u64
+            || u32_at(page, 32) as usize != Part::ALL.len()
         {
             return corrupt("the footer is of no known form");
         }
@@ -152,7 +157,8 @@ impl Footer {
             let [offset, len] = [row, row + 8].map(|at| u64_at(page, at));
             Extent { offset, len, crc: u32_at(page, row + 16) }
         });
-        let footer = Self { table: TableId(u64_at(page, 16)), length, parts };
+        let (table, blocks_crc) = (TableId(u64_at(page, 16)), u32_at(page, 36));
+        let footer = Self { table, length, blocks_crc, parts };
         if !footer.is_whole() {
             return corrupt("the sections do not fill the file");
         }
@@ -188,7 +194,7 @@ pub struct TableMeta {
     pub id: TableId,
     /// Bytes of the file.
     pub length: u64,
-    /// The checksum of the footer, which has those of the other sections.
+    /// The checksum of the footer, which has those of the blocks and of all sections.
     pub checksum: u32,
     /// Key groups of the job when it was written: with the hash, they give the key group.
     pub key_group_count: u32,

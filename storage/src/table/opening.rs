@@ -199,6 +199,7 @@ impl Metadata {
             fences,
             places,
             separators: range(Part::Separators),
+            blocks_crc: self.footer.blocks_crc,
             block_end: self.footer.part(Part::Filters).offset,
             parts: Part::ALL.map(|part| self.footer.part(part).range()),
             bytes: std::mem::take(&mut self.bytes),

@@ -45,6 +45,8 @@ pub struct Table {
     pub(super) fences: Range<usize>,
     pub(super) places: Range<usize>,
     pub(super) separators: Range<usize>,
+    /// The checksum of all blocks.
+    pub(super) blocks_crc: u32,
     /// Where the blocks end in the file.
     pub(super) block_end: u64,
     /// Where the other parts are, in the order of [`Part::ALL`].

@@ -70,6 +70,8 @@ pub struct Writer {
     /// The last key of the block before.
     last_key: Vec<u8>,
     output: Output,
+    /// Of the blocks so far.
+    blocks: crc32fast::Hasher,
     meta: TableMeta,
 }
 
@@ -88,6 +90,7 @@ impl Writer {
             filters: Vec::new(),
             last_key: Vec::new(),
             output: Output::default(),
+            blocks: crc32fast::Hasher::new(),
             meta: TableMeta::begin(config.id, config.key_group_count),
         }
     }
@@ -145,6 +148,7 @@ impl Writer {
         ];
         Ending {
             output: self.output,
+            blocks_crc: self.blocks.finalize(),
             parts: Part::ALL.into_iter().zip(parts).collect(),
             written_bytes: 0,
             extents: Vec::new(),
@@ -210,7 +214,9 @@ impl Writer {
         filter::append(&hashes, &mut self.filters);
         self.last_key.clear();
         self.last_key.extend_from_slice(self.builder.last_key().unwrap_or_default());
+        let begin = self.output.bytes.len();
         self.builder.seal(self.config.id, page, &mut self.output.bytes);
+        self.blocks.update(&self.output.bytes[begin..]);
     }
 }
 
@@ -250,6 +256,7 @@ impl Output {
 #[derive(Debug)]
 pub struct Ending {
     output: Output,
+    blocks_crc: u32,
     /// The sections that are not written yet.
     parts: VecDeque<(Part, Vec<u8>)>,
     /// Bytes of the first of them that are.
@@ -308,6 +315,7 @@ impl Ending {
         let footer = Footer {
             table: self.meta.id,
             length: self.meta.length,
+            blocks_crc: self.blocks_crc,
             parts: extents.expect("every section was written"),
         };
         self.meta.checksum = footer.encode(&mut self.output.bytes);

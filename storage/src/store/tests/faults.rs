@@ -326,6 +326,7 @@ fn a_table_that_the_manifest_does_not_mean_is_not_taken() {
     let file = world.disk.remove(&path);
     let others = [
         (table_of(&[4], b"value"), "its checksum is not the one that the manifest says"),
+        (table_of(&[1], b"velue"), "its checksum is not the one that the manifest says"),
         (table_of(&[1, 2, 3], &[1; 5000]), "it is not as long as the manifest says"),
     ];
     for (mut other, expected) in others {

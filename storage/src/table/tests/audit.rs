@@ -105,6 +105,22 @@ fn entries_out_of_order_are_noticed() {
     assert_eq!(what_with(second, map_key + 3), "entries are not in order");
 }
 
+/// A block of another table of the same id, whose checksum is right.
+#[test]
+fn a_block_that_is_not_the_footers_is_noticed() {
+    let mut rows = golden::rows();
+    rows[0].bytes[0] ^= 1;
+    let (mut file, _) = write(CONFIG, &rows);
+    let footer = VERSION_1.len() - PAGE_BYTES;
+    assert_eq!(file.len(), VERSION_1.len());
+    file[footer..].copy_from_slice(&VERSION_1[footer..]);
+    let error = audit(&file).expect_err("it is another block");
+    assert_eq!(
+        error.to_string(),
+        format!("file 7 is corrupt at byte {footer}: the blocks are not those of the footer"),
+    );
+}
+
 #[test]
 fn a_filter_that_hides_an_entry_is_noticed() {
     let table = open(VERSION_1, Filters::Load).expect("the file is a table");

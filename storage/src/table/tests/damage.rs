@@ -164,6 +164,28 @@ fn a_block_of_another_place_or_table_is_noticed() {
     assert!(check(&mixed, &rows).is_some());
 }
 
+/// What tells a table from another: also if they have the same keys, and differ in a value alone.
+#[test]
+fn tables_of_other_values_have_other_checksums() {
+    let mut rows = rows();
+    let (whole, meta) = write(CONFIG, &rows);
+    let mut checksums = vec![meta.checksum];
+    for at in 0..rows.len() {
+        let Some(byte) = rows[at].bytes.last_mut() else { continue };
+        *byte ^= 1;
+        let (file, meta) = write(CONFIG, &rows);
+        assert_eq!(file.len(), whole.len());
+        let footers = [&file, &whole].map(|file| &file[file.len() - PAGE_BYTES..]);
+        assert_ne!(footers[0], footers[1]);
+        checksums.push(meta.checksum);
+        *rows[at].bytes.last_mut().expect("it has a byte") ^= 1;
+    }
+    let count = checksums.len();
+    checksums.sort_unstable();
+    checksums.dedup();
+    assert!(rows.len() - 2 <= count && checksums.len() == count, "of {count}");
+}
+
 #[test]
 fn a_later_version_is_named() {
     let (mut file, _) = write(CONFIG, &rows());

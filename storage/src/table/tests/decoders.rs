@@ -157,7 +157,8 @@ fn run_properties(bytes: &[u8]) {
     let Some(id) = bytes.first_chunk() else { return };
     let extent = Extent { offset: 0, len: 0, crc: 0 };
     let table = TableId(u64::from_le_bytes(*id));
-    let footer = Footer { table, length: 0, parts: [extent; Part::ALL.len()] };
+    let (length, blocks_crc) = (0, 0);
+    let footer = Footer { table, length, blocks_crc, parts: [extent; Part::ALL.len()] };
     if let Some(meta) = TableMeta::decode(bytes, &footer, 0) {
         assert_eq!(meta.encode(), bytes);
     }

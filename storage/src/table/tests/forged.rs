@@ -23,6 +23,7 @@ pub(super) fn forge(mut file: Vec<u8>, edits: &[Edit]) -> Vec<u8> {
         let end = file.len().min(at + bytes.len());
         file[at..end].copy_from_slice(&bytes[..end - at]);
     }
+    let mut blocks = crc32fast::Hasher::new();
     for block in 0..table.fences.len() as u32 / 8 {
         let want = table.place(block).expect("the file was whole");
         let block = &mut file[want.offset as usize..][..want.len];
@@ -31,8 +32,10 @@ pub(super) fn forge(mut file: Vec<u8>, edits: &[Edit]) -> Vec<u8> {
         hasher.update(&((want.offset / PAGE_BYTES as u64) as u32).to_le_bytes());
         hasher.update(&block[4..]);
         block[..4].copy_from_slice(&hasher.finalize().to_le_bytes());
+        blocks.update(block);
     }
     let footer = file.len() - PAGE_BYTES;
+    file[footer + 36..footer + 40].copy_from_slice(&blocks.finalize().to_le_bytes());
     for part in 0..Part::ALL.len() {
         let row = footer + 40 + part * 24;
         let [offset, len] = [row, row + 8].map(|at| bytes::u64_at(&file, at));
