@@ -84,3 +84,8 @@ const _: () = assert!(
     DEAD_LETTER_BYTES_MAX + 4 * DEAD_LETTER_TEXT_BYTES_MAX + (8 << 10) < ROW_BYTES_MAX,
     "a dead letter is a row"
 );
+
+/// Rows of an operator that wait for state which is being read. A disk is at its best with some
+/// dozens of reads at once; the others are rows of the same keys, and of keys whose blocks are being
+/// read.
+pub const PARKED_ROWS_MAX: usize = 256;

@@ -325,6 +325,11 @@ impl Store {
         self.buffer.evict(&mut self.budget, bytes, steps)
     }
 
+    /// Bytes of the records that changed and are not written.
+    pub fn dirty_bytes(&self) -> usize {
+        self.buffer.dirty_bytes()
+    }
+
     /// How near the end of memory is, by the bytes that changed and are not written. Records of
     /// many pages may find no room before: [`Error::Full`] has the last word.
     pub fn pressure(&self) -> Pressure {

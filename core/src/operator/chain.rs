@@ -72,6 +72,12 @@ pub trait Chain: 'static {
     /// Whether every operator can take a row.
     fn is_ready(&self) -> bool;
 
+    /// Tells stage `stage_index` that the state of a key with this hash was read.
+    fn on_state_read(&mut self, stage_index: u16, hash64: u64);
+
+    /// Lets every operator give memory back, each of which looks at up to `steps` keys.
+    fn evict(&mut self, steps: u32, env: &TaskEnv);
+
     /// Whether stage `stage_index` is one of this chain.
     fn holds(&self, stage_index: u16) -> bool;
 
@@ -98,6 +104,12 @@ pub trait Chain: 'static {
 
     /// Ends the operators, from first to last.
     fn on_end(&mut self, env: &TaskEnv, out: &mut impl Output<Self::Out>) -> Progress;
+
+    /// Sees to it that every operator can write all of its state.
+    fn gather(&mut self, env: &TaskEnv) -> Progress;
+
+    /// Tells every operator that the snapshot has been taken.
+    fn on_cut(&mut self);
 
     /// Appends every operator's state to `snapshot`.
     fn snapshot(&self, snapshot: &mut Snapshot);
@@ -291,6 +303,15 @@ impl<O: Operator> Chain for Stage<O> {
         self.operator.is_ready()
     }
 
+    fn on_state_read(&mut self, stage_index: u16, hash64: u64) {
+        assert_eq!(stage_index, self.index, "state for an operator that is not in this chain");
+        self.operator.on_state_read(hash64);
+    }
+
+    fn evict(&mut self, steps: u32, env: &TaskEnv) {
+        call!(self, env, ctx => self.operator.evict(steps, &ctx));
+    }
+
     fn on_file_done(
         &mut self,
         stage_index: u16,
@@ -325,6 +346,14 @@ impl<O: Operator> Chain for Stage<O> {
             self.ended = progress == Progress::Done;
         }
         if self.ended { Progress::Done } else { Progress::Pending }
+    }
+
+    fn gather(&mut self, env: &TaskEnv) -> Progress {
+        call!(self, env, ctx => self.operator.gather(&ctx))
+    }
+
+    fn on_cut(&mut self) {
+        self.operator.on_cut();
     }
 
     fn snapshot(&self, snapshot: &mut Snapshot) {
@@ -471,6 +500,19 @@ where
         self.first.is_ready() && self.second.is_ready()
     }
 
+    fn on_state_read(&mut self, stage_index: u16, hash64: u64) {
+        if self.first.holds(stage_index) {
+            self.first.on_state_read(stage_index, hash64);
+        } else {
+            self.second.on_state_read(stage_index, hash64);
+        }
+    }
+
+    fn evict(&mut self, steps: u32, env: &TaskEnv) {
+        self.first.evict(steps, env);
+        self.second.evict(steps, env);
+    }
+
     fn on_file_done(
         &mut self,
         stage_index: u16,
@@ -513,6 +555,18 @@ where
             Progress::Done => self.second.on_end(env, out),
             Progress::Pending => Progress::Pending,
         }
+    }
+
+    fn gather(&mut self, env: &TaskEnv) -> Progress {
+        match (self.first.gather(env), self.second.gather(env)) {
+            (Progress::Done, Progress::Done) => Progress::Done,
+            _ => Progress::Pending,
+        }
+    }
+
+    fn on_cut(&mut self) {
+        self.first.on_cut();
+        self.second.on_cut();
     }
 
     fn snapshot(&self, snapshot: &mut Snapshot) {

@@ -352,6 +352,11 @@ impl<'a> OperatorContext<'a> {
         Self { env, name, stage_index, watermark_ms }
     }
 
+    /// The same, for a row that came when event time had come to `watermark_ms`.
+    pub(in crate::operator) fn behind(&self, watermark_ms: i64) -> Self {
+        Self { watermark_ms, ..*self }
+    }
+
     /// The task's environment.
     pub fn env(&self) -> &'a TaskEnv {
         self.env

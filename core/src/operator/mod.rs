@@ -163,6 +163,13 @@ pub trait Operator: 'static {
         true
     }
 
+    /// The state of a key with this hash, which the operator asked the shard's store for, was read.
+    fn on_state_read(&mut self, _hash64: u64) {}
+
+    /// The shard's memory is short: lets state go to its store, and looks at up to `steps` keys for
+    /// that.
+    fn evict(&mut self, _steps: u32, _ctx: &OperatorContext<'_>) {}
+
     /// An answer to a file operation that this operator asked for.
     fn on_file_done(
         &mut self,
@@ -206,6 +213,16 @@ pub trait Operator: 'static {
     ) -> Progress {
         Progress::Done
     }
+
+    /// A barrier has come: sees to it that [`Operator::snapshot`] can write everything. No row comes
+    /// while it answers [`Progress::Pending`]; called again until all operators of the task are
+    /// done, then the snapshot is taken, and [`Operator::on_cut`] called.
+    fn gather(&mut self, _ctx: &OperatorContext<'_>) -> Progress {
+        Progress::Done
+    }
+
+    /// The snapshot has been taken.
+    fn on_cut(&mut self) {}
 
     /// Writes everything that [`Operator::restore`] needs to continue from here.
     fn snapshot(&self, _writer: &mut SnapshotWriter<'_>) {}

@@ -91,6 +91,12 @@ impl<T: 'static> Chain for Pass<T> {
         false
     }
 
+    fn on_state_read(&mut self, stage_index: u16, _hash64: u64) {
+        panic!("state for operator {stage_index} of a chain without operators");
+    }
+
+    fn evict(&mut self, _steps: u32, _env: &TaskEnv) {}
+
     fn on_file_done(
         &mut self,
         stage_index: u16,
@@ -116,6 +122,12 @@ impl<T: 'static> Chain for Pass<T> {
     fn on_end(&mut self, _env: &TaskEnv, _out: &mut impl Output<T>) -> Progress {
         Progress::Done
     }
+
+    fn gather(&mut self, _env: &TaskEnv) -> Progress {
+        Progress::Done
+    }
+
+    fn on_cut(&mut self) {}
 
     fn snapshot(&self, _snapshot: &mut Snapshot) {}
 

@@ -1,4 +1,4 @@
-//! Rows that wait until what is due of their key has happened.
+//! Rows that wait: until what is due of their key has happened, or until its state was read.
 //!
 //! What is due of a row's key (timers that fire, records that are joined) happens before the row,
 //! but at most so much in one go. If there is more, the row waits, and so do those behind it; the
@@ -10,12 +10,96 @@
 //! keys, before a broadcast record, and a walk over all of them that such a record has asked for.
 //! That happens in slices, too.
 //!
-//! Invariant: rows wait only while the operator has told the task that something is pending, or
-//! that processing time is to call it at once.
+//! A row whose key's state is not in memory is *parked* while that is being read: rows of other keys
+//! overtake it, those of its key queue behind it.
+//!
+//! ```text
+//! row ──► key parked, or cold? ──no──► take                    (hot rows never wait for a disk)
+//!              │ yes
+//!              ▼
+//!         by hash: [row, row, …] ──its state was read──► take, in order, as of the watermark
+//!                                                        that it had come behind
+//! ```
+//!
+//! A watermark need not wait for parked rows to be *begun* with: what it makes due of a key comes
+//! behind the parked rows of that key, and it is finished only then. Nor do rows behind it. A
+//! barrier waits for all of them.
+//!
+//! Invariant: rows that are not parked wait only while the operator has told the task that something
+//! is pending, or that processing time is to call it at once; parked rows only while the store is
+//! being asked for their key, or to be called at once.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use crate::limits::PARKED_ROWS_MAX;
 use crate::operator::{Operator, OperatorContext, Output, Progress};
+
+/// Rows whose keys' states are being read, and those of the same keys behind them.
+#[derive(Debug)]
+pub(in crate::operator) struct Parked<W> {
+    /// Each with the watermark (ms) that it came behind.
+    rows: BTreeMap<u64, VecDeque<(i64, W)>>,
+    row_count: usize,
+    /// Hashes whose keys were read.
+    read: VecDeque<u64>,
+}
+
+impl<W> Default for Parked<W> {
+    fn default() -> Self {
+        Self { rows: BTreeMap::new(), row_count: 0, read: VecDeque::new() }
+    }
+}
+
+impl<W> Parked<W> {
+    /// Whether there are none.
+    pub(in crate::operator) fn is_empty(&self) -> bool {
+        self.row_count == 0
+    }
+
+    /// Whether no more should come.
+    pub(in crate::operator) fn is_full(&self) -> bool {
+        PARKED_ROWS_MAX <= self.row_count
+    }
+
+    /// Whether rows of a key with this hash are parked.
+    #[inline]
+    pub(in crate::operator) fn holds(&self, hash64: u64) -> bool {
+        self.row_count != 0 && self.rows.contains_key(&hash64)
+    }
+
+    /// Whether some can be taken.
+    pub(in crate::operator) fn has_read(&self) -> bool {
+        !self.read.is_empty()
+    }
+
+    /// The state of a key with this hash was read.
+    pub(in crate::operator) fn on_read(&mut self, hash64: u64) {
+        self.read.push_back(hash64);
+    }
+
+    fn push(&mut self, hash64: u64, watermark_ms: i64, row: W) {
+        self.row_count += 1;
+        self.rows.entry(hash64).or_default().push_back((watermark_ms, row));
+    }
+
+    fn pop(&mut self, hash64: u64) -> Option<(i64, W)> {
+        let mut rows = match self.rows.entry(hash64) {
+            std::collections::btree_map::Entry::Occupied(rows) => rows,
+            std::collections::btree_map::Entry::Vacant(_) => return None,
+        };
+        let row = rows.get_mut().pop_front();
+        if rows.get().is_empty() {
+            rows.remove();
+        }
+        self.row_count -= usize::from(row.is_some());
+        row
+    }
+
+    fn push_front(&mut self, hash64: u64, row: (i64, W)) {
+        self.row_count += 1;
+        self.rows.entry(hash64).or_default().push_front(row);
+    }
+}
 
 /// An operator whose rows may have to wait.
 pub(in crate::operator) trait WaitingRows: Operator {
@@ -24,6 +108,23 @@ pub(in crate::operator) trait WaitingRows: Operator {
 
     /// The rows that wait, in their order.
     fn waiting(&mut self) -> &mut VecDeque<Self::Waiting>;
+
+    /// The rows that are parked; none if the operator's state is always in memory.
+    #[inline]
+    fn parked(&mut self) -> Option<&mut Parked<Self::Waiting>> {
+        None
+    }
+
+    /// Hash of a row's key. Asked of operators that park rows.
+    fn hash64_of(_row: &Self::Waiting) -> u64 {
+        0
+    }
+
+    /// Sees to it that the state of the row's key is in memory; `false` while it is being read.
+    #[inline]
+    fn admit(&mut self, _row: &Self::Waiting, _ctx: &OperatorContext<'_>) -> bool {
+        true
+    }
 
     /// Goes on with what must be done before the first of the rows that wait, and is more than what
     /// is due of one key.
@@ -48,10 +149,58 @@ pub(in crate::operator) trait WaitingRows: Operator {
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<Self::Out>,
     ) {
-        let row = if self.is_ready() { self.take(row, ctx, out) } else { Some(row) };
+        let row = if self.is_ready() {
+            let Some(row) = self.park(row, ctx) else { return };
+            self.take(row, ctx, out)
+        } else {
+            Some(row)
+        };
         if let Some(row) = row {
             self.wait(row, ctx);
         }
+    }
+
+    /// Parks `row` if the state of its key is not in memory, or rows of the key are parked;
+    /// otherwise gives it back.
+    #[inline]
+    fn park(&mut self, row: Self::Waiting, ctx: &OperatorContext<'_>) -> Option<Self::Waiting> {
+        let hash64 = Self::hash64_of(&row);
+        let is_behind = self.parked().is_some_and(|parked| parked.holds(hash64));
+        if !is_behind && self.admit(&row, ctx) {
+            return Some(row);
+        }
+        let parked = self.parked().expect("who does not admit a row parks it");
+        parked.push(hash64, ctx.watermark_ms(), row);
+        if parked.is_full() {
+            ctx.env().set_budget(0);
+        }
+        None
+    }
+
+    /// Takes the parked rows whose keys were read, as far as the budget goes.
+    fn take_parked(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<Self::Out>,
+    ) -> Progress {
+        while let Some(hash64) = self.parked().and_then(|parked| parked.read.pop_front()) {
+            while let Some(row) = self.parked().and_then(|parked| parked.pop(hash64)) {
+                let (watermark_ms, row) = row;
+                let has_budget = ctx.env().spend();
+                let is_in_memory = has_budget && self.admit(&row, ctx);
+                let ctx = ctx.behind(watermark_ms);
+                let row = if is_in_memory { self.take(row, &ctx, out) } else { Some(row) };
+                let (Some(row), Some(parked)) = (row, self.parked()) else { continue };
+                parked.push_front(hash64, (watermark_ms, row));
+                if has_budget && !is_in_memory {
+                    // It is asked for again.
+                    break;
+                }
+                parked.read.push_front(hash64);
+                return Progress::Pending;
+            }
+        }
+        Progress::Done
     }
 
     /// Puts `row` behind those that wait.
@@ -67,12 +216,20 @@ pub(in crate::operator) trait WaitingRows: Operator {
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<Self::Out>,
     ) -> Progress {
+        if self.take_parked(ctx, out) == Progress::Pending {
+            return Progress::Pending;
+        }
         loop {
             if self.go_on(ctx, out) == Progress::Pending {
                 return Progress::Pending;
             }
             let Some(row) = self.waiting().pop_front() else { return Progress::Done };
-            let row = if ctx.env().spend() { self.take(row, ctx, out) } else { Some(row) };
+            let row = if ctx.env().spend() {
+                let Some(row) = self.park(row, ctx) else { continue };
+                self.take(row, ctx, out)
+            } else {
+                Some(row)
+            };
             if let Some(row) = row {
                 self.waiting().push_front(row);
                 return Progress::Pending;

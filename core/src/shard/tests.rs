@@ -56,6 +56,8 @@ impl Task for Scripted {
 
     fn on_socket_done(&mut self, _: u16, _: millstream_net::io::SocketDone) {}
 
+    fn relieve(&mut self, _: u32) {}
+
     fn drain(&mut self) {
         self.log.activity.set(Activity::Finished);
     }

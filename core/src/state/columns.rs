@@ -23,6 +23,7 @@ use std::marker::PhantomData;
 use crate::data::row::NO_EVENT_TIME;
 use crate::data::slot::{Pages, Slot};
 use crate::error::Error;
+use crate::state::packed::{Damage, Packer, Part, Unpacker};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::{StateDeclaration, StateSpec, StateTime, TtlTime};
 use crate::state::stored::StateName;
@@ -47,6 +48,8 @@ pub struct StateColumns {
     /// was last looked at.
     clocks: Option<Pages<KeyClock>>,
     pub(super) scope: Scope,
+    /// A state has stamps that reading it refreshes.
+    changes_when_read: bool,
     /// What names in a snapshot begin with: empty for states of keys.
     owner: &'static str,
 }
@@ -82,6 +85,8 @@ pub(super) struct Scope {
     pub(super) now: StateTime,
     /// Columns that have come to hold something of the key, minus those that do not any more.
     live_change: i32,
+    /// Something of the key may have changed.
+    is_changed: bool,
 }
 
 impl Scope {
@@ -118,6 +123,21 @@ pub(super) trait Column: Any + Send {
         reader: &SnapshotReader<'_>,
         restoring: &mut Restoring<'_>,
     ) -> Result<(), Error>;
+
+    /// Packs what there is at `slot`.
+    fn pack(&self, slot: Slot, packer: &mut Packer);
+
+    /// Takes in what was packed, at a `slot` that holds nothing.
+    fn unpack(&mut self, slot: Slot, part: Part<'_, '_>) -> Result<(), Damage>;
+
+    /// Drops what there is at `slot`; it is somewhere else.
+    fn evict(&mut self, slot: Slot);
+
+    /// Bytes on the heap for what there is at `slot`, about.
+    fn heap_bytes(&self, slot: Slot) -> usize;
+
+    /// Bytes that every slot takes.
+    fn slot_bytes(&self) -> usize;
 
     /// Forgets what there is of the key being processed.
     fn forget(&mut self, scope: &mut Scope);
@@ -173,13 +193,14 @@ impl<C> fmt::Debug for ColumnId<C> {
 impl Default for StateColumns {
     fn default() -> Self {
         let now = StateTime { event_stamp_ms: 0, event_clock_ms: 0, processing_ms: 0 };
-        let scope = Scope { slot: Slot(u32::MAX), now, live_change: 0 };
+        let scope = Scope { slot: Slot(u32::MAX), now, live_change: 0, is_changed: false };
         Self {
             columns: Vec::new(),
             declarations: Vec::new(),
             live: Pages::default(),
             clocks: None,
             scope,
+            changes_when_read: false,
             owner: "",
         }
     }
@@ -211,6 +232,7 @@ impl StateColumns {
 
     /// Forgets all states of the key being processed.
     pub(super) fn forget_all(&mut self) {
+        self.scope.is_changed = true;
         self.columns.iter_mut().for_each(|column| column.forget(&mut self.scope));
     }
 
@@ -242,6 +264,7 @@ impl StateColumns {
         if spec.ttl().is_some_and(|ttl| ttl.time() == TtlTime::Event) {
             self.clocks.get_or_insert_default();
         }
+        self.changes_when_read |= spec.ttl().is_some_and(|ttl| ttl.is_refreshed_on_read());
         self.columns.push(Box::new(make()));
         self.declarations.push(StateDeclaration { name: name.to_string(), kind, spec });
         Some(ColumnId { number, column: PhantomData })
@@ -260,6 +283,7 @@ impl StateColumns {
     pub(super) fn column_mut<C: Column>(&mut self, id: ColumnId<C>) -> (&mut C, &mut Scope) {
         let column = self.columns.get_mut(usize::from(id.number)).unwrap_or_else(|| undeclared());
         let column: &mut dyn Any = &mut **column;
+        self.scope.is_changed = true;
         (column.downcast_mut().unwrap_or_else(|| undeclared()), &mut self.scope)
     }
 
@@ -272,13 +296,21 @@ impl StateColumns {
     /// From now on the key at `slot` is processed.
     #[inline]
     pub(super) fn enter(&mut self, slot: Slot, mut now: StateTime) {
+        let mut is_changed = self.changes_when_read;
         if let Some(clocks) = &mut self.clocks {
             let clock = clocks.get_mut(slot);
+            is_changed |= clock.0 < now.event_clock_ms;
             clock.0 = clock.0.max(now.event_clock_ms);
             now.event_clock_ms = clock.0;
             now.event_stamp_ms = clock.0.max(now.event_stamp_ms);
         }
-        self.scope = Scope { slot, now, live_change: 0 };
+        self.scope = Scope { slot, now, live_change: 0, is_changed };
+    }
+
+    /// Whether something of the key being processed may have changed.
+    #[inline]
+    pub(super) fn is_changed(&self) -> bool {
+        self.scope.is_changed
     }
 
     /// The key has been processed. Answers whether nothing of it is left; it need not be asked if
@@ -379,6 +411,47 @@ impl StateColumns {
         restoring: &mut Restoring<'_>,
     ) -> Result<(), Error> {
         self.columns.iter_mut().try_for_each(|column| column.restore(reader, restoring))
+    }
+
+    /// Packs what there is at `slot`.
+    pub(super) fn pack(&self, slot: Slot, packer: &mut Packer) {
+        packer.begin(self.clock_ms(slot).unwrap_or(NO_EVENT_TIME));
+        for (number, column) in self.columns.iter().enumerate() {
+            packer.begin_part(number as u16);
+            column.pack(slot, packer);
+            packer.end_part();
+        }
+    }
+
+    /// Takes in what was packed, at a `slot` that holds nothing.
+    pub(super) fn unpack(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), Damage> {
+        let (mut unpacker, clock_ms) = Unpacker::new(bytes)?;
+        self.restore_clock(slot, clock_ms);
+        while let Some((number, part)) = unpacker.next_part()? {
+            let column = self.columns.get_mut(usize::from(number));
+            column.ok_or(Damage("it has a state that is not declared"))?.unpack(slot, part)?;
+        }
+        self.count_live(slot);
+        Ok(())
+    }
+
+    /// Drops what there is at `slot`; it is somewhere else.
+    pub(super) fn evict(&mut self, slot: Slot) {
+        self.columns.iter_mut().for_each(|column| column.evict(slot));
+        *self.live.get_mut(slot) = 0;
+        self.restore_clock(slot, NO_EVENT_TIME);
+    }
+
+    /// Bytes on the heap for what there is at `slot`, about.
+    pub(super) fn heap_bytes(&self, slot: Slot) -> usize {
+        self.columns.iter().map(|column| column.heap_bytes(slot)).sum()
+    }
+
+    /// Bytes that every slot takes.
+    pub(super) fn slot_bytes(&self) -> usize {
+        let clock = self.clocks.as_ref().map_or(0, |_| size_of::<KeyClock>());
+        let columns = self.columns.iter().map(|column| column.slot_bytes());
+        size_of::<u32>() + clock + columns.sum::<usize>()
     }
 
     /// Counts what a restore has put at `slot`.

@@ -7,6 +7,9 @@
 //! Invariant: between records, exactly the keys with a non-empty state or a timer (or the leftover
 //! alarm of one) have a slot.
 
+mod gathering;
+mod residency;
+
 use std::ops::Range;
 
 use millstream_storage::key::StoredKey;
@@ -21,6 +24,7 @@ use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::StateTime;
 use crate::state::table::{Cursor, KeyTable};
 use crate::time::timer::{Registrant, TimerQueue};
+use residency::{Residence, Residency};
 
 /// Entries that a sweep looks at in one turn: some 20 µs if each is a miss.
 const SWEEP_LIMIT: u32 = 128;
@@ -55,13 +59,15 @@ impl TimerKind {
 pub struct KeyedState<K> {
     key_group_count: KeyGroupCount,
     key_groups: Range<u32>,
-    table: KeyTable<K, ()>,
+    table: KeyTable<K, Residence>,
     columns: StateColumns,
     event_timers: TimerQueue,
     processing_timers: TimerQueue,
     /// The key that was entered had no slot before, or has lost a timer since.
     may_be_empty: bool,
     emptied: Vec<Slot>,
+    /// If states may leave memory.
+    residency: Option<Residency>,
 }
 
 /// The states of the key that was entered.
@@ -93,6 +99,7 @@ impl<K: Key> KeyedState<K> {
             processing_timers: TimerQueue::default(),
             may_be_empty: false,
             emptied: Vec::new(),
+            residency: None,
         }
     }
 
@@ -145,8 +152,9 @@ impl<K: Key> KeyedState<K> {
     #[inline]
     pub fn enter(&mut self, hash64: u64, key: K, now: StateTime) -> Slot {
         let key_count = self.table.len();
-        let slot = self.table.find_or_insert_with(hash64, key, || ());
+        let slot = self.table.find_or_insert_with(hash64, key, Residence::default);
         self.may_be_empty = self.table.len() != key_count;
+        self.note_use(slot);
         self.columns.enter(slot, now);
         slot
     }
@@ -155,6 +163,7 @@ impl<K: Key> KeyedState<K> {
     pub fn enter_slot(&mut self, slot: Slot, now: StateTime) {
         // If a timer of it has just been taken, that may have been all there was.
         self.may_be_empty = true;
+        self.note_use(slot);
         self.columns.enter(slot, now);
     }
 
@@ -171,6 +180,9 @@ impl<K: Key> KeyedState<K> {
     /// The key has been processed; if it keeps nothing it is forgotten.
     #[inline]
     pub fn leave(&mut self) {
+        if self.columns.is_changed() {
+            self.note_change(self.columns.slot());
+        }
         if self.columns.leave(self.may_be_empty) || self.may_be_empty {
             self.forget_if_empty(self.columns.slot());
         }
@@ -253,14 +265,19 @@ impl<K: Key> KeyedState<K> {
         }
         let hash64 = self.table.hash64(slot);
         if self.event_timers.settle(slot, hash64) && self.processing_timers.settle(slot, hash64) {
+            self.note_forgotten(slot);
             self.table.remove_slot(slot);
             self.columns.forget(slot);
         }
     }
 
-    /// Writes all states and timers.
+    /// Writes all states and timers. If states have left memory, they were gathered before.
     pub fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
         self.columns.declare_in(writer);
+        if self.has_evicted() {
+            let gathering = self.residency.as_ref().and_then(|it| it.gathering.as_ref());
+            writer.absorb(&gathering.expect("what left memory was gathered").states);
+        }
         for slot in self.table.slots() {
             let key = self.table.key(slot).archive();
             let hash64 = self.table.hash64(slot);
@@ -302,7 +319,7 @@ impl<K: Key> KeyedState<K> {
         let mut slots = Vec::new();
         let mut slot_of = |place: &StoredKey<'_>| {
             let key: K = reader.unarchive("key", place.key)?;
-            let slot = table.find_or_insert_with(place.hash64, key, || ());
+            let slot = table.find_or_insert_with(place.hash64, key, Residence::default);
             slots.push(slot);
             Ok(slot)
         };

@@ -11,6 +11,7 @@ use crate::data::slot::{Pages, Slot};
 use crate::error::Error;
 use crate::state::columns::{Column, ColumnId, Restoring, Scope, StateColumns, StateScope};
 use crate::state::expiry::Expiry;
+use crate::state::packed::{Damage, Packer, Part, heap_bytes};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::{StateSpec, StateTime};
 use crate::state::stored::{StateName, read_entries};
@@ -133,6 +134,48 @@ impl<V: Record> Column for ListColumn<V> {
             }
         }
         Ok(())
+    }
+
+    fn pack(&self, slot: Slot, packer: &mut Packer) {
+        let mut stamps_ms = self.stamps_ms.get(slot).into_iter().flatten();
+        for value in self.lists.get(slot).into_iter().flatten() {
+            if self.expiry.is_some() {
+                packer.stamp(stamps_ms.next().expect("a stamp for every element").get());
+            }
+            packer.value(value);
+        }
+    }
+
+    fn unpack(&mut self, slot: Slot, mut part: Part<'_, '_>) -> Result<(), Damage> {
+        let list = self.lists.get_mut(slot);
+        while !part.is_empty() {
+            if let Some(expiry) = &mut self.expiry {
+                let stamp_ms = part.stamp()?;
+                self.stamps_ms.get_mut(slot).push_back(Cell::new(stamp_ms));
+                expiry.list(slot, stamp_ms);
+            }
+            list.push_back(part.value()?);
+        }
+        Ok(())
+    }
+
+    fn evict(&mut self, slot: Slot) {
+        *self.lists.get_mut(slot) = VecDeque::new();
+        if self.expiry.is_some() {
+            *self.stamps_ms.get_mut(slot) = VecDeque::new();
+        }
+    }
+
+    /// As if all elements were as the last one.
+    fn heap_bytes(&self, slot: Slot) -> usize {
+        let Some(list) = self.lists.get(slot) else { return 0 };
+        let stamps = self.stamps_ms.get(slot).map_or(0, |stamps| stamps.capacity() * size_of::<i64>());
+        list.capacity() * size_of::<V>() + list.len() * list.back().map_or(0, heap_bytes) + stamps
+    }
+
+    fn slot_bytes(&self) -> usize {
+        let stamps = self.expiry.as_ref().map_or(0, |_| size_of::<VecDeque<Cell<i64>>>());
+        size_of::<VecDeque<V>>() + stamps
     }
 
     fn forget(&mut self, scope: &mut Scope) {

@@ -16,6 +16,7 @@ use crate::data::slot::{Pages, Slot};
 use crate::error::Error;
 use crate::state::columns::{Column, ColumnId, Restoring, Scope, StateColumns, StateScope};
 use crate::state::expiry::Expiry;
+use crate::state::packed::{Damage, Packer, Part, heap_bytes};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::{StateSpec, StateTime, Ttl};
 use crate::state::stored::{StateName, read_entries};
@@ -250,6 +251,67 @@ impl<M: Key + Ord, V: Record> Column for MapColumn<M, V> {
             }
         }
         Ok(())
+    }
+
+    fn pack(&self, slot: Slot, packer: &mut Packer) {
+        for (map_key, value) in self.plain.get(slot).into_iter().flatten() {
+            packer.value(map_key);
+            packer.value(value);
+        }
+        for (map_key, entry) in self.timed.get(slot).into_iter().flat_map(|map| &map.entries) {
+            packer.stamp(entry.stamp_ms.get());
+            packer.value(map_key);
+            packer.value(&entry.value);
+        }
+    }
+
+    fn unpack(&mut self, slot: Slot, mut part: Part<'_, '_>) -> Result<(), Damage> {
+        while !part.is_empty() {
+            match &mut self.expiry {
+                None => {
+                    let map_key = part.value()?;
+                    self.plain.get_mut(slot).insert(map_key, part.value()?);
+                }
+                Some(expiry) => {
+                    let stamp_ms = part.stamp()?;
+                    expiry.list(slot, stamp_ms);
+                    let map_key = part.value()?;
+                    let entry = Timed { value: part.value()?, stamp_ms: Cell::new(stamp_ms) };
+                    self.timed.get_mut(slot).entries.insert(map_key, entry);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn evict(&mut self, slot: Slot) {
+        match &self.expiry {
+            None => self.plain.get_mut(slot).clear(),
+            Some(_) => *self.timed.get_mut(slot) = TimedMap::default(),
+        }
+    }
+
+    /// As if all entries were as the first one, in nodes that are three quarters full.
+    fn heap_bytes(&self, slot: Slot) -> usize {
+        let plain = self.plain.get(slot).and_then(|map| {
+            let (map_key, value) = map.first_key_value()?;
+            let each = size_of::<(M, V)>() * 4 / 3 + heap_bytes(map_key) + heap_bytes(value);
+            Some(map.len() * each)
+        });
+        let timed = self.timed.get(slot).and_then(|map| {
+            let (map_key, entry) = map.entries.first_key_value()?;
+            let each = size_of::<(M, Timed<V>)>() * 4 / 3;
+            let each = each + heap_bytes(map_key) + heap_bytes(&entry.value);
+            Some(map.entries.len() * each)
+        });
+        plain.unwrap_or(0) + timed.unwrap_or(0)
+    }
+
+    fn slot_bytes(&self) -> usize {
+        match &self.expiry {
+            None => size_of::<BTreeMap<M, V>>(),
+            Some(_) => size_of::<TimedMap<M, V>>(),
+        }
     }
 
     fn forget(&mut self, scope: &mut Scope) {

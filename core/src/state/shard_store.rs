@@ -15,8 +15,8 @@
 //! Operators hold it at the same time, one of them uses it at a time: a shard is one thread.
 //!
 //! What is read is asked for, and waited for by nobody: [`ShardStore::get`] answers `None`, the
-//! shard wakes the task when there is an answer, and the operator takes the hashes that it waited
-//! for from [`ShardStore::take_read`] and asks again.
+//! shard wakes the task when there is an answer, which tells the operator the hashes of
+//! [`ShardStore::take_read`], and the operator asks again.
 //!
 //! Not here: what the bytes mean (`keyed.rs`), how they are kept ([`millstream_storage::store`]).
 
@@ -26,11 +26,12 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use millstream_storage::arena::CHUNK_BYTES;
 use millstream_storage::io::{FileDone, FileFault, FileId, FileOp, OpId};
-use millstream_storage::store::{self, Got, Pressure, Store, StoreConfig};
+use millstream_storage::store::{self, Got, Pressure, Scan, Scanned, Store, StoreConfig};
 use millstream_storage::table::{self, HashRange};
 use millstream_storage::write_buffer::{Origin, RecordKey, SpaceId};
 
@@ -103,6 +104,12 @@ const BANDS: u32 = 8;
 /// Records that a turn orders and writes: about 50 µs.
 const FLUSH_STEPS: usize = 128;
 
+/// Bytes of entries that a turn merges: about 50 µs.
+const MERGE_BYTES: usize = 64 << 10;
+
+/// Entries that a scan shows in one go.
+const SCAN_ENTRIES: usize = 256;
+
 /// How long a full disk is left alone before what could not be written is tried again.
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
@@ -111,30 +118,31 @@ const RETRY_PERIOD: Duration = Duration::from_secs(1);
 pub struct ShardStore {
     working_bytes_max: usize,
     working_bytes: Cell<usize>,
-    /// The last record that was to make room found none itself.
-    is_full: Cell<bool>,
     inner: RefCell<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
     store: Store,
+    key_groups: Range<u32>,
     state_count: u16,
     /// By operation of the store.
     waiters: BTreeMap<OpId, Vec<Waiter>>,
     /// Whose value found no memory.
     crowded: Vec<Waiter>,
-    /// Hashes whose keys can be asked for again, by chain and stage.
-    read: BTreeMap<(u16, u16), Vec<u64>>,
-    /// Chains that something was read for since the shard last asked.
+    /// Stages and hashes of keys that can be asked for again, by chain.
+    read: BTreeMap<u16, Vec<(u16, u64)>>,
+    /// Chains that got some of these since the shard last asked.
     woken: BTreeSet<u16>,
+    /// Something found no room since the last freeze.
+    is_refused: bool,
     retry_at: Option<Duration>,
 }
 
 impl ShardStore {
     /// A store without any state, which begins by clearing its directory.
     pub fn new(config: ShardStoreConfig) -> Self {
-        let group_count = config.key_group_count;
+        let (group_count, key_groups) = (config.key_group_count, config.key_groups.clone());
         let store = Store::new(
             StoreConfig {
                 directory: config.directory,
@@ -151,17 +159,18 @@ impl ShardStore {
         );
         let inner = Inner {
             store,
+            key_groups,
             state_count: 0,
             waiters: BTreeMap::new(),
             crowded: Vec::new(),
             read: BTreeMap::new(),
             woken: BTreeSet::new(),
+            is_refused: false,
             retry_at: None,
         };
         Self {
             working_bytes_max: config.working_bytes,
             working_bytes: Cell::new(0),
-            is_full: Cell::new(false),
             inner: RefCell::new(inner),
         }
     }
@@ -194,12 +203,6 @@ impl ShardStore {
         self.working_bytes.get().saturating_sub(self.working_bytes_max)
     }
 
-    /// Whether operators should take nothing in: what they want to give back finds no room.
-    #[inline]
-    pub fn is_full(&self) -> bool {
-        self.is_full.get() && 0 < self.excess_bytes()
-    }
-
     /// What `read` makes of the value of `key` in `space`, or `None` while it is being read: then
     /// the waiter is told.
     ///
@@ -221,6 +224,7 @@ impl ShardStore {
             }
             Err(store::Error::Full(_)) => {
                 inner.crowded.push(waiter);
+                inner.is_refused = true;
                 Ok(None)
             }
             Err(error) => Err(unusable(error)),
@@ -243,14 +247,42 @@ impl ShardStore {
         self.change(|store| store.remove(space, key))
     }
 
-    /// Hashes of keys that an operator can ask for again.
-    pub fn take_read(&self, chain_index: u16, stage_index: u16) -> Vec<u64> {
-        self.inner.borrow_mut().read.remove(&(chain_index, stage_index)).unwrap_or_default()
+    /// Begins to look at all there is in `space`.
+    pub fn scan(&self, space: SpaceId) -> Scan {
+        let inner = &*self.inner.borrow();
+        inner.store.scan(space, inner.key_groups.clone())
     }
 
-    /// Whether [`ShardStore::take_read`] has some.
-    pub fn has_read(&self, chain_index: u16, stage_index: u16) -> bool {
-        self.inner.borrow().read.contains_key(&(chain_index, stage_index))
+    /// Goes on with a scan: `see` is shown some stored keys and values. Pending if there
+    /// are more; the waiter is told when to go on.
+    ///
+    /// # Errors
+    /// If a table cannot be read or is damaged.
+    pub fn scan_some(
+        &self,
+        scan: &mut Scan,
+        waiter: Waiter,
+        mut see: impl FnMut(&[u8], &[u8]),
+    ) -> Result<Poll<()>, Error> {
+        let inner = &mut *self.inner.borrow_mut();
+        for _ in 0..SCAN_ENTRIES {
+            match inner.store.scan_next(scan).map_err(unusable)? {
+                Scanned::Entry { key, value } => see(key, value),
+                Scanned::Done => return Ok(Poll::Ready(())),
+                Scanned::Slice => break,
+                Scanned::Wait(op) => {
+                    inner.waiters.entry(op).or_default().push(waiter);
+                    return Ok(Poll::Pending);
+                }
+            }
+        }
+        inner.wake(waiter);
+        Ok(Poll::Pending)
+    }
+
+    /// Stage and hash of the keys of a chain that can be asked for again.
+    pub fn take_read(&self, chain_index: u16) -> Vec<(u16, u64)> {
+        self.inner.borrow_mut().read.remove(&chain_index).unwrap_or_default()
     }
 
     /// A bounded part of what there is to do; `now` as the shard counts it. What is wanted of the
@@ -262,10 +294,12 @@ impl ShardStore {
         let inner = &mut *self.inner.borrow_mut();
         let mut is_busy = false;
         if inner.store.is_open().map_err(unusable)? {
-            if Pressure::Slow <= inner.store.pressure() && inner.store.is_flushed() {
-                inner.store.freeze();
+            is_busy = inner.store.merge_step(MERGE_BYTES).map_err(unusable)?;
+            let is_short = inner.is_refused || Pressure::Slow <= inner.store.pressure();
+            if is_short && inner.store.is_flushed() {
+                inner.is_refused = !inner.store.freeze();
             }
-            is_busy = inner.store.step(FLUSH_STEPS).map_err(unusable)?;
+            is_busy |= inner.store.step(FLUSH_STEPS).map_err(unusable)?;
         }
         let stalled = inner.store.pressure() == Pressure::Stop && !is_busy;
         match inner.retry_at {
@@ -293,12 +327,29 @@ impl ShardStore {
         for waiter in inner.waiters.remove(&op).unwrap_or_default() {
             inner.wake(waiter);
         }
-        // What was written has made room.
-        self.is_full.set(false);
         taken.map_err(unusable)
     }
 
-    /// The chains whose operators something was read for, since the last call.
+    /// Whether an operator has opened a state.
+    pub(crate) fn has_states(&self) -> bool {
+        self.inner.borrow().state_count != 0
+    }
+
+    /// Whether keys are being read, or were and have not been taken.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        let inner = self.inner.borrow();
+        !inner.waiters.is_empty() || !inner.crowded.is_empty() || !inner.read.is_empty()
+    }
+
+    /// Lets all that changed be written, and gives back the memory of all that was: for tests, so
+    /// that what is asked for is read.
+    pub(crate) fn squeeze(&self) {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.is_refused |= 0 < inner.store.dirty_bytes();
+        inner.store.evict(usize::MAX, usize::MAX);
+    }
+
+    /// The chains that [`ShardStore::take_read`] has got something for since the last call.
     pub fn take_woken(&self) -> BTreeSet<u16> {
         std::mem::take(&mut self.inner.borrow_mut().woken)
     }
@@ -307,11 +358,13 @@ impl ShardStore {
         &self,
         change: impl FnOnce(&mut Store) -> Result<(), store::Error>,
     ) -> Result<Put, Error> {
-        let changed = change(&mut self.inner.borrow_mut().store);
-        self.is_full.set(matches!(changed, Err(store::Error::Full(_))));
-        match changed {
+        let inner = &mut *self.inner.borrow_mut();
+        match change(&mut inner.store) {
             Ok(()) => Ok(Put::Done),
-            Err(store::Error::Full(_)) => Ok(Put::NoRoom),
+            Err(store::Error::Full(_)) => {
+                inner.is_refused = true;
+                Ok(Put::NoRoom)
+            }
             Err(store::Error::TooLarge { .. }) => Ok(Put::TooLarge),
             Err(error) => Err(unusable(error)),
         }
@@ -321,7 +374,7 @@ impl ShardStore {
 impl Inner {
     fn wake(&mut self, waiter: Waiter) {
         let Waiter { chain_index, stage_index, hash64 } = waiter;
-        self.read.entry((chain_index, stage_index)).or_default().push(hash64);
+        self.read.entry(chain_index).or_default().push((stage_index, hash64));
         self.woken.insert(chain_index);
     }
 

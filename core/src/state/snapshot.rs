@@ -146,6 +146,17 @@ impl<'a> SnapshotWriter<'a> {
         self.operator.operator_state.insert(name.to_string(), value.archive().to_vec());
     }
 
+    /// Takes over all keyed state in `part`, whatever the uid.
+    pub(super) fn absorb(&mut self, part: &Snapshot) {
+        for operator in part.operators.values() {
+            for (state, entries) in &operator.keyed_state {
+                let ours = self.operator.keyed_state.entry(state.clone()).or_default();
+                ours.extend(entries.iter().map(|(key, value)| (key.clone(), value.clone())));
+            }
+            self.operator.layouts.extend(operator.layouts.clone());
+        }
+    }
+
     /// Writes one entry of keyed state.
     pub fn keyed_state<V: Record>(&mut self, state: &str, key: &StoredKey<'_>, value: &V) {
         let entries = self.operator.keyed_state.entry(state.to_string()).or_default();

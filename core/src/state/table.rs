@@ -110,6 +110,16 @@ impl<K, V> KeyTable<K, V> {
         self.len == 0
     }
 
+    /// Slots that were ever used: those of all keys are smaller.
+    pub fn slot_count(&self) -> u32 {
+        self.slot_count
+    }
+
+    /// Bytes of a slot.
+    pub fn slot_bytes(&self) -> usize {
+        size_of::<Option<Filled<K, V>>>()
+    }
+
     /// Forgets all keys and gives their memory back.
     pub fn clear(&mut self) {
         *self = Self::new(self.index.hashes());

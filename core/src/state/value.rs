@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::state::aggregate::AggregateFunction;
 use crate::state::columns::{Column, ColumnId, Restoring, Scope, StateColumns, StateScope};
 use crate::state::expiry::Expiry;
+use crate::state::packed::{Damage, Packer, Part, heap_bytes};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::{StateSpec, StateTime};
 use crate::state::stored::{StateName, read_entries};
@@ -174,6 +175,37 @@ impl<V: Record> Column for ValueColumn<V> {
             }
         }
         Ok(())
+    }
+
+    fn pack(&self, slot: Slot, packer: &mut Packer) {
+        let Some(Some(value)) = self.values.get(slot) else { return };
+        if self.expiry.is_some() {
+            packer.stamp(self.stamps_ms.get(slot).map_or(0, Cell::get));
+        }
+        packer.value(value);
+    }
+
+    fn unpack(&mut self, slot: Slot, mut part: Part<'_, '_>) -> Result<(), Damage> {
+        if let Some(expiry) = &mut self.expiry {
+            let stamp_ms = part.stamp()?;
+            self.stamps_ms.get_mut(slot).set(stamp_ms);
+            expiry.list(slot, stamp_ms);
+        }
+        *self.values.get_mut(slot) = Some(part.value()?);
+        if part.is_empty() { Ok(()) } else { Err(Damage("a value is followed by something")) }
+    }
+
+    fn evict(&mut self, slot: Slot) {
+        *self.values.get_mut(slot) = None;
+    }
+
+    fn heap_bytes(&self, slot: Slot) -> usize {
+        self.values.get(slot).and_then(Option::as_ref).map_or(0, heap_bytes)
+    }
+
+    fn slot_bytes(&self) -> usize {
+        let stamp = self.expiry.as_ref().map_or(0, |_| size_of::<i64>());
+        size_of::<Option<V>>() + stamp
     }
 
     fn forget(&mut self, scope: &mut Scope) {

@@ -55,6 +55,8 @@ pub struct ChainTask<F, C, E> {
     is_idle: bool,
     /// Checkpoints triggered and not cut, in order.
     awaited: VecDeque<CheckpointId>,
+    /// The checkpoint that is to be cut as soon as the operators can write all of their state.
+    gathering: Option<CheckpointId>,
     last_cut: Option<CheckpointId>,
     /// Answers that came since the last turn.
     files: Vec<(u16, FileDone)>,
@@ -107,6 +109,7 @@ where
             lag: 0,
             is_idle: false,
             awaited: VecDeque::new(),
+            gathering: None,
             last_cut: None,
             files: Vec::new(),
             sockets: Vec::new(),
@@ -141,6 +144,11 @@ where
     }
 
     fn deliver_answers(&mut self) {
+        if let Some(store) = self.env.store.get() {
+            for (stage_index, hash64) in store.take_read(self.plan.chain_index) {
+                self.chain.on_state_read(stage_index, hash64);
+            }
+        }
         let mut end = ChainEnd { end: &mut self.end, env: &self.env };
         for (stage_index, done) in self.files.drain(..) {
             match stage_index {
@@ -174,6 +182,7 @@ where
     /// Whether more may be put into the chain.
     fn can_take(&self) -> bool {
         self.phase == Phase::Running
+            && self.gathering.is_none()
             && self.is_writable()
             && self.chain.is_ready()
             && !self.env.has_failed()
@@ -203,7 +212,10 @@ where
             self.env.set_budget(*left_results);
             match due {
                 Due::Watermark(watermark_ms) => self.raise(watermark_ms),
-                Due::Barrier(checkpoint) => self.cut(checkpoint, mail),
+                Due::Barrier(checkpoint) => {
+                    self.gathering = Some(checkpoint);
+                    self.gather(mail);
+                }
                 Due::End => {
                     self.phase = Phase::Closing;
                     self.raise(MAX_WATERMARK);
@@ -225,6 +237,17 @@ where
     /// Event time has gone on while results were due.
     fn fall_behind(&mut self) {
         self.lag = (self.lag + 1).min(INPUT_DIVISOR_MAX - 1);
+    }
+
+    /// Cuts, once the operators can write all of their state. Until then no row is taken.
+    fn gather(&mut self, mail: &mut TaskMail) {
+        if let Some(checkpoint) = self.gathering
+            && self.chain.gather(&self.env) == Progress::Done
+        {
+            self.gathering = None;
+            self.cut(checkpoint, mail);
+            self.chain.on_cut();
+        }
     }
 
     /// The epoch ends here: everything before is in the snapshot, everything after is not.
@@ -288,7 +311,7 @@ where
         self.sides.iter_mut().for_each(|side| side.flush(&mut mail.outbox));
         self.end.flush(&mut mail.outbox);
         let is_empty = self.end.is_empty() && self.sides.iter().all(|side| side.is_empty());
-        if self.phase == Phase::Flushing && is_empty {
+        if self.phase == Phase::Flushing && is_empty && self.chain.gather(&self.env) == Progress::Done {
             self.phase = Phase::Finished;
             self.awaited.iter().for_each(|checkpoint| self.report_end(*checkpoint, mail));
             self.awaited.clear();
@@ -315,7 +338,7 @@ where
         if is_closing {
             return Activity::Idle(chain_ms);
         }
-        if !self.chain.is_ready() {
+        if self.gathering.is_some() || !self.chain.is_ready() {
             return self.waiting(chain_ms);
         }
         if self.env.wants_turn.get() || self.has_input() {
@@ -388,6 +411,10 @@ where
         self.feed.drain(&self.env);
     }
 
+    fn relieve(&mut self, steps: u32) {
+        self.chain.evict(steps, &self.env);
+    }
+
     fn trigger(&mut self, checkpoint: CheckpointId, mail: &mut TaskMail) {
         if Some(checkpoint) <= self.last_cut {
             return;
@@ -411,6 +438,7 @@ where
             if !self.chain.is_pending() {
                 self.lag = 0;
             }
+            self.gather(mail);
             self.feed_round(row_limit.div_ceil(1 + self.lag), mail);
             self.end_batch(row_limit);
             self.tell_idleness();

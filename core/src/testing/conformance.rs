@@ -6,6 +6,7 @@
 //! restored   ──────●── snapshot ──●── snapshot ──●─────   into a fresh operator after every step
 //! sliced     ──────●·resume·resume●·resume───────●─────   one unit of work at a time, restored too
 //! overtaken  ──────●──────────────●──────────────●·····   slices are left lying; records overtake
+//! spilled    ──●··●·········●─────●··········●───●─────   all state leaves memory after every step
 //! rescaled   1 task ●── 2 tasks ──●── 3 tasks ───●─────   every snapshot restored at another count
 //! ```
 //!
@@ -72,6 +73,15 @@ pub fn conformance<C>(
             let cut = Cut { slices: true, overtakes: true, restores };
             compare_keys(&plain, &run(&make, &script, cut));
         }
+    }
+    if make().spilling(0).has_spill() {
+        let spilling = || make().spilling(script.len() as u64);
+        compare_steps("spilled", &script, &plain, &run(&spilling, &script, Cut::default()));
+        let cut = Cut { restores: true, ..Cut::default() };
+        compare_steps("spilled and restored", &script, &plain, &run(&spilling, &script, cut));
+        let slowly = || make().spilling_slowly(script.len() as u64);
+        let cut = Cut { overtakes: true, ..Cut::default() };
+        compare_keys(&plain, &run(&slowly, &script, cut));
     }
     if has_keys || make().is_dealt_out() {
         rescale(&make, &script, &plain);

@@ -84,6 +84,11 @@ impl MemoryDisk {
         self.waiting.append(&mut env.requests.borrow_mut().files);
     }
 
+    /// Accepts operations.
+    pub(crate) fn accept_ops(&mut self, ops: Vec<FileOp>) {
+        self.waiting.extend(ops);
+    }
+
     /// Carries out one of the operations that wait; none if none does.
     pub(crate) fn answer(&mut self) -> Option<FileDone> {
         if self.waiting.is_empty() {

@@ -2,6 +2,7 @@
 
 mod output;
 mod outside;
+mod spill;
 mod state;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::testing::task_env;
 
 use output::{Collect, KeyOrder, Side};
 pub(super) use output::{Outcome, output_of};
+use spill::Spill;
 
 /// Calls in a row for a processing time that has come, or for the end. An operator that wants more
 /// than this never lets go.
@@ -53,6 +55,7 @@ pub struct OperatorHarness<C: Chain> {
     stdout: Vec<u8>,
     /// The listeners of accepted connections.
     accepted: BTreeMap<SocketId, SocketId>,
+    spill: Option<Spill>,
 }
 
 /// How far the operators have come.
@@ -109,6 +112,7 @@ impl<C: Chain> OperatorHarness<C> {
             looked_at: None,
             stdout: Vec::new(),
             accepted: BTreeMap::new(),
+            spill: None,
         }
     }
 
@@ -214,6 +218,7 @@ impl<C: Chain> OperatorHarness<C> {
             self.take_row(row);
         }
         self.end_batch();
+        self.settle();
     }
 
     /// Something has happened to a split of the source before the operators, and a batch ends: so
@@ -230,6 +235,7 @@ impl<C: Chain> OperatorHarness<C> {
         let mut out = Collect { env: &self.env, rows: &mut self.rows };
         let released = self.chain.on_watermark(watermark_ms, &self.env, &mut out);
         self.release(released);
+        self.settle();
     }
 
     /// It is this processing time now, ms since 1970.
@@ -237,6 +243,7 @@ impl<C: Chain> OperatorHarness<C> {
         self.env.processing_time_ms.set(processing_time_ms);
         self.ready();
         self.fire_time();
+        self.settle();
     }
 
     /// Goes on with what a budget has cut short.
@@ -249,11 +256,13 @@ impl<C: Chain> OperatorHarness<C> {
             self.ready();
             self.fire_time();
         }
+        self.settle();
     }
 
     /// Whether [`OperatorHarness::resume`] has something to do.
     pub fn is_pending(&self) -> bool {
-        self.chain.is_pending() || self.is_time_pending || self.wants_call()
+        let is_cut_short = self.is_time_pending || self.wants_call();
+        self.chain.is_pending() || is_cut_short || self.is_unsettled()
     }
 
     /// Whether an operator takes no row until processing time has called it.

@@ -192,13 +192,20 @@ impl TimerQueue {
         }
     }
 
-    /// The next due timer of one key, out of turn.
-    pub fn pop_of(&mut self, slot: Slot) -> Option<i64> {
+    /// The slot of the key whose timer, or leftover alarm, [`TimerQueue::pop`] will come to next.
+    #[inline]
+    pub fn next_due(&self) -> Option<Slot> {
+        let first = self.agenda.first().filter(|_| self.joining.is_empty())?;
+        (first.time_ms <= self.horizon_ms).then_some(first.slot)
+    }
+
+    /// The next due timer of one key, out of turn, unless it is of a time after `until_ms`.
+    pub fn pop_of(&mut self, slot: Slot, until_ms: i64) -> Option<i64> {
         let entry = self.keys.get_mut(slot);
         if entry.late_advance == self.advance {
             return None;
         }
-        let (time_ms, mark) = entry.timers.first_due(self.horizon_ms)?;
+        let (time_ms, mark) = entry.timers.first_due(self.horizon_ms.min(until_ms))?;
         match mark {
             Mark::Both => entry.timers.set(time_ms, Mark::Alarm),
             Mark::Timer | Mark::Alarm => entry.timers.remove(time_ms),

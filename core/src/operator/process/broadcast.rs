@@ -327,7 +327,7 @@ where
 
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
         let declared = Declared::collect(KEYED, |ctx| self.function.open(ctx)).check(ctx)?;
-        self.task = Some(KeyedTask::new(declared, ctx));
+        self.task = Some(KeyedTask::new(declared, ctx, false));
         Ok(())
     }
 
@@ -365,7 +365,7 @@ where
             return Progress::Pending;
         }
         let task = KeyedTask::of(&mut self.task);
-        task.on_watermark::<WithBroadcast<In, B>, _>(watermark_ms, &mut self.function, ctx, out)
+        task.on_watermark::<WithBroadcast<In, B>, _>(watermark_ms, |_| false, &mut self.function, ctx, out)
     }
 
     /// At once while rows wait.
@@ -381,7 +381,7 @@ where
             return Progress::Pending;
         }
         let task = KeyedTask::of(&mut self.task);
-        task.on_time::<WithBroadcast<In, B>, _>(&mut self.function, ctx, out)
+        task.on_time::<WithBroadcast<In, B>, _>(|_| false, &mut self.function, ctx, out)
     }
 
     fn on_input_end(

@@ -13,7 +13,7 @@ use crate::operator::process::context::{FiredTimer, KeyedContext, ProcessContext
 use crate::operator::process::open::{Declarable, Declared, OpenContext};
 use crate::operator::process::task::{FiringFunction, KeyedTask, TwoInputs};
 use crate::operator::process::unkeyed::UnkeyedTask;
-use crate::operator::waiting::WaitingRows;
+use crate::operator::waiting::{Parked, WaitingRows};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 
@@ -97,6 +97,7 @@ pub struct KeyedCoProcess<K, A, B, SA, SB, F> {
     /// From `open` on.
     task: Option<KeyedTask<K>>,
     waiting: VecDeque<Row<Either<A, B>>>,
+    parked: Parked<Row<Either<A, B>>>,
 }
 
 const KEYED: Declarable = Declarable { keyed: true, broadcast: false };
@@ -106,7 +107,7 @@ impl<K, A, B, SA, SB, F> KeyedCoProcess<K, A, B, SA, SB, F> {
     /// The operator around `function`, for records whose keys are `left_key_of(record)` in the
     /// first input and `right_key_of(record)` in the second.
     pub fn new(left_key_of: SA, right_key_of: SB, function: F) -> Self {
-        Self { left_key_of, right_key_of, function, task: None, waiting: VecDeque::new() }
+        Self { left_key_of, right_key_of, function, task: None, waiting: VecDeque::new(), parked: Parked::default() }
     }
 }
 
@@ -144,6 +145,29 @@ where
     #[inline]
     fn waiting(&mut self) -> &mut VecDeque<Row<Either<A, B>>> {
         &mut self.waiting
+    }
+
+    #[inline]
+    fn parked(&mut self) -> Option<&mut Parked<Row<Either<A, B>>>> {
+        Some(&mut self.parked)
+    }
+
+    #[inline]
+    fn hash64_of(row: &Row<Either<A, B>>) -> u64 {
+        row.hash64
+    }
+
+    #[inline]
+    fn admit(&mut self, row: &Row<Either<A, B>>, ctx: &OperatorContext<'_>) -> bool {
+        let task = KeyedTask::of(&mut self.task);
+        if !task.has_evicted() {
+            return true;
+        }
+        let key = match &row.value {
+            Either::Left(value) => (self.left_key_of)(value),
+            Either::Right(value) => (self.right_key_of)(value),
+        };
+        task.admit(row.hash64, &key, ctx)
     }
 
     #[inline]
@@ -201,7 +225,7 @@ where
 
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
         let declared = Declared::collect(KEYED, |ctx| self.function.open(ctx)).check(ctx)?;
-        self.task = Some(KeyedTask::new(declared, ctx));
+        self.task = Some(KeyedTask::new(declared, ctx, true));
         Ok(())
     }
 
@@ -238,11 +262,15 @@ where
         if self.take_waiting(ctx, out) == Progress::Pending {
             return Progress::Pending;
         }
+        let is_parked = |hash64| self.parked.holds(hash64);
         let task = KeyedTask::of(&mut self.task);
-        task.on_watermark::<TwoInputs<A, B>, _>(watermark_ms, &mut self.function, ctx, out)
+        task.on_watermark::<TwoInputs<A, B>, _>(watermark_ms, is_parked, &mut self.function, ctx, out)
     }
 
     fn next_time_ms(&self) -> Option<i64> {
+        if self.parked.has_read() {
+            return Some(i64::MIN);
+        }
         self.task.as_ref()?.next_time_ms()
     }
 
@@ -250,8 +278,9 @@ where
         if self.take_waiting(ctx, out) == Progress::Pending {
             return Progress::Pending;
         }
+        let is_parked = |hash64| self.parked.holds(hash64);
         let task = KeyedTask::of(&mut self.task);
-        task.on_time::<TwoInputs<A, B>, _>(&mut self.function, ctx, out)
+        task.on_time::<TwoInputs<A, B>, _>(is_parked, &mut self.function, ctx, out)
     }
 
     fn on_input_end(
@@ -259,15 +288,36 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
-        if self.take_waiting(ctx, out) == Progress::Pending {
+        if self.take_waiting(ctx, out) == Progress::Pending || !self.parked.is_empty() {
             return Progress::Pending;
         }
         let task = KeyedTask::of(&mut self.task);
         task.on_input_end::<TwoInputs<A, B>, _>(&mut self.function, ctx, out)
     }
 
+    #[inline]
     fn is_ready(&self) -> bool {
-        self.waiting.is_empty()
+        let has_room = self.task.as_ref().is_none_or(KeyedTask::is_ready);
+        self.waiting.is_empty() && !self.parked.is_full() && has_room
+    }
+
+    fn on_state_read(&mut self, hash64: u64) {
+        self.parked.on_read(hash64);
+    }
+
+    fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) {
+        KeyedTask::of(&mut self.task).evict(steps, ctx);
+    }
+
+    fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
+        if !self.waiting.is_empty() || !self.parked.is_empty() {
+            return Progress::Pending;
+        }
+        KeyedTask::of(&mut self.task).gather(ctx)
+    }
+
+    fn on_cut(&mut self) {
+        KeyedTask::of(&mut self.task).on_cut();
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {

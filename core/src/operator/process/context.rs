@@ -109,7 +109,12 @@ impl<K: Key> KeyedContext<'_, K> {
     }
 
     fn register(&mut self, kind: TimerKind, time_ms: i64) -> bool {
-        let by = if self.firing == Some(kind) { Registrant::Timer } else { Registrant::Record };
+        // A row that was parked may come after a watermark that it was before: what it registers is
+        // due in the same go.
+        let is_behind = kind == TimerKind::Event
+            && self.operator.watermark_ms() < self.keyed.timers(kind).horizon_ms();
+        let is_timer = self.firing == Some(kind) || is_behind;
+        let by = if is_timer { Registrant::Timer } else { Registrant::Record };
         self.keyed.register(kind, time_ms, by)
     }
 }

@@ -10,7 +10,7 @@ use crate::graph::Facts;
 use crate::operator::process::context::{FiredTimer, KeyedContext, split};
 use crate::operator::process::open::{Declarable, Declared, OpenContext};
 use crate::operator::process::task::{FiringFunction, KeyedTask, OneInput};
-use crate::operator::waiting::WaitingRows;
+use crate::operator::waiting::{Parked, WaitingRows};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::keyed::KeyedState;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
@@ -95,6 +95,7 @@ pub struct KeyedProcess<K, In, S, F> {
     /// From `open` on.
     task: Option<KeyedTask<K>>,
     waiting: VecDeque<Row<In>>,
+    parked: Parked<Row<In>>,
 }
 
 const DECLARABLE: Declarable = Declarable { keyed: true, broadcast: false };
@@ -102,7 +103,7 @@ const DECLARABLE: Declarable = Declarable { keyed: true, broadcast: false };
 impl<K, In, S, F> KeyedProcess<K, In, S, F> {
     /// The operator around `function`, for records whose key is `key_of(record)`.
     pub fn new(key_of: S, function: F) -> Self {
-        Self { key_of, function, task: None, waiting: VecDeque::new() }
+        Self { key_of, function, task: None, waiting: VecDeque::new(), parked: Parked::default() }
     }
 }
 
@@ -148,6 +149,22 @@ where
     }
 
     #[inline]
+    fn parked(&mut self) -> Option<&mut Parked<Row<In>>> {
+        Some(&mut self.parked)
+    }
+
+    #[inline]
+    fn hash64_of(row: &Row<In>) -> u64 {
+        row.hash64
+    }
+
+    #[inline]
+    fn admit(&mut self, row: &Row<In>, ctx: &OperatorContext<'_>) -> bool {
+        let task = KeyedTask::of(&mut self.task);
+        !task.has_evicted() || task.admit(row.hash64, &(self.key_of)(&row.value), ctx)
+    }
+
+    #[inline]
     fn take(
         &mut self,
         row: Row<In>,
@@ -189,7 +206,7 @@ where
 
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
         let declared = Declared::collect(DECLARABLE, |ctx| self.function.open(ctx)).check(ctx)?;
-        self.task = Some(KeyedTask::new(declared, ctx));
+        self.task = Some(KeyedTask::new(declared, ctx, true));
         Ok(())
     }
 
@@ -221,11 +238,15 @@ where
         if self.take_waiting(ctx, out) == Progress::Pending {
             return Progress::Pending;
         }
+        let is_parked = |hash64| self.parked.holds(hash64);
         let task = KeyedTask::of(&mut self.task);
-        task.on_watermark::<OneInput<In>, _>(watermark_ms, &mut self.function, ctx, out)
+        task.on_watermark::<OneInput<In>, _>(watermark_ms, is_parked, &mut self.function, ctx, out)
     }
 
     fn next_time_ms(&self) -> Option<i64> {
+        if self.parked.has_read() {
+            return Some(i64::MIN);
+        }
         self.task.as_ref()?.next_time_ms()
     }
 
@@ -233,8 +254,9 @@ where
         if self.take_waiting(ctx, out) == Progress::Pending {
             return Progress::Pending;
         }
+        let is_parked = |hash64| self.parked.holds(hash64);
         let task = KeyedTask::of(&mut self.task);
-        task.on_time::<OneInput<In>, _>(&mut self.function, ctx, out)
+        task.on_time::<OneInput<In>, _>(is_parked, &mut self.function, ctx, out)
     }
 
     fn on_input_end(
@@ -242,15 +264,36 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
-        if self.take_waiting(ctx, out) == Progress::Pending {
+        if self.take_waiting(ctx, out) == Progress::Pending || !self.parked.is_empty() {
             return Progress::Pending;
         }
         let task = KeyedTask::of(&mut self.task);
         task.on_input_end::<OneInput<In>, _>(&mut self.function, ctx, out)
     }
 
+    #[inline]
     fn is_ready(&self) -> bool {
-        self.waiting.is_empty()
+        let has_room = self.task.as_ref().is_none_or(KeyedTask::is_ready);
+        self.waiting.is_empty() && !self.parked.is_full() && has_room
+    }
+
+    fn on_state_read(&mut self, hash64: u64) {
+        self.parked.on_read(hash64);
+    }
+
+    fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) {
+        KeyedTask::of(&mut self.task).evict(steps, ctx);
+    }
+
+    fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
+        if !self.waiting.is_empty() || !self.parked.is_empty() {
+            return Progress::Pending;
+        }
+        KeyedTask::of(&mut self.task).gather(ctx)
+    }
+
+    fn on_cut(&mut self) {
+        KeyedTask::of(&mut self.task).on_cut();
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {

@@ -7,6 +7,8 @@
 //! broadcast record ──► due timers of all keys, as far as the budget goes; then it is processed
 //! ```
 
+use std::task::Poll;
+
 use crate::data::ahead::Ahead;
 use crate::data::key::Key;
 use crate::data::row::{NO_EVENT_TIME, Row};
@@ -67,10 +69,16 @@ pub(super) struct KeyedTask<K> {
 }
 
 impl<K: Key> KeyedTask<K> {
-    pub(super) fn new(declared: Declared, ctx: &OperatorContext<'_>) -> Self {
+    /// With the states that were declared. If the shard has a store and they `may_leave` memory, they
+    /// do when it is short.
+    pub(super) fn new(declared: Declared, ctx: &OperatorContext<'_>, may_leave: bool) -> Self {
         let Declared { columns, broadcast, .. } = declared;
         let task = ctx.env().task;
         let keyed = KeyedState::new(columns, task.key_group_count, task.key_groups());
+        let keyed = match ctx.env().store.get().filter(|_| may_leave) {
+            Some(store) => keyed.with_store(store, task.chain_index, ctx.stage_index()),
+            None => keyed,
+        };
         Self { keyed, broadcast, task_index: task.task_index }
     }
 
@@ -91,6 +99,32 @@ impl<K: Key> KeyedTask<K> {
 
     pub(super) fn next_time_ms(&self) -> Option<i64> {
         self.keyed.next_time_ms()
+    }
+
+    /// Sees to it that the states of `key` are in memory; `false` while they are being read.
+    #[inline]
+    pub(super) fn admit(&mut self, hash64: u64, key: &K, ctx: &OperatorContext<'_>) -> bool {
+        let Some(store) = ctx.env().store.get() else { return true };
+        or_fail(self.keyed.admit(hash64, key, store), ctx)
+    }
+
+    /// Whether states have left memory: until then, all rows can be taken.
+    #[inline]
+    pub(super) fn has_evicted(&self) -> bool {
+        self.keyed.has_evicted()
+    }
+
+    /// Whether it can take rows: not while states that are to leave memory find no room.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.keyed.is_full()
+    }
+
+    /// Lets states leave memory: looks at up to `steps` keys.
+    pub(super) fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) {
+        let Some(store) = ctx.env().store.get() else { return };
+        if let Err(error) = self.keyed.evict(steps, store) {
+            ctx.fail(error);
+        }
     }
 
     /// Fires the due timers of `key`, before a record of it; `Pending` if there are more of them
@@ -125,7 +159,7 @@ impl<K: Key> KeyedTask<K> {
         out: &mut impl Output<F::Out>,
     ) -> Progress {
         for kind in TimerKind::ALL {
-            if self.fire(kind, function, ctx, out) == Progress::Pending {
+            if self.fire(kind, |_| false, function, ctx, out) == Progress::Pending {
                 return Progress::Pending;
             }
         }
@@ -178,10 +212,12 @@ impl<K: Key> KeyedTask<K> {
         Progress::Pending
     }
 
-    /// Event time has reached `watermark_ms`.
+    /// Event time has reached `watermark_ms`. What is due of a key comes behind the rows of it that
+    /// are parked.
     pub(super) fn on_watermark<I, F: FiringFunction<K, I>>(
         &mut self,
         watermark_ms: i64,
+        is_parked: impl Fn(u64) -> bool,
         function: &mut F,
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
@@ -190,7 +226,7 @@ impl<K: Key> KeyedTask<K> {
         if timers.horizon_ms() < watermark_ms {
             timers.begin(watermark_ms);
         }
-        let progress = self.fire(TimerKind::Event, function, ctx, out);
+        let progress = self.fire(TimerKind::Event, is_parked, function, ctx, out);
         self.sweep(ctx);
         progress
     }
@@ -198,6 +234,7 @@ impl<K: Key> KeyedTask<K> {
     /// Processing time has reached what [`KeyedTask::next_time_ms`] asked for.
     pub(super) fn on_time<I, F: FiringFunction<K, I>>(
         &mut self,
+        is_parked: impl Fn(u64) -> bool,
         function: &mut F,
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
@@ -207,7 +244,7 @@ impl<K: Key> KeyedTask<K> {
             // The clock of a machine may be set back; what was due stays due.
             timers.begin(timers.horizon_ms().max(ctx.processing_time_ms()));
         }
-        let progress = self.fire(TimerKind::Processing, function, ctx, out);
+        let progress = self.fire(TimerKind::Processing, is_parked, function, ctx, out);
         self.sweep(ctx);
         progress
     }
@@ -221,15 +258,37 @@ impl<K: Key> KeyedTask<K> {
         out: &mut impl Output<F::Out>,
     ) -> Progress {
         self.keyed.end_processing_time();
-        self.fire(TimerKind::Processing, function, ctx, out)
+        self.fire(TimerKind::Processing, |_| false, function, ctx, out)
     }
 
     /// Gives some memory of expired entries back, unless timers are due that may still see them.
     pub(super) fn sweep(&mut self, ctx: &OperatorContext<'_>) {
+        if let Some(store) = ctx.env().store.get()
+            && let Err(error) = self.keyed.recharge(store)
+        {
+            ctx.fail(error);
+        }
         if !self.keyed.timers(TimerKind::Event).has_due() {
             let (watermark_ms, processing_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
             self.keyed.sweep(StateTime::between_records(watermark_ms, processing_ms));
         }
+    }
+
+    /// Sees to it that the snapshot has what is not in memory.
+    pub(super) fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
+        let Some(store) = ctx.env().store.get() else { return Progress::Done };
+        match self.keyed.gather(store) {
+            Ok(Poll::Ready(())) => Progress::Done,
+            Ok(Poll::Pending) => Progress::Pending,
+            Err(error) => {
+                ctx.fail(error);
+                Progress::Pending
+            }
+        }
+    }
+
+    pub(super) fn on_cut(&mut self) {
+        self.keyed.on_cut();
     }
 
     pub(super) fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
@@ -246,16 +305,21 @@ impl<K: Key> KeyedTask<K> {
         self.broadcast.restore(reader)
     }
 
-    /// Fires what is due, as far as the budget goes.
+    /// Fires what is due, as far as the budget goes, and until there is a key whose rows are parked
+    /// or whose states are not in memory.
     fn fire<I, F: FiringFunction<K, I>>(
         &mut self,
         kind: TimerKind,
+        is_parked: impl Fn(u64) -> bool,
         function: &mut F,
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
         while self.keyed.timers(kind).has_due() {
             if !ctx.env().spend() {
+                return Progress::Pending;
+            }
+            if self.keyed.has_evicted() && !self.can_fire(kind, &is_parked, ctx) {
                 return Progress::Pending;
             }
             let Some((slot, time_ms)) = self.keyed.pop_due(kind) else { continue };
@@ -276,6 +340,20 @@ impl<K: Key> KeyedTask<K> {
         Progress::Done
     }
 
+    /// Whether the key whose turn it is can have it.
+    #[cold]
+    fn can_fire(
+        &mut self,
+        kind: TimerKind,
+        is_parked: impl Fn(u64) -> bool,
+        ctx: &OperatorContext<'_>,
+    ) -> bool {
+        let Some(store) = ctx.env().store.get() else { return true };
+        let Some(slot) = self.keyed.timers(kind).next_due() else { return true };
+        let (_, hash64) = self.keyed.key_at(slot);
+        !is_parked(hash64) && or_fail(self.keyed.admit_slot(slot, store), ctx)
+    }
+
     /// Fires the due timers of one key out of turn, at most `left`; `Pending` when that many have
     /// fired.
     #[cold]
@@ -288,9 +366,14 @@ impl<K: Key> KeyedTask<K> {
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
+        // A row that was parked comes before what was not due when it came.
+        let until_ms = match kind {
+            TimerKind::Event => ctx.watermark_ms(),
+            TimerKind::Processing => i64::MAX,
+        };
         // A key that has fired its last timer and keeps nothing else has no slot any more.
         while let Some(slot) = self.keyed.find(hash64, key)
-            && let Some(time_ms) = self.keyed.timers_mut(kind).pop_of(slot)
+            && let Some(time_ms) = self.keyed.timers_mut(kind).pop_of(slot, until_ms)
         {
             let timer = FiredTimer { time_ms, kind };
             self.keyed.enter_slot(slot, now_of(timer, ctx));
@@ -340,6 +423,14 @@ impl<K: Key> KeyedTask<K> {
         user_code(&mut context, out);
         self.keyed.leave();
     }
+}
+
+/// Whether a key is in memory; if that cannot be had, the job stops.
+fn or_fail(admitted: Result<bool, Error>, ctx: &OperatorContext<'_>) -> bool {
+    admitted.unwrap_or_else(|error| {
+        ctx.fail(error);
+        false
+    })
 }
 
 /// The time at which a timer sees the states of its key.

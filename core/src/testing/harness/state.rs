@@ -17,8 +17,10 @@ impl<C: Chain> OperatorHarness<C> {
     /// Everything the operators would write into a checkpoint.
     pub fn snapshot(&mut self) -> Snapshot {
         self.open_or_panic();
+        self.gather();
         let mut snapshot = Snapshot::default();
         self.chain.snapshot(&mut snapshot);
+        self.chain.on_cut();
         snapshot
     }
 

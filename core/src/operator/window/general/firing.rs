@@ -281,7 +281,7 @@ where
     ) -> Progress {
         let mut left = INPUT_BUDGET_RECORDS;
         for domain in [TimeDomain::Event, TimeDomain::Processing] {
-            while let Some(time_ms) = self.timers(domain).pop_of(slot) {
+            while let Some(time_ms) = self.timers(domain).pop_of(slot, i64::MAX) {
                 self.on_timer(slot, domain, time_ms, ctx, out);
                 ctx.env().spend_more(1);
                 left -= 1;

@@ -1,0 +1,113 @@
+//! What a snapshot needs of the keys that are not in memory.
+//!
+//! ```text
+//! gather ─► scan … ─► all seen ─► states of keys that are still in the store ─► snapshot ─► on_cut
+//! ```
+//!
+//! Until a checkpoint names the tables of a store, it has everything in one piece, and so what left
+//! memory comes back for it. Nothing leaves while that is under way. What comes back meanwhile, for
+//! a row or a timer, is in memory then, or was forgotten and is still going: so the newest there is
+//! of each key is known in the end.
+
+use std::task::Poll;
+
+use millstream_storage::key::StoredKey;
+use millstream_storage::store::Scan;
+
+use super::KeyedState;
+use crate::data::key::Key;
+use crate::data::slot::Slot;
+use crate::error::Error;
+use crate::state::packed::Damage;
+use crate::state::shard_store::ShardStore;
+use crate::state::snapshot::{Snapshot, SnapshotWriter};
+
+/// How far it has come.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    /// Until everything was seen.
+    scan: Option<Scan>,
+    /// Stored keys and values.
+    seen: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The states of those that are in the store only, under no uid.
+    pub(super) states: Snapshot,
+}
+
+impl<K: Key> KeyedState<K> {
+    /// Sees to it that [`KeyedState::snapshot`] has everything. Pending while something is being
+    /// read: the operator will be told of a hash that it did not wait for. To be asked again until
+    /// the snapshot is taken, and then [`KeyedState::on_cut`].
+    ///
+    /// # Errors
+    /// If a table cannot be read or is damaged.
+    pub fn gather(&mut self, store: &ShardStore) -> Result<Poll<()>, Error> {
+        let Some(residency) = self.residency.as_mut().filter(|it| it.has_evicted) else {
+            return Ok(Poll::Ready(()));
+        };
+        let (space, waiter) = (residency.space, residency.waiter(0));
+        let gathering = residency.gathering.get_or_insert_with(|| Gathering {
+            scan: Some(store.scan(space)),
+            seen: Vec::new(),
+            states: Snapshot::default(),
+        });
+        if let Some(scan) = &mut gathering.scan {
+            let see = |key: &[u8], value: &[u8]| gathering.seen.push((key.into(), value.into()));
+            if store.scan_some(scan, waiter, see)?.is_pending() {
+                return Ok(Poll::Pending);
+            }
+            gathering.scan = None;
+        }
+        self.take_over()?;
+        Ok(Poll::Ready(()))
+    }
+
+    /// The snapshot has been taken.
+    pub fn on_cut(&mut self) {
+        if let Some(residency) = &mut self.residency {
+            residency.gathering = None;
+        }
+    }
+
+    /// Makes states of what was seen and is in the store only.
+    fn take_over(&mut self) -> Result<(), Error> {
+        let Self { table, columns, residency, .. } = self;
+        let residency = residency.as_mut().expect("there is something to gather");
+        let gathering = residency.gathering.as_mut().expect("it was begun");
+        let mut states = Snapshot::default();
+        let mut writer = SnapshotWriter::new(&mut states, "");
+        // No key has it, and none will before it is emptied again.
+        let scratch = Slot(table.slot_count());
+        for (stored, value) in &gathering.seen {
+            let place = StoredKey::decode(stored).expect("it was put there by this operator");
+            let key = K::view(&aligned(place.key)).map(K::unarchive);
+            let key: K = key.map_err(|_| damaged(Damage("a key is not an archive of its type")))?;
+            let slot = table.find(place.hash64, &key);
+            let is_in_memory = slot.is_some_and(|slot| !table.value(slot).is_cold);
+            if is_in_memory || residency.going.contains(&(place.hash64, stored[HASH_END..].into())) {
+                continue;
+            }
+            columns.unpack(scratch, value).map_err(damaged)?;
+            columns.snapshot(scratch, &place, &mut writer);
+            if let Some(clock_ms) = columns.clock_ms(scratch) {
+                writer.keyed_state(&columns.stored_clocks(), &place, &clock_ms);
+            }
+            columns.evict(scratch);
+        }
+        gathering.states = states;
+        Ok(())
+    }
+}
+
+/// Where the hash ends in a stored key.
+const HASH_END: usize = 20;
+
+fn aligned(bytes: &[u8]) -> rkyv::util::AlignedVec {
+    let mut aligned = rkyv::util::AlignedVec::with_capacity(bytes.len());
+    aligned.extend_from_slice(bytes);
+    aligned
+}
+
+fn damaged(Damage(reason): Damage) -> Error {
+    let what = "a record of the shard's store".to_string();
+    Error::Corrupt { what, offset: 0, reason: reason.to_string() }
+}

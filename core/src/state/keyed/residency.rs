@@ -1,0 +1,359 @@
+//! Which keys are in memory: how room is made, and how a key comes back.
+//!
+//! ```text
+//!             changed                    the hand passes, not entered since it last did
+//!   in memory ──────► in memory, dirty ────────────────────────────────► in the store
+//!      ▲                                 put, unless it is clean              │
+//!      └─────────────────── admit: get, unpack ◄──────────────────────────────┘
+//! ```
+//!
+//! A key's states leave and come together, as one record of the shard's store. A hand goes round
+//! over the slots and spares those that were entered since it last passed. A key with timers keeps
+//! its slot, and only its states leave.
+//!
+//! Invariant: the store is asked only for a key that is not in memory, and then has the newest there
+//! is of it. So a key that is forgotten is removed from the store as well; while that has no room
+//! for the removal, the key is known to be going.
+//!
+//! Not here: whose rows wait for a key (`operator/waiting.rs`), the bytes (`packed.rs`).
+
+use std::collections::BTreeSet;
+
+use millstream_storage::write_buffer::{RecordKey, SpaceId};
+
+use super::KeyedState;
+use super::gathering::Gathering;
+use crate::data::key::Key;
+use crate::data::slot::Slot;
+use crate::error::Error;
+use crate::state::packed::{Damage, Packer, heap_bytes};
+use crate::state::shard_store::{Put, ShardStore, Waiter};
+
+/// Where a key's states are.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Residence {
+    /// Bytes on the heap for key and states, about, when they were last looked at.
+    heap_bytes: u32,
+    /// How often they changed, up to the last bits: when to look again.
+    changes: u8,
+    /// The key was entered since the hand last passed.
+    is_used: bool,
+    /// The store does not have what is in memory.
+    is_dirty: bool,
+    /// The store may have a record of the key.
+    is_stored: bool,
+    /// The states are in the store.
+    pub(super) is_cold: bool,
+}
+
+/// The way of an operator's keys to the shard's store and back.
+#[derive(Debug)]
+pub(super) struct Residency {
+    pub(super) space: SpaceId,
+    chain_index: u16,
+    stage_index: u16,
+    packer: Packer,
+    /// Where the stored form of a key is made.
+    key: Vec<u8>,
+    /// The slot that the hand is at.
+    hand: u32,
+    /// Something was evicted: until then, what is not in memory is nowhere.
+    pub(super) has_evicted: bool,
+    /// What was to be evicted last found no room in the store.
+    is_full: bool,
+    /// Keys that are forgotten, whose records are to be removed from the store.
+    pub(super) going: BTreeSet<(u64, Vec<u8>)>,
+    /// While a snapshot is being made.
+    pub(super) gathering: Option<Gathering>,
+    /// Of all keys in memory.
+    heap_bytes: usize,
+    charged_bytes: usize,
+}
+
+/// Bytes of a key's place in the index, about.
+const INDEX_BYTES: usize = 12;
+
+/// Bytes of a timer, in the agenda and with its key, about.
+const TIMER_BYTES: usize = 48;
+
+impl Residency {
+    fn new(store: &ShardStore, chain_index: u16, stage_index: u16) -> Self {
+        Self {
+            space: store.open_state(),
+            chain_index,
+            stage_index,
+            packer: Packer::default(),
+            key: Vec::new(),
+            hand: 0,
+            has_evicted: false,
+            is_full: false,
+            going: BTreeSet::new(),
+            gathering: None,
+            heap_bytes: 0,
+            charged_bytes: 0,
+        }
+    }
+
+    fn charge(&mut self, bytes: usize, store: &ShardStore) {
+        store.charge(self.charged_bytes, bytes);
+        self.charged_bytes = bytes;
+    }
+
+    pub(super) fn waiter(&self, hash64: u64) -> Waiter {
+        let (chain_index, stage_index) = (self.chain_index, self.stage_index);
+        Waiter { chain_index, stage_index, hash64 }
+    }
+
+    /// Lets `self.key` be the stored form of `key`: what follows the hash.
+    fn encode_key(&mut self, key: &impl Key) {
+        let archive = key.archive();
+        let len = u32::try_from(archive.len()).expect("a key is far smaller than 4 GiB");
+        self.key.clear();
+        self.key.extend_from_slice(&len.to_be_bytes());
+        self.key.extend_from_slice(&archive);
+        // No namespace.
+        self.key.extend_from_slice(&[0; 4]);
+    }
+
+    fn put(&mut self, hash64: u64, store: &ShardStore) -> Result<Put, Error> {
+        let key = RecordKey { hash64, spread: 0, bytes: &self.key };
+        let put = store.put(self.space, key, self.packer.bytes())?;
+        if put == Put::Done && !self.going.is_empty() {
+            self.going.remove(&(hash64, self.key.clone()));
+        }
+        Ok(put)
+    }
+
+    /// Removes what is going, as far as there is room.
+    fn remove_going(&mut self, store: &ShardStore) -> Result<(), Error> {
+        while let Some((hash64, bytes)) = self.going.first() {
+            let key = RecordKey { hash64: *hash64, spread: 0, bytes };
+            if store.remove(self.space, key)? != Put::Done {
+                return Ok(());
+            }
+            self.going.pop_first();
+        }
+        Ok(())
+    }
+}
+
+/// What a look at a slot came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Evicted {
+    /// There was nothing to evict.
+    No,
+    Yes,
+    /// The store takes nothing now.
+    NoRoom,
+}
+
+impl<K: Key> KeyedState<K> {
+    /// Lets states that find no room in memory go to the shard's store.
+    pub fn with_store(mut self, store: &ShardStore, chain_index: u16, stage_index: u16) -> Self {
+        self.residency = Some(Residency::new(store, chain_index, stage_index));
+        self
+    }
+
+    /// Whether states are in the store, or were.
+    #[inline]
+    pub fn has_evicted(&self) -> bool {
+        self.residency.as_ref().is_some_and(|residency| residency.has_evicted)
+    }
+
+    /// Whether nothing should be taken in: what is to leave memory finds no room.
+    pub fn is_full(&self) -> bool {
+        self.residency.as_ref().is_some_and(|residency| residency.is_full)
+    }
+
+    /// Sees to it that the states of `key` are in memory. `false` while they are being read: the
+    /// operator will be told when that was done.
+    ///
+    /// # Errors
+    /// If they cannot be read, or are damaged.
+    #[inline]
+    pub fn admit(&mut self, hash64: u64, key: &K, store: &ShardStore) -> Result<bool, Error> {
+        if !self.has_evicted() {
+            return Ok(true);
+        }
+        match self.table.find(hash64, key) {
+            Some(slot) if !self.table.value(slot).is_cold => Ok(true),
+            slot => self.load(hash64, key, slot, store),
+        }
+    }
+
+    /// As [`KeyedState::admit`], of the key at `slot`.
+    ///
+    /// # Errors
+    /// As [`KeyedState::admit`].
+    #[inline]
+    pub fn admit_slot(&mut self, slot: Slot, store: &ShardStore) -> Result<bool, Error> {
+        if !self.has_evicted() || !self.table.value(slot).is_cold {
+            return Ok(true);
+        }
+        let (key, hash64) = (self.table.key(slot).clone(), self.table.hash64(slot));
+        self.load(hash64, &key, Some(slot), store)
+    }
+
+    #[cold]
+    fn load(
+        &mut self,
+        hash64: u64,
+        key: &K,
+        slot: Option<Slot>,
+        store: &ShardStore,
+    ) -> Result<bool, Error> {
+        let Self { table, columns, residency, .. } = self;
+        let residency = residency.as_mut().expect("keys are cold where there is a store");
+        residency.encode_key(key);
+        if !residency.going.is_empty() && residency.going.contains(&(hash64, residency.key.clone()))
+        {
+            return Ok(true);
+        }
+        let record = RecordKey { hash64, spread: 0, bytes: &residency.key };
+        let waiter = residency.waiter(hash64);
+        let unpack = |value: Option<&[u8]>| -> Result<Option<Slot>, Damage> {
+            let Some(bytes) = value else { return Ok(None) };
+            let new = || table.find_or_insert_with(hash64, key.clone(), Residence::default);
+            let slot = slot.unwrap_or_else(new);
+            columns.unpack(slot, bytes)?;
+            Ok(Some(slot))
+        };
+        let Some(unpacked) = store.get(residency.space, record, waiter, unpack)? else {
+            return Ok(false);
+        };
+        let found = unpacked.map_err(|Damage(reason)| Error::Corrupt {
+            what: format!("the state of key {key:?} in the store of the shard"),
+            offset: 0,
+            reason: reason.to_string(),
+        })?;
+        if let Some(slot) = found {
+            let heap_bytes = heap_bytes(key) + self.columns.heap_bytes(slot);
+            let heap_bytes = u32::try_from(heap_bytes).unwrap_or(u32::MAX);
+            let loaded =
+                Residence { heap_bytes, is_used: true, is_stored: true, ..Residence::default() };
+            self.residency_mut().heap_bytes += heap_bytes as usize;
+            *self.table.value_mut(slot) = loaded;
+        } else if let Some(slot) = slot {
+            // What there was has expired.
+            self.table.value_mut(slot).is_cold = false;
+        }
+        Ok(true)
+    }
+
+    /// The key at `slot` is entered.
+    #[inline]
+    pub(super) fn note_use(&mut self, slot: Slot) {
+        if self.residency.is_some() {
+            let residence = self.table.value_mut(slot);
+            debug_assert!(!residence.is_cold, "a key is admitted before it is entered");
+            residence.is_used = true;
+        }
+    }
+
+    /// The key at `slot` is left, and may have changed.
+    #[inline]
+    pub(super) fn note_change(&mut self, slot: Slot) {
+        let Some(residency) = &mut self.residency else { return };
+        let residence = self.table.value_mut(slot);
+        residence.is_dirty = true;
+        residence.changes = residence.changes.wrapping_add(1);
+        // Often at first, later every 32 times.
+        let changes = residence.changes;
+        if changes.is_multiple_of(32) || changes < 32 && changes.is_power_of_two() {
+            let heap_bytes = heap_bytes(self.table.key(slot)) + self.columns.heap_bytes(slot);
+            let heap_bytes = u32::try_from(heap_bytes).unwrap_or(u32::MAX);
+            let residence = self.table.value_mut(slot);
+            let before_bytes = std::mem::replace(&mut residence.heap_bytes, heap_bytes);
+            residency.heap_bytes += heap_bytes as usize;
+            residency.heap_bytes -= before_bytes as usize;
+        }
+    }
+
+    /// The key at `slot` is about to be forgotten, and its states are all empty or in the store.
+    pub(super) fn note_forgotten(&mut self, slot: Slot) {
+        let Some(residency) = &mut self.residency else { return };
+        let residence = *self.table.value(slot);
+        residency.heap_bytes -= residence.heap_bytes as usize;
+        if residence.is_stored && !residence.is_cold {
+            residency.encode_key(self.table.key(slot));
+            residency.going.insert((self.table.hash64(slot), residency.key.clone()));
+        }
+    }
+
+    /// Tells the shard's store how much is in memory now, and removes from it what is going.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    pub fn recharge(&mut self, store: &ShardStore) -> Result<(), Error> {
+        let slot_bytes = self.table.slot_bytes() + INDEX_BYTES + self.columns.slot_bytes();
+        let timers = self.event_timers.len() + self.processing_timers.len();
+        let Some(residency) = &mut self.residency else { return Ok(()) };
+        let bytes = self.table.len() * slot_bytes + residency.heap_bytes + timers * TIMER_BYTES;
+        residency.charge(bytes, store);
+        residency.is_full &= 0 < store.excess_bytes();
+        let stays = residency.going.is_empty() || residency.gathering.is_some();
+        if stays { Ok(()) } else { residency.remove_going(store) }
+    }
+
+    /// Looks at up to `steps` keys, and lets states go while too much is in memory. Answers how
+    /// many went.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    pub fn evict(&mut self, steps: u32, store: &ShardStore) -> Result<u32, Error> {
+        let mut evicted = 0;
+        for _ in 0..steps {
+            self.recharge(store)?;
+            let Some(residency) = &mut self.residency else { return Ok(0) };
+            if store.excess_bytes() == 0 || residency.gathering.is_some() {
+                break;
+            }
+            let slot = Slot(residency.hand);
+            residency.hand = if slot.0 < self.table.slot_count() { slot.0 + 1 } else { 0 };
+            let came_to = self.evict_slot(slot, store)?;
+            self.residency_mut().is_full = came_to == Evicted::NoRoom;
+            match came_to {
+                Evicted::No => {}
+                Evicted::Yes => evicted += 1,
+                Evicted::NoRoom => break,
+            }
+        }
+        Ok(evicted)
+    }
+
+    fn evict_slot(&mut self, slot: Slot, store: &ShardStore) -> Result<Evicted, Error> {
+        let Some((hash64, key, residence)) = self.table.get_entry_mut(slot) else {
+            return Ok(Evicted::No);
+        };
+        if std::mem::take(&mut residence.is_used) || residence.is_cold {
+            return Ok(Evicted::No);
+        }
+        if self.columns.is_empty_at(slot) {
+            // It has timers only.
+            return Ok(Evicted::No);
+        }
+        let residency = self.residency.as_mut().expect("keys are evicted where there is a store");
+        if residence.is_dirty || !residence.is_stored {
+            self.columns.pack(slot, &mut residency.packer);
+            residency.encode_key(key);
+            match residency.put(hash64, store)? {
+                Put::Done => {}
+                Put::NoRoom => return Ok(Evicted::NoRoom),
+                Put::TooLarge => {
+                    residence.is_used = true;
+                    return Ok(Evicted::No);
+                }
+            }
+        }
+        residency.has_evicted = true;
+        residency.heap_bytes -= residence.heap_bytes as usize;
+        *residence = Residence { is_stored: true, is_cold: true, ..Residence::default() };
+        self.columns.evict(slot);
+        self.forget_if_empty(slot);
+        Ok(Evicted::Yes)
+    }
+
+    fn residency_mut(&mut self) -> &mut Residency {
+        self.residency.as_mut().expect("keys are cold where there is a store")
+    }
+}

@@ -1,0 +1,139 @@
+//! State that leaves memory whenever it is not in use, and comes back late.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::OperatorHarness;
+use crate::operator::{Chain, Progress};
+use crate::state::shard_store::{ShardStore, ShardStoreConfig, STORE_CHUNKS_MIN};
+use crate::testing::MemoryDisk;
+
+/// The shard's store, and the disk behind it.
+#[derive(Debug)]
+pub(super) struct Spill {
+    store: Rc<ShardStore>,
+    disk: MemoryDisk,
+    /// Whether calls end before all reads are answered.
+    is_slow: bool,
+}
+
+/// Keys that a step of [`OperatorHarness::settle`] looks at.
+const STEPS: u32 = 64;
+
+/// Rounds after which something goes in circles.
+const ROUNDS_MAX: u32 = 10_000;
+
+/// Answers that a slow disk gives in a call.
+const SLOW_ANSWERS: u32 = 2;
+
+impl<C: Chain> OperatorHarness<C> {
+    /// Keyed state has no room in memory: it goes to the shard's store, and to the files of a disk,
+    /// whenever it is not in use, and is read back when a record or a timer of its key comes. Every
+    /// call goes on until nothing is left to do.
+    ///
+    /// # Panics
+    /// If the operators have been opened.
+    pub fn spilling(self, seed: u64) -> Self {
+        self.with_spill(seed, false)
+    }
+
+    /// As [`OperatorHarness::spilling`], on a disk that answers little during a call: records come
+    /// while others wait for their state. The rest is up to [`OperatorHarness::resume`].
+    ///
+    /// # Panics
+    /// If the operators have been opened.
+    pub fn spilling_slowly(self, seed: u64) -> Self {
+        self.with_spill(seed, true)
+    }
+
+    fn with_spill(mut self, seed: u64, is_slow: bool) -> Self {
+        let task = self.env.task;
+        let mut config = ShardStoreConfig::new(
+            "spill".into(),
+            task.key_groups(),
+            task.key_group_count,
+            STORE_CHUNKS_MIN << 21,
+        );
+        config.working_bytes = 0;
+        let store = Rc::new(ShardStore::new(config));
+        self.env.store.set(Rc::clone(&store)).expect("the operators have not been opened");
+        self.spill = Some(Spill { store, disk: MemoryDisk::new(seed), is_slow });
+        self
+    }
+
+    /// Whether the operators have state that leaves memory.
+    pub(in crate::testing) fn has_spill(mut self) -> bool {
+        self.open_or_panic();
+        self.spill.is_some_and(|spill| spill.store.has_states())
+    }
+
+    /// Whether state is being read, or rows wait that can be taken.
+    pub(super) fn is_unsettled(&self) -> bool {
+        let now_ms = self.env.processing_time_ms.get();
+        self.spill.as_ref().is_some_and(|spill| spill.store.is_waited_for())
+            || self.spill.is_some() && self.chain.next_time_ms().is_some_and(|ms| ms <= now_ms)
+    }
+
+    /// Lets state leave, and come back where it is waited for.
+    pub(super) fn settle(&mut self) {
+        if self.spill.is_none() {
+            return;
+        }
+        let mut answers_left = SLOW_ANSWERS;
+        for _ in 0..ROUNDS_MAX {
+            self.chain.evict(STEPS, &self.env);
+            let spill = self.spill.as_mut().expect("it is spilling");
+            spill.store.squeeze();
+            let mut ops = Vec::new();
+            let turned = spill.store.turn(Duration::ZERO, &mut ops);
+            let wants_turn = turned.expect("a memory disk does not fail").is_some();
+            spill.disk.accept_ops(ops);
+            let may_answer = !spill.is_slow || 0 < answers_left;
+            let done = if may_answer { spill.disk.answer() } else { None };
+            let is_answered = done.is_some();
+            if let Some(done) = done {
+                answers_left -= u32::from(spill.is_slow);
+                spill.store.on_done(done).expect("a memory disk does not fail");
+            }
+            let read = spill.store.take_read(self.env.task.chain_index);
+            let is_read = !read.is_empty();
+            for (stage_index, hash64) in read {
+                self.chain.on_state_read(stage_index, hash64);
+            }
+            if is_read && self.budget == u32::MAX {
+                self.go_on();
+            }
+            if !wants_turn && !is_answered && !is_read {
+                return;
+            }
+        }
+        panic!("state goes to the store and comes back without an end");
+    }
+
+    /// Lets state that left memory come back for a snapshot.
+    ///
+    /// # Panics
+    /// If records wait for something else.
+    pub(super) fn gather(&mut self) {
+        if let Some(spill) = &mut self.spill {
+            spill.is_slow = false;
+        }
+        for _ in 0..ROUNDS_MAX {
+            if self.chain.gather(&self.env) == Progress::Done {
+                return;
+            }
+            assert!(self.spill.is_some(), "an operator that is not ready is not cut");
+            self.settle();
+        }
+        panic!("state does not come back from the store");
+    }
+
+    /// Goes on with rows whose state was read, and what waited for them.
+    fn go_on(&mut self) {
+        self.ready();
+        self.fire_time();
+        let mut out = super::Collect { env: &self.env, rows: &mut self.rows };
+        let released = self.chain.resume(&self.env, &mut out);
+        self.release(released);
+    }
+}
