@@ -73,7 +73,13 @@ pub trait Chain: 'static {
     fn is_ready(&self) -> bool;
 
     /// Tells stage `stage_index` that the state of a key with this hash was read.
-    fn on_state_read(&mut self, stage_index: u16, hash64: u64);
+    fn on_state_read(
+        &mut self,
+        stage_index: u16,
+        hash64: u64,
+        env: &TaskEnv,
+        out: &mut impl Output<Self::Out>,
+    );
 
     /// Lets every operator give memory back, each of which looks at up to `steps` keys.
     fn evict(&mut self, steps: u32, env: &TaskEnv);
@@ -303,9 +309,15 @@ impl<O: Operator> Chain for Stage<O> {
         self.operator.is_ready()
     }
 
-    fn on_state_read(&mut self, stage_index: u16, hash64: u64) {
+    fn on_state_read(
+        &mut self,
+        stage_index: u16,
+        hash64: u64,
+        env: &TaskEnv,
+        out: &mut impl Output<O::Out>,
+    ) {
         assert_eq!(stage_index, self.index, "state for an operator that is not in this chain");
-        self.operator.on_state_read(hash64);
+        call!(self, env, ctx => self.operator.on_state_read(hash64, &ctx, out));
     }
 
     fn evict(&mut self, steps: u32, env: &TaskEnv) {
@@ -500,11 +512,19 @@ where
         self.first.is_ready() && self.second.is_ready()
     }
 
-    fn on_state_read(&mut self, stage_index: u16, hash64: u64) {
+    fn on_state_read(
+        &mut self,
+        stage_index: u16,
+        hash64: u64,
+        env: &TaskEnv,
+        out: &mut impl Output<B::Out>,
+    ) {
         if self.first.holds(stage_index) {
-            self.first.on_state_read(stage_index, hash64);
+            self.with_first(env, out, |first, link| {
+                first.on_state_read(stage_index, hash64, env, link);
+            });
         } else {
-            self.second.on_state_read(stage_index, hash64);
+            self.second.on_state_read(stage_index, hash64, env, out);
         }
     }
 

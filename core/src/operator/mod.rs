@@ -164,7 +164,13 @@ pub trait Operator: 'static {
     }
 
     /// The state of a key with this hash, which the operator asked the shard's store for, was read.
-    fn on_state_read(&mut self, _hash64: u64) {}
+    fn on_state_read(
+        &mut self,
+        _hash64: u64,
+        _ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<Self::Out>,
+    ) {
+    }
 
     /// The shard's memory is short: lets state go to its store, and looks at up to `steps` keys for
     /// that.

@@ -91,7 +91,13 @@ impl<T: 'static> Chain for Pass<T> {
         false
     }
 
-    fn on_state_read(&mut self, stage_index: u16, _hash64: u64) {
+    fn on_state_read(
+        &mut self,
+        stage_index: u16,
+        _hash64: u64,
+        _env: &TaskEnv,
+        _out: &mut impl Output<T>,
+    ) {
         panic!("state for operator {stage_index} of a chain without operators");
     }
 

@@ -169,7 +169,8 @@ impl<V: Record> Column for ListColumn<V> {
     /// As if all elements were as the last one.
     fn heap_bytes(&self, slot: Slot) -> usize {
         let Some(list) = self.lists.get(slot) else { return 0 };
-        let stamps = self.stamps_ms.get(slot).map_or(0, |stamps| stamps.capacity() * size_of::<i64>());
+        let stamps =
+            self.stamps_ms.get(slot).map_or(0, |stamps| stamps.capacity() * size_of::<i64>());
         list.capacity() * size_of::<V>() + list.len() * list.back().map_or(0, heap_bytes) + stamps
     }
 

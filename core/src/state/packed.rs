@@ -159,7 +159,8 @@ impl Part<'_, '_> {
         let bytes = take_bytes(&mut self.rest)?;
         self.archive.clear();
         self.archive.extend_from_slice(bytes);
-        let view = V::view(self.archive).map_err(|_| Damage("a value is not an archive of its type"))?;
+        let view =
+            V::view(self.archive).map_err(|_| Damage("a value is not an archive of its type"))?;
         Ok(V::unarchive(view))
     }
 }

@@ -345,8 +345,11 @@ impl ShardStore {
     /// that what is asked for is read.
     pub(crate) fn squeeze(&self) {
         let inner = &mut *self.inner.borrow_mut();
-        inner.is_refused |= 0 < inner.store.dirty_bytes();
-        inner.store.evict(usize::MAX, usize::MAX);
+        if 0 < inner.store.dirty_bytes() {
+            inner.is_refused = true;
+        } else {
+            inner.store.evict(usize::MAX, usize::MAX);
+        }
     }
 
     /// The chains that [`ShardStore::take_read`] has got something for since the last call.

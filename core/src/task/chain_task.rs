@@ -143,13 +143,14 @@ where
         }
     }
 
-    fn deliver_answers(&mut self) {
+    fn deliver_answers(&mut self, row_limit: u32) {
+        let mut end = ChainEnd { end: &mut self.end, env: &self.env };
         if let Some(store) = self.env.store.get() {
+            self.env.set_budget(row_limit);
             for (stage_index, hash64) in store.take_read(self.plan.chain_index) {
-                self.chain.on_state_read(stage_index, hash64);
+                self.chain.on_state_read(stage_index, hash64, &self.env, &mut end);
             }
         }
-        let mut end = ChainEnd { end: &mut self.end, env: &self.env };
         for (stage_index, done) in self.files.drain(..) {
             match stage_index {
                 SOURCE_STAGE => self.feed.on_file_done(done, &self.env),
@@ -311,7 +312,10 @@ where
         self.sides.iter_mut().for_each(|side| side.flush(&mut mail.outbox));
         self.end.flush(&mut mail.outbox);
         let is_empty = self.end.is_empty() && self.sides.iter().all(|side| side.is_empty());
-        if self.phase == Phase::Flushing && is_empty && self.chain.gather(&self.env) == Progress::Done {
+        if self.phase == Phase::Flushing
+            && is_empty
+            && self.chain.gather(&self.env) == Progress::Done
+        {
             self.phase = Phase::Finished;
             self.awaited.iter().for_each(|checkpoint| self.report_end(*checkpoint, mail));
             self.awaited.clear();
@@ -429,7 +433,7 @@ where
     }
 
     fn turn(&mut self, row_limit: u32, mail: &mut TaskMail) -> Activity {
-        self.deliver_answers();
+        self.deliver_answers(row_limit);
         let mut time = Progress::Done;
         if self.phase < Phase::Flushing && self.is_writable() {
             time = self.catch_up(row_limit);

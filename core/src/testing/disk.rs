@@ -136,7 +136,7 @@ impl MemoryDisk {
             }
             FileOp::Open { file, path, mode, .. } => {
                 self.open.insert(file, path.clone());
-                if mode == OpenMode::Create {
+                if mode.creates() {
                     self.files.insert(path.clone(), Vec::new());
                 }
                 match self.files.get(&path) {

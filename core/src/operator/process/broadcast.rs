@@ -365,7 +365,13 @@ where
             return Progress::Pending;
         }
         let task = KeyedTask::of(&mut self.task);
-        task.on_watermark::<WithBroadcast<In, B>, _>(watermark_ms, |_| false, &mut self.function, ctx, out)
+        task.on_watermark::<WithBroadcast<In, B>, _>(
+            watermark_ms,
+            |_| false,
+            &mut self.function,
+            ctx,
+            out,
+        )
     }
 
     /// At once while rows wait.

@@ -107,7 +107,14 @@ impl<K, A, B, SA, SB, F> KeyedCoProcess<K, A, B, SA, SB, F> {
     /// The operator around `function`, for records whose keys are `left_key_of(record)` in the
     /// first input and `right_key_of(record)` in the second.
     pub fn new(left_key_of: SA, right_key_of: SB, function: F) -> Self {
-        Self { left_key_of, right_key_of, function, task: None, waiting: VecDeque::new(), parked: Parked::default() }
+        Self {
+            left_key_of,
+            right_key_of,
+            function,
+            task: None,
+            waiting: VecDeque::new(),
+            parked: Parked::default(),
+        }
     }
 }
 
@@ -264,7 +271,13 @@ where
         }
         let is_parked = |hash64| self.parked.holds(hash64);
         let task = KeyedTask::of(&mut self.task);
-        task.on_watermark::<TwoInputs<A, B>, _>(watermark_ms, is_parked, &mut self.function, ctx, out)
+        task.on_watermark::<TwoInputs<A, B>, _>(
+            watermark_ms,
+            is_parked,
+            &mut self.function,
+            ctx,
+            out,
+        )
     }
 
     fn next_time_ms(&self) -> Option<i64> {
@@ -301,8 +314,15 @@ where
         self.waiting.is_empty() && !self.parked.is_full() && has_room
     }
 
-    fn on_state_read(&mut self, hash64: u64) {
+    fn on_state_read(
+        &mut self,
+        hash64: u64,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) {
         self.parked.on_read(hash64);
+        // What is left for want of budget is taken when processing time calls.
+        let _ = self.take_parked(ctx, out);
     }
 
     fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) {

@@ -277,8 +277,15 @@ where
         self.waiting.is_empty() && !self.parked.is_full() && has_room
     }
 
-    fn on_state_read(&mut self, hash64: u64) {
+    fn on_state_read(
+        &mut self,
+        hash64: u64,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) {
         self.parked.on_read(hash64);
+        // What is left for want of budget is taken when processing time calls.
+        let _ = self.take_parked(ctx, out);
     }
 
     fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) {

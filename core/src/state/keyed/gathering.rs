@@ -83,7 +83,8 @@ impl<K: Key> KeyedState<K> {
             let key: K = key.map_err(|_| damaged(Damage("a key is not an archive of its type")))?;
             let slot = table.find(place.hash64, &key);
             let is_in_memory = slot.is_some_and(|slot| !table.value(slot).is_cold);
-            if is_in_memory || residency.going.contains(&(place.hash64, stored[HASH_END..].into())) {
+            if is_in_memory || residency.going.contains(&(place.hash64, stored[HASH_END..].into()))
+            {
                 continue;
             }
             columns.unpack(scratch, value).map_err(damaged)?;

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::OperatorHarness;
+use super::{Collect, OperatorHarness};
 use crate::operator::{Chain, Progress};
-use crate::state::shard_store::{ShardStore, ShardStoreConfig, STORE_CHUNKS_MIN};
+use crate::state::shard_store::{STORE_CHUNKS_MIN, ShardStore, ShardStoreConfig};
 use crate::testing::MemoryDisk;
 
 /// The shard's store, and the disk behind it.
@@ -67,11 +67,9 @@ impl<C: Chain> OperatorHarness<C> {
         self.spill.is_some_and(|spill| spill.store.has_states())
     }
 
-    /// Whether state is being read, or rows wait that can be taken.
+    /// Whether state is being read.
     pub(super) fn is_unsettled(&self) -> bool {
-        let now_ms = self.env.processing_time_ms.get();
         self.spill.as_ref().is_some_and(|spill| spill.store.is_waited_for())
-            || self.spill.is_some() && self.chain.next_time_ms().is_some_and(|ms| ms <= now_ms)
     }
 
     /// Lets state leave, and come back where it is waited for.
@@ -80,10 +78,13 @@ impl<C: Chain> OperatorHarness<C> {
             return;
         }
         let mut answers_left = SLOW_ANSWERS;
+        let mut is_squeezed = false;
         for _ in 0..ROUNDS_MAX {
             self.chain.evict(STEPS, &self.env);
             let spill = self.spill.as_mut().expect("it is spilling");
-            spill.store.squeeze();
+            if !std::mem::replace(&mut is_squeezed, true) {
+                spill.store.squeeze();
+            }
             let mut ops = Vec::new();
             let turned = spill.store.turn(Duration::ZERO, &mut ops);
             let wants_turn = turned.expect("a memory disk does not fail").is_some();
@@ -94,14 +95,12 @@ impl<C: Chain> OperatorHarness<C> {
             if let Some(done) = done {
                 answers_left -= u32::from(spill.is_slow);
                 spill.store.on_done(done).expect("a memory disk does not fail");
+                is_squeezed = false;
             }
             let read = spill.store.take_read(self.env.task.chain_index);
             let is_read = !read.is_empty();
-            for (stage_index, hash64) in read {
-                self.chain.on_state_read(stage_index, hash64);
-            }
-            if is_read && self.budget == u32::MAX {
-                self.go_on();
+            if is_read {
+                self.on_read(read);
             }
             if !wants_turn && !is_answered && !is_read {
                 return;
@@ -129,11 +128,16 @@ impl<C: Chain> OperatorHarness<C> {
     }
 
     /// Goes on with rows whose state was read, and what waited for them.
-    fn go_on(&mut self) {
+    fn on_read(&mut self, read: Vec<(u16, u64)>) {
         self.ready();
-        self.fire_time();
-        let mut out = super::Collect { env: &self.env, rows: &mut self.rows };
+        let mut out = Collect { env: &self.env, rows: &mut self.rows };
+        for (stage_index, hash64) in read {
+            self.chain.on_state_read(stage_index, hash64, &self.env, &mut out);
+        }
         let released = self.chain.resume(&self.env, &mut out);
         self.release(released);
+        if self.is_time_pending {
+            self.fire_time();
+        }
     }
 }
