@@ -86,6 +86,6 @@ const _: () = assert!(
 );
 
 /// Rows of an operator that wait for state which is being read. A disk is at its best with some
-/// dozens of reads at once; the others are rows of the same keys, and of keys whose blocks are being
-/// read.
+/// dozens of reads at once; the others are rows of the same keys, and of keys whose blocks are
+/// being read.
 pub const PARKED_ROWS_MAX: usize = 256;

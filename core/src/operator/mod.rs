@@ -220,9 +220,9 @@ pub trait Operator: 'static {
         Progress::Done
     }
 
-    /// A barrier has come: sees to it that [`Operator::snapshot`] can write everything. No row comes
-    /// while it answers [`Progress::Pending`]; called again until all operators of the task are
-    /// done, then the snapshot is taken, and [`Operator::on_cut`] called.
+    /// A barrier has come: sees to it that [`Operator::snapshot`] can write everything. No row
+    /// comes while it answers [`Progress::Pending`]; called again until all operators of the task
+    /// are done, then the snapshot is taken, and [`Operator::on_cut`] called.
     fn gather(&mut self, _ctx: &OperatorContext<'_>) -> Progress {
         Progress::Done
     }

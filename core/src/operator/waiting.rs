@@ -10,8 +10,8 @@
 //! keys, before a broadcast record, and a walk over all of them that such a record has asked for.
 //! That happens in slices, too.
 //!
-//! A row whose key's state is not in memory is *parked* while that is being read: rows of other keys
-//! overtake it, those of its key queue behind it.
+//! A row whose key's state is not in memory is *parked* while that is being read: rows of other
+//! keys overtake it, those of its key queue behind it.
 //!
 //! ```text
 //! row ──► key parked, or cold? ──no──► take                    (hot rows never wait for a disk)
@@ -25,9 +25,9 @@
 //! behind the parked rows of that key, and it is finished only then. Nor do rows behind it. A
 //! barrier waits for all of them.
 //!
-//! Invariant: rows that are not parked wait only while the operator has told the task that something
-//! is pending, or that processing time is to call it at once; parked rows only while the store is
-//! being asked for their key, or to be called at once.
+//! Invariant: rows that are not parked wait only while the operator has told the task that
+//! something is pending, or that processing time is to call it at once; parked rows only while the
+//! store is being asked for their key, or to be called at once.
 
 use std::collections::{BTreeMap, VecDeque};
 

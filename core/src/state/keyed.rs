@@ -24,7 +24,7 @@ use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::StateTime;
 use crate::state::table::{Cursor, KeyTable};
 use crate::time::timer::{Registrant, TimerQueue};
-use residency::{Residence, Residency};
+use residency::{Residence, Spill};
 
 /// Entries that a sweep looks at in one turn: some 20 µs if each is a miss.
 const SWEEP_LIMIT: u32 = 128;
@@ -67,7 +67,7 @@ pub struct KeyedState<K> {
     may_be_empty: bool,
     emptied: Vec<Slot>,
     /// If states may leave memory.
-    residency: Option<Residency>,
+    spill: Option<Spill>,
 }
 
 /// The states of the key that was entered.
@@ -99,7 +99,7 @@ impl<K: Key> KeyedState<K> {
             processing_timers: TimerQueue::default(),
             may_be_empty: false,
             emptied: Vec::new(),
-            residency: None,
+            spill: None,
         }
     }
 
@@ -275,7 +275,7 @@ impl<K: Key> KeyedState<K> {
     pub fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
         self.columns.declare_in(writer);
         if self.has_evicted() {
-            let gathering = self.residency.as_ref().and_then(|it| it.gathering.as_ref());
+            let gathering = self.spill.as_ref().and_then(|it| it.gathering.as_ref());
             writer.absorb(&gathering.expect("what left memory was gathered").states);
         }
         for slot in self.table.slots() {

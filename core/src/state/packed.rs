@@ -178,8 +178,8 @@ fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Damage> {
     Ok(taken)
 }
 
-/// Bytes on the heap that a value holds on to: what its archive has beyond the value itself. Vectors
-/// may have more room than that, and each allocation has a header.
+/// Bytes on the heap that a value holds on to, about: those of its archive. Vectors may have more
+/// room than that, and each allocation has a header.
 pub(super) fn heap_bytes<V: Record>(value: &V) -> usize {
     if !std::mem::needs_drop::<V>() {
         return 0;

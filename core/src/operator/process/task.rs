@@ -69,8 +69,8 @@ pub(super) struct KeyedTask<K> {
 }
 
 impl<K: Key> KeyedTask<K> {
-    /// With the states that were declared. If the shard has a store and they `may_leave` memory, they
-    /// do when it is short.
+    /// With the states that were declared. If the shard has a store and they `may_leave` memory,
+    /// they do when it is short.
     pub(super) fn new(declared: Declared, ctx: &OperatorContext<'_>, may_leave: bool) -> Self {
         let Declared { columns, broadcast, .. } = declared;
         let task = ctx.env().task;

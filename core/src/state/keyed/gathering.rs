@@ -41,11 +41,11 @@ impl<K: Key> KeyedState<K> {
     /// # Errors
     /// If a table cannot be read or is damaged.
     pub fn gather(&mut self, store: &ShardStore) -> Result<Poll<()>, Error> {
-        let Some(residency) = self.residency.as_mut().filter(|it| it.has_evicted) else {
+        let Some(spill) = self.spill.as_mut().filter(|it| it.has_evicted) else {
             return Ok(Poll::Ready(()));
         };
-        let (space, waiter) = (residency.space, residency.waiter(0));
-        let gathering = residency.gathering.get_or_insert_with(|| Gathering {
+        let (space, waiter) = (spill.space, spill.waiter(0));
+        let gathering = spill.gathering.get_or_insert_with(|| Gathering {
             scan: Some(store.scan(space)),
             seen: Vec::new(),
             states: Snapshot::default(),
@@ -63,16 +63,16 @@ impl<K: Key> KeyedState<K> {
 
     /// The snapshot has been taken.
     pub fn on_cut(&mut self) {
-        if let Some(residency) = &mut self.residency {
-            residency.gathering = None;
+        if let Some(spill) = &mut self.spill {
+            spill.gathering = None;
         }
     }
 
     /// Makes states of what was seen and is in the store only.
     fn take_over(&mut self) -> Result<(), Error> {
-        let Self { table, columns, residency, .. } = self;
-        let residency = residency.as_mut().expect("there is something to gather");
-        let gathering = residency.gathering.as_mut().expect("it was begun");
+        let Self { table, columns, spill, .. } = self;
+        let spill = spill.as_mut().expect("there is something to gather");
+        let gathering = spill.gathering.as_mut().expect("it was begun");
         let mut states = Snapshot::default();
         let mut writer = SnapshotWriter::new(&mut states, "");
         // No key has it, and none will before it is emptied again.
@@ -82,9 +82,8 @@ impl<K: Key> KeyedState<K> {
             let key = K::view(&aligned(place.key)).map(K::unarchive);
             let key: K = key.map_err(|_| damaged(Damage("a key is not an archive of its type")))?;
             let slot = table.find(place.hash64, &key);
-            let is_in_memory = slot.is_some_and(|slot| !table.value(slot).is_cold);
-            if is_in_memory || residency.going.contains(&(place.hash64, stored[HASH_END..].into()))
-            {
+            let is_in_memory = slot.is_some_and(|slot| !table.value(slot).is_cold());
+            if is_in_memory || spill.going.contains(&(place.hash64, stored[HASH_END..].into())) {
                 continue;
             }
             columns.unpack(scratch, value).map_err(damaged)?;

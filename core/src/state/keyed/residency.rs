@@ -11,8 +11,8 @@
 //! over the slots and spares those that were entered since it last passed. A key with timers keeps
 //! its slot, and only its states leave.
 //!
-//! Invariant: the store is asked only for a key that is not in memory, and then has the newest there
-//! is of it. So a key that is forgotten is removed from the store as well; while that has no room
+//! Invariant: the store is asked only for a key that is not in memory, and then has the newest
+//! there is of it. So a key that is forgotten is removed from the store as well; while that has no room
 //! for the removal, the key is known to be going.
 //!
 //! Not here: whose rows wait for a key (`operator/waiting.rs`), the bytes (`packed.rs`).
@@ -38,17 +38,32 @@ pub(super) struct Residence {
     changes: u8,
     /// The key was entered since the hand last passed.
     is_used: bool,
-    /// The store does not have what is in memory.
-    is_dirty: bool,
-    /// The store may have a record of the key.
-    is_stored: bool,
-    /// The states are in the store.
-    pub(super) is_cold: bool,
+    stored: Stored,
+}
+
+/// What the store has of a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Stored {
+    #[default]
+    Nothing,
+    /// What was there before the last change.
+    Older,
+    /// What is in memory, too.
+    Same,
+    /// All there is: the key is cold.
+    All,
+}
+
+impl Residence {
+    #[inline]
+    pub(super) fn is_cold(self) -> bool {
+        self.stored == Stored::All
+    }
 }
 
 /// The way of an operator's keys to the shard's store and back.
 #[derive(Debug)]
-pub(super) struct Residency {
+pub(super) struct Spill {
     pub(super) space: SpaceId,
     chain_index: u16,
     stage_index: u16,
@@ -76,7 +91,7 @@ const INDEX_BYTES: usize = 12;
 /// Bytes of a timer, in the agenda and with its key, about.
 const TIMER_BYTES: usize = 48;
 
-impl Residency {
+impl Spill {
     fn new(store: &ShardStore, chain_index: u16, stage_index: u16) -> Self {
         Self {
             space: store.open_state(),
@@ -150,19 +165,19 @@ enum Evicted {
 impl<K: Key> KeyedState<K> {
     /// Lets states that find no room in memory go to the shard's store.
     pub fn with_store(mut self, store: &ShardStore, chain_index: u16, stage_index: u16) -> Self {
-        self.residency = Some(Residency::new(store, chain_index, stage_index));
+        self.spill = Some(Spill::new(store, chain_index, stage_index));
         self
     }
 
     /// Whether states are in the store, or were.
     #[inline]
     pub fn has_evicted(&self) -> bool {
-        self.residency.as_ref().is_some_and(|residency| residency.has_evicted)
+        self.spill.as_ref().is_some_and(|spill| spill.has_evicted)
     }
 
     /// Whether nothing should be taken in: what is to leave memory finds no room.
     pub fn is_full(&self) -> bool {
-        self.residency.as_ref().is_some_and(|residency| residency.is_full)
+        self.spill.as_ref().is_some_and(|spill| spill.is_full)
     }
 
     /// Sees to it that the states of `key` are in memory. `false` while they are being read: the
@@ -176,7 +191,7 @@ impl<K: Key> KeyedState<K> {
             return Ok(true);
         }
         match self.table.find(hash64, key) {
-            Some(slot) if !self.table.value(slot).is_cold => Ok(true),
+            Some(slot) if !self.table.value(slot).is_cold() => Ok(true),
             slot => self.load(hash64, key, slot, store),
         }
     }
@@ -187,7 +202,7 @@ impl<K: Key> KeyedState<K> {
     /// As [`KeyedState::admit`].
     #[inline]
     pub fn admit_slot(&mut self, slot: Slot, store: &ShardStore) -> Result<bool, Error> {
-        if !self.has_evicted() || !self.table.value(slot).is_cold {
+        if !self.has_evicted() || !self.table.value(slot).is_cold() {
             return Ok(true);
         }
         let (key, hash64) = (self.table.key(slot).clone(), self.table.hash64(slot));
@@ -202,15 +217,14 @@ impl<K: Key> KeyedState<K> {
         slot: Option<Slot>,
         store: &ShardStore,
     ) -> Result<bool, Error> {
-        let Self { table, columns, residency, .. } = self;
-        let residency = residency.as_mut().expect("keys are cold where there is a store");
-        residency.encode_key(key);
-        if !residency.going.is_empty() && residency.going.contains(&(hash64, residency.key.clone()))
-        {
+        let Self { table, columns, spill, .. } = self;
+        let spill = spill.as_mut().expect("keys are cold where there is a store");
+        spill.encode_key(key);
+        if !spill.going.is_empty() && spill.going.contains(&(hash64, spill.key.clone())) {
             return Ok(true);
         }
-        let record = RecordKey { hash64, spread: 0, bytes: &residency.key };
-        let waiter = residency.waiter(hash64);
+        let record = RecordKey { hash64, spread: 0, bytes: &spill.key };
+        let waiter = spill.waiter(hash64);
         let unpack = |value: Option<&[u8]>| -> Result<Option<Slot>, Damage> {
             let Some(bytes) = value else { return Ok(None) };
             let new = || table.find_or_insert_with(hash64, key.clone(), Residence::default);
@@ -218,7 +232,7 @@ impl<K: Key> KeyedState<K> {
             columns.unpack(slot, bytes)?;
             Ok(Some(slot))
         };
-        let Some(unpacked) = store.get(residency.space, record, waiter, unpack)? else {
+        let Some(unpacked) = store.get(spill.space, record, waiter, unpack)? else {
             return Ok(false);
         };
         let found = unpacked.map_err(|Damage(reason)| Error::Corrupt {
@@ -229,13 +243,12 @@ impl<K: Key> KeyedState<K> {
         if let Some(slot) = found {
             let heap_bytes = heap_bytes(key) + self.columns.heap_bytes(slot);
             let heap_bytes = u32::try_from(heap_bytes).unwrap_or(u32::MAX);
-            let loaded =
-                Residence { heap_bytes, is_used: true, is_stored: true, ..Residence::default() };
-            self.residency_mut().heap_bytes += heap_bytes as usize;
-            *self.table.value_mut(slot) = loaded;
+            self.spill_mut().heap_bytes += heap_bytes as usize;
+            *self.table.value_mut(slot) =
+                Residence { heap_bytes, changes: 0, is_used: true, stored: Stored::Same };
         } else if let Some(slot) = slot {
             // What there was has expired.
-            self.table.value_mut(slot).is_cold = false;
+            self.table.value_mut(slot).stored = Stored::Nothing;
         }
         Ok(true)
     }
@@ -243,9 +256,9 @@ impl<K: Key> KeyedState<K> {
     /// The key at `slot` is entered.
     #[inline]
     pub(super) fn note_use(&mut self, slot: Slot) {
-        if self.residency.is_some() {
+        if self.spill.is_some() {
             let residence = self.table.value_mut(slot);
-            debug_assert!(!residence.is_cold, "a key is admitted before it is entered");
+            debug_assert!(!residence.is_cold(), "a key is admitted before it is entered");
             residence.is_used = true;
         }
     }
@@ -253,9 +266,11 @@ impl<K: Key> KeyedState<K> {
     /// The key at `slot` is left, and may have changed.
     #[inline]
     pub(super) fn note_change(&mut self, slot: Slot) {
-        let Some(residency) = &mut self.residency else { return };
+        let Some(spill) = &mut self.spill else { return };
         let residence = self.table.value_mut(slot);
-        residence.is_dirty = true;
+        if residence.stored == Stored::Same {
+            residence.stored = Stored::Older;
+        }
         residence.changes = residence.changes.wrapping_add(1);
         // Often at first, later every 32 times.
         let changes = residence.changes;
@@ -264,19 +279,19 @@ impl<K: Key> KeyedState<K> {
             let heap_bytes = u32::try_from(heap_bytes).unwrap_or(u32::MAX);
             let residence = self.table.value_mut(slot);
             let before_bytes = std::mem::replace(&mut residence.heap_bytes, heap_bytes);
-            residency.heap_bytes += heap_bytes as usize;
-            residency.heap_bytes -= before_bytes as usize;
+            spill.heap_bytes += heap_bytes as usize;
+            spill.heap_bytes -= before_bytes as usize;
         }
     }
 
     /// The key at `slot` is about to be forgotten, and its states are all empty or in the store.
     pub(super) fn note_forgotten(&mut self, slot: Slot) {
-        let Some(residency) = &mut self.residency else { return };
+        let Some(spill) = &mut self.spill else { return };
         let residence = *self.table.value(slot);
-        residency.heap_bytes -= residence.heap_bytes as usize;
-        if residence.is_stored && !residence.is_cold {
-            residency.encode_key(self.table.key(slot));
-            residency.going.insert((self.table.hash64(slot), residency.key.clone()));
+        spill.heap_bytes -= residence.heap_bytes as usize;
+        if matches!(residence.stored, Stored::Older | Stored::Same) {
+            spill.encode_key(self.table.key(slot));
+            spill.going.insert((self.table.hash64(slot), spill.key.clone()));
         }
     }
 
@@ -287,12 +302,12 @@ impl<K: Key> KeyedState<K> {
     pub fn recharge(&mut self, store: &ShardStore) -> Result<(), Error> {
         let slot_bytes = self.table.slot_bytes() + INDEX_BYTES + self.columns.slot_bytes();
         let timers = self.event_timers.len() + self.processing_timers.len();
-        let Some(residency) = &mut self.residency else { return Ok(()) };
-        let bytes = self.table.len() * slot_bytes + residency.heap_bytes + timers * TIMER_BYTES;
-        residency.charge(bytes, store);
-        residency.is_full &= 0 < store.excess_bytes();
-        let stays = residency.going.is_empty() || residency.gathering.is_some();
-        if stays { Ok(()) } else { residency.remove_going(store) }
+        let Some(spill) = &mut self.spill else { return Ok(()) };
+        let bytes = self.table.len() * slot_bytes + spill.heap_bytes + timers * TIMER_BYTES;
+        spill.charge(bytes, store);
+        spill.is_full &= 0 < store.excess_bytes();
+        let stays = spill.going.is_empty() || spill.gathering.is_some();
+        if stays { Ok(()) } else { spill.remove_going(store) }
     }
 
     /// Looks at up to `steps` keys, and lets states go while too much is in memory. Answers how
@@ -304,14 +319,14 @@ impl<K: Key> KeyedState<K> {
         let mut evicted = 0;
         for _ in 0..steps {
             self.recharge(store)?;
-            let Some(residency) = &mut self.residency else { return Ok(0) };
-            if store.excess_bytes() == 0 || residency.gathering.is_some() {
+            let Some(spill) = &mut self.spill else { return Ok(0) };
+            if store.excess_bytes() == 0 || spill.gathering.is_some() {
                 break;
             }
-            let slot = Slot(residency.hand);
-            residency.hand = if slot.0 < self.table.slot_count() { slot.0 + 1 } else { 0 };
+            let slot = Slot(spill.hand);
+            spill.hand = if slot.0 < self.table.slot_count() { slot.0 + 1 } else { 0 };
             let came_to = self.evict_slot(slot, store)?;
-            self.residency_mut().is_full = came_to == Evicted::NoRoom;
+            self.spill_mut().is_full = came_to == Evicted::NoRoom;
             match came_to {
                 Evicted::No => {}
                 Evicted::Yes => evicted += 1,
@@ -325,18 +340,18 @@ impl<K: Key> KeyedState<K> {
         let Some((hash64, key, residence)) = self.table.get_entry_mut(slot) else {
             return Ok(Evicted::No);
         };
-        if std::mem::take(&mut residence.is_used) || residence.is_cold {
+        if std::mem::take(&mut residence.is_used) || residence.is_cold() {
             return Ok(Evicted::No);
         }
         if self.columns.is_empty_at(slot) {
             // It has timers only.
             return Ok(Evicted::No);
         }
-        let residency = self.residency.as_mut().expect("keys are evicted where there is a store");
-        if residence.is_dirty || !residence.is_stored {
-            self.columns.pack(slot, &mut residency.packer);
-            residency.encode_key(key);
-            match residency.put(hash64, store)? {
+        let spill = self.spill.as_mut().expect("keys are evicted where there is a store");
+        if residence.stored != Stored::Same {
+            self.columns.pack(slot, &mut spill.packer);
+            spill.encode_key(key);
+            match spill.put(hash64, store)? {
                 Put::Done => {}
                 Put::NoRoom => return Ok(Evicted::NoRoom),
                 Put::TooLarge => {
@@ -345,15 +360,15 @@ impl<K: Key> KeyedState<K> {
                 }
             }
         }
-        residency.has_evicted = true;
-        residency.heap_bytes -= residence.heap_bytes as usize;
-        *residence = Residence { is_stored: true, is_cold: true, ..Residence::default() };
+        spill.has_evicted = true;
+        spill.heap_bytes -= residence.heap_bytes as usize;
+        *residence = Residence { stored: Stored::All, ..Residence::default() };
         self.columns.evict(slot);
         self.forget_if_empty(slot);
         Ok(Evicted::Yes)
     }
 
-    fn residency_mut(&mut self) -> &mut Residency {
-        self.residency.as_mut().expect("keys are cold where there is a store")
+    fn spill_mut(&mut self) -> &mut Spill {
+        self.spill.as_mut().expect("keys are cold where there is a store")
     }
 }
