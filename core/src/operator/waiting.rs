@@ -21,9 +21,9 @@
 //!                                                        that it had come behind
 //! ```
 //!
-//! A watermark need not wait for parked rows to be *begun* with: what it makes due of a key comes
-//! behind the parked rows of that key, and it is finished only then. Nor do rows behind it. A
-//! barrier waits for all of them.
+//! What a watermark makes due of a key comes behind the parked rows of that key, and the watermark
+//! goes on when all rows that it came behind have been taken. Rows behind it do not wait for that.
+//! A barrier waits for all rows that are parked.
 //!
 //! Invariant: rows that are not parked wait only while the operator has told the task that
 //! something is pending, or that processing time is to call it at once; parked rows only while the
@@ -39,6 +39,8 @@ use crate::operator::{Operator, OperatorContext, Output, Progress};
 pub(in crate::operator) struct Parked<W> {
     /// Each with the watermark (ms) that it came behind.
     rows: BTreeMap<u64, VecDeque<(i64, W)>>,
+    /// How many came behind each watermark.
+    behind: BTreeMap<i64, usize>,
     row_count: usize,
     /// Hashes whose keys were read.
     read: VecDeque<u64>,
@@ -46,7 +48,8 @@ pub(in crate::operator) struct Parked<W> {
 
 impl<W> Default for Parked<W> {
     fn default() -> Self {
-        Self { rows: BTreeMap::new(), row_count: 0, read: VecDeque::new() }
+        let (rows, behind) = (BTreeMap::new(), BTreeMap::new());
+        Self { rows, behind, row_count: 0, read: VecDeque::new() }
     }
 }
 
@@ -67,6 +70,11 @@ impl<W> Parked<W> {
         self.row_count != 0 && self.rows.contains_key(&hash64)
     }
 
+    /// Whether there are some that came before event time reached `watermark_ms`.
+    pub(in crate::operator) fn has_some_before(&self, watermark_ms: i64) -> bool {
+        self.behind.first_key_value().is_some_and(|(first_ms, _)| *first_ms < watermark_ms)
+    }
+
     /// Whether some can be taken.
     pub(in crate::operator) fn has_read(&self) -> bool {
         !self.read.is_empty()
@@ -78,26 +86,33 @@ impl<W> Parked<W> {
     }
 
     fn push(&mut self, hash64: u64, watermark_ms: i64, row: W) {
-        self.row_count += 1;
+        self.count(watermark_ms);
         self.rows.entry(hash64).or_default().push_back((watermark_ms, row));
     }
 
-    fn pop(&mut self, hash64: u64) -> Option<(i64, W)> {
-        let mut rows = match self.rows.entry(hash64) {
-            std::collections::btree_map::Entry::Occupied(rows) => rows,
-            std::collections::btree_map::Entry::Vacant(_) => return None,
-        };
-        let row = rows.get_mut().pop_front();
-        if rows.get().is_empty() {
-            rows.remove();
-        }
-        self.row_count -= usize::from(row.is_some());
-        row
+    fn push_front(&mut self, hash64: u64, watermark_ms: i64, row: W) {
+        self.count(watermark_ms);
+        self.rows.entry(hash64).or_default().push_front((watermark_ms, row));
     }
 
-    fn push_front(&mut self, hash64: u64, row: (i64, W)) {
+    fn count(&mut self, watermark_ms: i64) {
         self.row_count += 1;
-        self.rows.entry(hash64).or_default().push_front(row);
+        *self.behind.entry(watermark_ms).or_default() += 1;
+    }
+
+    fn pop(&mut self, hash64: u64) -> Option<(i64, W)> {
+        let rows = self.rows.get_mut(&hash64)?;
+        let (watermark_ms, row) = rows.pop_front().expect("no queue is empty");
+        if rows.is_empty() {
+            self.rows.remove(&hash64);
+        }
+        self.row_count -= 1;
+        let count = self.behind.get_mut(&watermark_ms).expect("every row is counted");
+        *count -= 1;
+        if *count == 0 {
+            self.behind.remove(&watermark_ms);
+        }
+        Some((watermark_ms, row))
     }
 }
 
@@ -191,7 +206,7 @@ pub(in crate::operator) trait WaitingRows: Operator {
                 let ctx = ctx.behind(watermark_ms);
                 let row = if is_in_memory { self.take(row, &ctx, out) } else { Some(row) };
                 let (Some(row), Some(parked)) = (row, self.parked()) else { continue };
-                parked.push_front(hash64, (watermark_ms, row));
+                parked.push_front(hash64, watermark_ms, row);
                 if has_budget && !is_in_memory {
                     // It is asked for again.
                     break;

@@ -95,17 +95,34 @@ impl MemoryDisk {
             return None;
         }
         let drawn = self.draw.below(self.waiting.len() as u64) as usize;
-        let file = file_of(&self.waiting[drawn]);
+        Some(self.answer_at(self.turn_of(drawn)))
+    }
+
+    /// As [`MemoryDisk::answer`], but no reads, and what is behind them waits as well.
+    pub(crate) fn answer_but_reads(&mut self) -> Option<FileDone> {
+        let mut all = 0..self.waiting.len();
+        let is_read = |index: usize| matches!(self.waiting[index], FileOp::Read { .. });
+        let index = all.find(|index| !is_read(self.turn_of(*index)))?;
+        Some(self.answer_at(self.turn_of(index)))
+    }
+
+    /// The operation that comes first of those on the same file as one that waits.
+    fn turn_of(&self, index: usize) -> usize {
+        let file = file_of(&self.waiting[index]);
         let same_file = |op: &FileOp| file.is_some() && file_of(op) == file;
-        let first = self.waiting.iter().position(same_file).unwrap_or(drawn);
-        let op = self.waiting.remove(first);
+        self.waiting.iter().position(same_file).unwrap_or(index)
+    }
+
+    fn answer_at(&mut self, index: usize) -> FileDone {
+        let file = file_of(&self.waiting[index]);
+        let op = self.waiting.remove(index);
         let id = op.id();
         let path = file.and_then(|file| self.open.get(&file));
         let action = op.action(path.map(PathBuf::as_path));
         let verb = action.split(' ').next().unwrap_or_default();
         let result = self.carry_out(op, verb);
         let fault = |source| FileFault { action, source };
-        Some(FileDone { op: id, result: result.map_err(fault) })
+        FileDone { op: id, result: result.map_err(fault) }
     }
 
     fn carry_out(&mut self, op: FileOp, verb: &str) -> std::io::Result<FileAnswer> {

@@ -249,6 +249,7 @@ impl<C: Chain> OperatorHarness<C> {
     /// Goes on with what a budget has cut short.
     pub fn resume(&mut self) {
         self.ready();
+        self.answer_some();
         let mut out = Collect { env: &self.env, rows: &mut self.rows };
         let released = self.chain.resume(&self.env, &mut out);
         self.release(released);

@@ -239,8 +239,11 @@ where
             return Progress::Pending;
         }
         let is_parked = |hash64| self.parked.holds(hash64);
-        let task = KeyedTask::of(&mut self.task);
-        task.on_watermark::<OneInput<In>, _>(watermark_ms, is_parked, &mut self.function, ctx, out)
+        let (task, function) = (KeyedTask::of(&mut self.task), &mut self.function);
+        let progress =
+            task.on_watermark::<OneInput<In>, _>(watermark_ms, is_parked, function, ctx, out);
+        let is_done = progress == Progress::Done && !self.parked.has_some_before(watermark_ms);
+        if is_done { Progress::Done } else { Progress::Pending }
     }
 
     fn next_time_ms(&self) -> Option<i64> {

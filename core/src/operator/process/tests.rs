@@ -5,6 +5,7 @@ mod functions;
 mod model;
 mod schema;
 mod script;
+mod spill;
 
 use proptest::prelude::*;
 

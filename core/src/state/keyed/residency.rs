@@ -12,8 +12,8 @@
 //! its slot, and only its states leave.
 //!
 //! Invariant: the store is asked only for a key that is not in memory, and then has the newest
-//! there is of it. So a key that is forgotten is removed from the store as well; while that has no room
-//! for the removal, the key is known to be going.
+//! there is of it. So a key that is forgotten is removed from the store as well; until that is
+//! done, it is known to be going.
 //!
 //! Not here: whose rows wait for a key (`operator/waiting.rs`), the bytes (`packed.rs`).
 

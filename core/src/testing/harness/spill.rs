@@ -15,6 +15,8 @@ pub(super) struct Spill {
     disk: MemoryDisk,
     /// Whether calls end before all reads are answered.
     is_slow: bool,
+    /// Answers that a slow disk may still give, reads among them.
+    left_answers: u32,
 }
 
 /// Keys that a step of [`OperatorHarness::settle`] looks at.
@@ -23,7 +25,7 @@ const STEPS: u32 = 64;
 /// Rounds after which something goes in circles.
 const ROUNDS_MAX: u32 = 10_000;
 
-/// Answers that a slow disk gives in a call.
+/// Answers that a slow disk gives in a call of [`OperatorHarness::resume`].
 const SLOW_ANSWERS: u32 = 2;
 
 impl<C: Chain> OperatorHarness<C> {
@@ -37,8 +39,8 @@ impl<C: Chain> OperatorHarness<C> {
         self.with_spill(seed, false)
     }
 
-    /// As [`OperatorHarness::spilling`], on a disk that answers little during a call: records come
-    /// while others wait for their state. The rest is up to [`OperatorHarness::resume`].
+    /// As [`OperatorHarness::spilling`], on a disk that answers reads in [`OperatorHarness::resume`]
+    /// only, and few of them: records come while others wait for their state.
     ///
     /// # Panics
     /// If the operators have been opened.
@@ -57,7 +59,7 @@ impl<C: Chain> OperatorHarness<C> {
         config.working_bytes = 0;
         let store = Rc::new(ShardStore::new(config));
         self.env.store.set(Rc::clone(&store)).expect("the operators have not been opened");
-        self.spill = Some(Spill { store, disk: MemoryDisk::new(seed), is_slow });
+        self.spill = Some(Spill { store, disk: MemoryDisk::new(seed), is_slow, left_answers: 0 });
         self
     }
 
@@ -72,12 +74,18 @@ impl<C: Chain> OperatorHarness<C> {
         self.spill.as_ref().is_some_and(|spill| spill.store.is_waited_for())
     }
 
+    /// A slow disk answers some reads now.
+    pub(super) fn answer_some(&mut self) {
+        if let Some(spill) = &mut self.spill {
+            spill.left_answers = SLOW_ANSWERS;
+        }
+    }
+
     /// Lets state leave, and come back where it is waited for.
     pub(super) fn settle(&mut self) {
         if self.spill.is_none() {
             return;
         }
-        let mut answers_left = SLOW_ANSWERS;
         let mut is_squeezed = false;
         for _ in 0..ROUNDS_MAX {
             self.chain.evict(STEPS, &self.env);
@@ -89,11 +97,11 @@ impl<C: Chain> OperatorHarness<C> {
             let turned = spill.store.turn(Duration::ZERO, &mut ops);
             let wants_turn = turned.expect("a memory disk does not fail").is_some();
             spill.disk.accept_ops(ops);
-            let may_answer = !spill.is_slow || 0 < answers_left;
-            let done = if may_answer { spill.disk.answer() } else { None };
+            let may_read = !spill.is_slow || 0 < spill.left_answers;
+            let done = if may_read { spill.disk.answer() } else { spill.disk.answer_but_reads() };
             let is_answered = done.is_some();
             if let Some(done) = done {
-                answers_left -= u32::from(spill.is_slow);
+                spill.left_answers = spill.left_answers.saturating_sub(1);
                 spill.store.on_done(done).expect("a memory disk does not fail");
                 is_squeezed = false;
             }
@@ -103,6 +111,9 @@ impl<C: Chain> OperatorHarness<C> {
                 self.on_read(read);
             }
             if !wants_turn && !is_answered && !is_read {
+                if let Some(spill) = &mut self.spill {
+                    spill.left_answers = 0;
+                }
                 return;
             }
         }
