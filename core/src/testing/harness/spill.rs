@@ -30,8 +30,8 @@ const SLOW_ANSWERS: u32 = 2;
 
 impl<C: Chain> OperatorHarness<C> {
     /// Keyed state has no room in memory: it goes to the shard's store, and to the files of a disk,
-    /// whenever it is not in use, and is read back when a record or a timer of its key comes. Every
-    /// call goes on until nothing is left to do.
+    /// whenever it is not in use, and is read back when a record or a timer of its key comes.
+    /// Every call goes on until nothing is left to do.
     ///
     /// # Panics
     /// If the operators have been opened.
@@ -39,8 +39,8 @@ impl<C: Chain> OperatorHarness<C> {
         self.with_spill(seed, false)
     }
 
-    /// As [`OperatorHarness::spilling`], on a disk that answers reads in [`OperatorHarness::resume`]
-    /// only, and few of them: records come while others wait for their state.
+    /// As [`OperatorHarness::spilling`], on a disk that answers reads only in
+    /// [`OperatorHarness::resume`], and few of them: records come while others wait for their state.
     ///
     /// # Panics
     /// If the operators have been opened.

@@ -72,7 +72,7 @@ fn with_cold_key() -> OperatorHarness<impl Chain<In = (u8, i64), Out = String>> 
     harness
 }
 
-fn texts(out: Vec<impl std::fmt::Display>) -> Vec<String> {
+fn texts(out: &[impl std::fmt::Display]) -> Vec<String> {
     out.iter().map(ToString::to_string).collect()
 }
 
@@ -81,10 +81,10 @@ fn rows_of_other_keys_overtake_one_whose_state_is_read() {
     let mut harness = with_cold_key();
     harness.push((1, 1), 0);
     harness.push((2, 1), 0);
-    let first = texts(harness.take_output());
+    let first = texts(&harness.take_output());
     assert_eq!(first.len(), 1, "the row of key 1 waits: {first:?}");
     assert!(first[0].starts_with("2 at"), "{first:?}");
-    let rest = texts(resume(&mut harness));
+    let rest = texts(&resume(&mut harness));
     assert_eq!(rest.len(), 1, "{rest:?}");
     assert!(rest[0].starts_with("1 at") && rest[0].ends_with("Some(2)"), "{rest:?}");
 }
@@ -96,7 +96,7 @@ fn rows_of_a_key_keep_their_order_while_it_is_read() {
         harness.push((1, what), 0);
     }
     assert!(harness.take_output().is_empty(), "all of them wait");
-    let counts: Vec<String> = texts(resume(&mut harness));
+    let counts: Vec<String> = texts(&resume(&mut harness));
     let counts: Vec<&str> = counts.iter().filter_map(|text| text.split(": ").nth(1)).collect();
     assert_eq!(counts, ["Some(2)", "None", "Some(1)"]);
 }
@@ -108,10 +108,10 @@ fn a_watermark_is_done_behind_the_rows_before_it_and_waits_for_no_others() {
     harness.watermark(20);
     // It came later than the watermark, and needs nothing from the disk.
     harness.push((3, 1), 30);
-    let first = texts(harness.take_output());
+    let first = texts(&harness.take_output());
     assert_eq!(first, ["3 at 20: Some(1)"]);
     assert!(harness.released_watermark_ms() < 20, "a timer of key 1 is due before it");
-    let rest = texts(resume(&mut harness));
+    let rest = texts(&resume(&mut harness));
     assert_eq!(rest.len(), 2, "{rest:?}");
     assert!(rest[0].starts_with("1 at -"), "as of the watermark that it came behind: {rest:?}");
     assert_eq!(rest[1], "timer 10 of 1: Some(1)");
@@ -127,6 +127,6 @@ fn what_is_forgotten_does_not_come_back_from_a_file() {
         harness.resume();
     }
     harness.push((1, 1), 0);
-    let counts = texts(resume(&mut harness));
+    let counts = texts(&resume(&mut harness));
     assert!(counts[0].ends_with("Some(1)"), "{counts:?}");
 }
