@@ -40,7 +40,7 @@ impl<C: Chain> OperatorHarness<C> {
     }
 
     /// As [`OperatorHarness::spilling`], on a disk that answers reads only in
-    /// [`OperatorHarness::resume`], and few of them: records come while others wait for their state.
+    /// [`OperatorHarness::resume`], and few of them: records come while others wait.
     ///
     /// # Panics
     /// If the operators have been opened.
