@@ -13,6 +13,7 @@ pub mod huge_vec;
 pub mod io;
 pub mod key;
 pub mod listing;
+pub mod manifest;
 pub mod merge;
 pub mod prefetch;
 pub mod store;

@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::compaction::Tier;
 use crate::io::FileFault;
-use crate::table::{self, HashRange, TableId, TableMeta};
-use crate::version::PlacedTable;
+use crate::table::{self, HashRange, TableId};
 use crate::write_buffer::Full;
+
+pub use crate::manifest::TableRow;
 
 /// What is the same for all the life of a store.
 #[derive(Debug, Clone)]
@@ -55,41 +55,6 @@ impl StoreConfig {
 
 /// Finds in a value the time (ms) from which it lives.
 pub type TimeOf = fn(&[u8]) -> i64;
-
-/// A table as a manifest names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TableRow {
-    /// In which band.
-    pub band: usize,
-    /// Which table.
-    pub id: TableId,
-    /// Its tier there.
-    pub tier: Tier,
-    /// Bytes of its file.
-    pub length: u64,
-    /// The checksum of its footer, which has those of the blocks and of all sections: it depends on
-    /// every byte of the file.
-    pub checksum: u32,
-}
-
-impl TableRow {
-    /// What a manifest says of a table in a band of a [`Version`].
-    pub fn new(band: usize, table: &PlacedTable) -> Self {
-        let TableMeta { id, length, checksum, .. } = *table.view.table().meta();
-        Self { band, id, tier: table.tier, length, checksum }
-    }
-
-    /// Why a table is not the one that this was made of.
-    pub(super) fn objection(&self, meta: &TableMeta) -> Option<&'static str> {
-        if meta.length != self.length {
-            Some("it is not as long as the manifest says")
-        } else if meta.checksum != self.checksum {
-            Some("its checksum is not the one that the manifest says")
-        } else {
-            None
-        }
-    }
-}
 
 /// Why the store does not do what it is asked.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -204,11 +204,7 @@ impl World {
 
     /// The tables that are installed.
     fn rows(&self) -> Vec<TableRow> {
-        let mut rows = Vec::new();
-        for (band, tables) in self.store.version().bands().iter().enumerate() {
-            rows.extend(tables.tables.iter().map(|table| TableRow::new(band, table)));
-        }
-        rows
+        TableRow::all_of(self.store.version())
     }
 
     /// Begins anew from the tables that are installed, as after the process has died.
