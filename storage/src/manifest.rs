@@ -74,7 +74,7 @@ const TIER_BASE: u16 = 256;
 /// What a store consists of at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// Larger than those of all tables that were made.
+    /// As [`Store::next_table_id`](crate::store::Store::next_table_id) says it.
     pub next_table_id: u64,
     /// Key groups of the job.
     pub key_group_count: u32,

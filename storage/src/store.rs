@@ -45,6 +45,7 @@
 //! of tables and for a merge, which come on top of the budget.
 
 mod config;
+mod files;
 mod flush;
 mod inputs;
 mod merging;
@@ -434,7 +435,7 @@ impl Store {
         stored
     }
 
-    fn next_table_id(&mut self) -> TableId {
+    fn take_table_id(&mut self) -> TableId {
         self.config.next_table_id += 1;
         TableId(self.config.next_table_id - 1)
     }
@@ -450,21 +451,5 @@ impl Store {
         self.awaited.insert(id, awaited);
         self.ops.push_back(op(id));
         id
-    }
-
-    /// Closes the files of tables that nobody sees any more, and removes those that no other
-    /// manifest names.
-    fn remove_dead(&mut self) {
-        for table in self.versions.take_dead() {
-            let (file, id) = (table.file(), table.meta().id);
-            self.ask(Awaited::Nothing, |op| FileOp::Close { op, file });
-            if !self.config.retained.contains(&id) {
-                self.remove_file(self.config.path(id));
-            }
-        }
-    }
-
-    fn remove_file(&mut self, path: PathBuf) {
-        self.ask(Awaited::Nothing, |op| FileOp::Remove { op, path });
     }
 }

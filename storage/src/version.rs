@@ -127,6 +127,11 @@ impl Versions {
         &self.newest
     }
 
+    /// Whether there is such a table, in whatever version.
+    pub fn has(&self, table: TableId) -> bool {
+        self.tables.contains_key(&table)
+    }
+
     /// Restores a table of `band`, older than those that are there.
     ///
     /// # Panics

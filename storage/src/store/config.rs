@@ -17,8 +17,8 @@ pub struct StoreConfig {
     /// Where its tables are, and those of no other store: what nothing names is removed from there.
     pub directory: PathBuf,
     /// The tables there that other manifests name, those of older checkpoints say: their files are
-    /// left alone, whether the store has them or not. What is not retained any more goes when the
-    /// store is opened without it.
+    /// left alone, whether the store has them or not, until they are
+    /// [released](super::Store::release). More may be [retained](super::Store::retain).
     pub retained: BTreeSet<TableId>,
     /// The key groups that it has.
     pub key_groups: Range<u32>,

@@ -108,7 +108,7 @@ impl Store {
             return None;
         }
         let frozen = self.frozen.pop_front()?;
-        let (id, file) = (self.next_table_id(), self.next_file_id());
+        let (id, file) = (self.take_table_id(), self.next_file_id());
         let path = self.config.part_path(id);
         let config = WriterConfig {
             id,

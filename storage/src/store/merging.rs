@@ -139,7 +139,7 @@ impl Store {
             }
         };
         let merge = Merge::new(sources, *beneath, self.retentions());
-        let (id, file) = (self.next_table_id(), self.next_file_id());
+        let (id, file) = (self.take_table_id(), self.next_file_id());
         let config = WriterConfig {
             id,
             key_group_count: self.config.key_group_count,

@@ -9,7 +9,7 @@
 //! that no manifest names yet, or none any more. Only names of these two forms are looked at.
 //!
 //! **A file that is named is never removed**: not one of the manifest, nor one that is
-//! [retained](super::StoreConfig::retained). Nothing is removed unless all tables of the manifest
+//! [retained](Store::retain). Nothing is removed unless all tables of the manifest
 //! were opened, so a manifest of another directory does no harm. The store makes no file before
 //! that, and then none under the name of one that was listed: so none that it makes is taken for
 //! one that was left.

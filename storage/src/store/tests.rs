@@ -57,6 +57,10 @@ enum Deed {
     Expire(u8),
     /// Goes on with a scan for so many entries.
     Scan(u8),
+    /// Another manifest names what is there.
+    Retain,
+    /// It does not any more; every so many of its tables.
+    Release(usize),
     Break(Fault),
     Restart,
 }
@@ -85,6 +89,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => Just(Deed::MergeAll),
         3 => (0_u8..40).prop_map(Deed::Expire),
         8 => (0_u8..20).prop_map(Deed::Scan),
+        2 => Just(Deed::Retain),
+        2 => (1_usize..4).prop_map(Deed::Release),
         2 => fault.prop_map(Deed::Break),
         2 => Just(Deed::Restart),
     ]
@@ -364,6 +370,16 @@ impl World {
             }
             Deed::Scan(count) => {
                 (0..*count).take_while(|_| self.scan_on()).count();
+            }
+            Deed::Retain => {
+                let ids: Vec<TableId> = self.rows().into_iter().map(|row| row.id).collect();
+                self.store.retain(ids.iter().copied());
+                self.retained.extend(ids);
+            }
+            Deed::Release(every) => {
+                let ids: Vec<TableId> = self.retained.iter().step_by(*every).copied().collect();
+                self.store.release(ids.iter().copied());
+                self.retained.retain(|id| !ids.contains(id));
             }
             Deed::Break(fault) => self.disk.fault = Some(*fault),
             Deed::Restart => self.restart(),

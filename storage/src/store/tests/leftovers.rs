@@ -119,6 +119,96 @@ fn the_tables_of_an_older_manifest_stay_until_nobody_retains_them() {
     world.run(&Deed::ReadAll);
 }
 
+/// Lets the store see what nobody holds any more, and the disk do its part.
+fn sweep(world: &mut World) {
+    world.store.step(1).expect("nothing fails");
+    world.settle();
+}
+
+#[test]
+fn what_is_released_goes_when_no_version_has_it() {
+    for is_held in [false, true] {
+        let mut world = World::new();
+        for key in 0..4 {
+            world.run(&Deed::Put(key, vec![key; 10]));
+            world.run(&Deed::Freeze);
+            world.flush();
+        }
+        let (older, rows) = (world.store.version().clone(), world.rows());
+        world.run(&Deed::Retain);
+        world.merge();
+        let older = is_held.then_some(older);
+        sweep(&mut world);
+        assert_eq!(world.disk.paths(), world.named_paths(), "they are named elsewhere");
+        assert_eq!(world.disk.paths().len(), 5);
+        world.run(&Deed::Release(2));
+        sweep(&mut world);
+        let count = if is_held { 5 } else { 3 };
+        assert_eq!(world.disk.paths().len(), count, "held: {is_held}");
+        drop(older);
+        sweep(&mut world);
+        assert_eq!(world.disk.paths(), world.named_paths());
+        assert_eq!(world.disk.paths().len(), 3);
+        // Whatever was not retained stays.
+        let newest = world.rows()[0].id;
+        world.store.release(rows.iter().map(|row| row.id).chain([newest]));
+        world.retained.clear();
+        sweep(&mut world);
+        assert_eq!(world.disk.paths(), world.named_paths());
+        world.run(&Deed::ReadAll);
+    }
+}
+
+/// However far the store has been opened by then.
+#[test]
+fn what_is_released_before_the_store_is_open_goes_unless_the_manifest_has_it() {
+    let mut world = World::new();
+    for key in 0..4 {
+        world.run(&Deed::Put(key, vec![key; 10]));
+        world.run(&Deed::Freeze);
+        world.flush();
+    }
+    let rows = world.rows();
+    for answer_count in 0..12 {
+        let retained: Vec<TableId> = (50..53).map(TableId).collect();
+        for id in &retained {
+            world.disk.put(&world.store.config.path(*id), vec![0; 4096]);
+        }
+        world.retained = retained.iter().copied().chain([rows[0].id]).collect();
+        world.begin_to_open(rows.clone());
+        for _ in 0..answer_count {
+            world.answer(0);
+        }
+        let released = [retained[0], retained[2], rows[0].id];
+        world.store.release(released);
+        world.retained.retain(|id| !released.contains(id));
+        world.open();
+        world.retained.clear();
+        world.restart();
+        world.run(&Deed::ReadAll);
+    }
+}
+
+#[test]
+#[should_panic(expected = "may be gone")]
+fn a_table_that_is_not_there_is_not_retained() {
+    let mut world = cold([1]);
+    world.store.retain([TableId(7)]);
+}
+
+#[test]
+fn the_next_id_is_larger_than_those_of_all_tables() {
+    let mut world = cold(0..3);
+    for _ in 0..5 {
+        let next = world.store.next_table_id();
+        assert!(world.rows().iter().all(|row| row.id.0 < next));
+        world.run(&Deed::Put(0, vec![1; 10]));
+        world.run(&Deed::Freeze);
+        world.flush();
+        assert_eq!(world.rows().iter().map(|row| row.id.0).max(), Some(next));
+    }
+}
+
 fn crash_deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
         8 => (0..FIRST_MORTAL, 1_usize..5000).prop_map(|(key, len)| Deed::Put(key, vec![key; len])),
