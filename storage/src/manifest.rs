@@ -41,7 +41,7 @@
 //! Nothing before the checksum is right, and then nothing that contradicts itself. Damage is an
 //! [`Error`] with its place. No more memory is taken than the bytes have.
 //!
-//! Not here: where the file is and how it is replaced, the rest of a checkpoint.
+//! Not here: how the file is replaced ([`crate::atomic_file`]), the rest of a checkpoint.
 
 #[cfg(test)]
 mod tests;

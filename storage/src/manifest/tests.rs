@@ -1,3 +1,5 @@
+//! Manifests: a golden file, damage of every kind, and whatever is behind a right checksum.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 

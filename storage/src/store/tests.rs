@@ -1,7 +1,6 @@
 //! The store against a map, on a disk that answers late, out of order, and sometimes not well.
 
 mod cases;
-mod disk;
 mod faults;
 mod leftovers;
 mod merges;
@@ -13,10 +12,10 @@ use std::task::Poll;
 
 use proptest::prelude::*;
 
-use self::disk::{Disk, Fault};
 use self::scans::Watch;
 use super::*;
 use crate::table::{self, HashRange};
+use crate::test_disk::{Disk, Fault};
 
 const KEY_GROUP_COUNT: u32 = 8;
 const KEYS: u8 = 48;

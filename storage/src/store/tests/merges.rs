@@ -1,7 +1,6 @@
 //! Merges: one slice at a time, on a disk that fails, and what a merge that fails leaves.
 
 use super::cases::cold;
-use super::disk::Disk;
 use super::faults::{READING, go_on, put};
 use super::*;
 use crate::table::PIECE_BYTES;

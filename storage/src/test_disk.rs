@@ -11,7 +11,7 @@ use crate::io::{FileAnswer, FileDone, FileEntry, FileFault, FileId, FileOp};
 
 /// What goes wrong next, once; but a full disk stays full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Full,
     CreateFails,
     WriteFails,
@@ -27,7 +27,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Full,
         Self::CreateFails,
         Self::WriteFails,
@@ -49,24 +49,24 @@ struct Contents {
 }
 
 #[derive(Default)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     names: BTreeMap<PathBuf, usize>,
     contents: Vec<Contents>,
     open: BTreeMap<FileId, usize>,
     asked: Vec<FileOp>,
-    pub(super) fault: Option<Fault>,
+    pub(crate) fault: Option<Fault>,
     /// What was carried out, or not, so far.
-    pub(super) write_count: usize,
-    pub(super) sync_count: usize,
+    pub(crate) write_count: usize,
+    pub(crate) sync_count: usize,
 }
 
 impl Disk {
-    pub(super) fn ask(&mut self, op: FileOp) {
+    pub(crate) fn ask(&mut self, op: FileOp) {
         self.asked.push(op);
     }
 
     /// Answers one operation, after those before it on the same file.
-    pub(super) fn answer(&mut self, choice: u16) -> Option<FileDone> {
+    pub(crate) fn answer(&mut self, choice: u16) -> Option<FileDone> {
         let chosen = usize::from(choice) % self.asked.len().max(1);
         let file = file_of(self.asked.get(chosen)?);
         let first = self.asked.iter().position(|op| file.is_some() && file_of(op) == file);
@@ -76,7 +76,7 @@ impl Disk {
     }
 
     /// What is open, asked for and not synced is gone.
-    pub(super) fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.open.clear();
         self.asked.clear();
         self.fault = None;
@@ -85,27 +85,27 @@ impl Disk {
         }
     }
 
-    pub(super) fn paths(&self) -> BTreeSet<PathBuf> {
+    pub(crate) fn paths(&self) -> BTreeSet<PathBuf> {
         self.names.keys().cloned().collect()
     }
 
-    pub(super) fn make_room(&mut self) {
+    pub(crate) fn make_room(&mut self) {
         self.fault = self.fault.filter(|fault| *fault != Fault::Full);
     }
 
-    pub(super) fn read(&self, file: FileId, offset: u64, len: usize) -> Vec<u8> {
+    pub(crate) fn read(&self, file: FileId, offset: u64, len: usize) -> Vec<u8> {
         let contents = &self.contents[self.open[&file]].bytes;
         let start = contents.len().min(offset as usize);
         contents[start..contents.len().min(start + len)].to_vec()
     }
 
     /// A file, durable with all that is in it.
-    pub(super) fn put(&mut self, path: &Path, bytes: Vec<u8>) {
+    pub(crate) fn put(&mut self, path: &Path, bytes: Vec<u8>) {
         self.names.insert(path.to_path_buf(), self.contents.len());
         self.contents.push(Contents { durable: bytes.clone(), bytes });
     }
 
-    pub(super) fn remove(&mut self, path: &Path) -> Vec<u8> {
+    pub(crate) fn remove(&mut self, path: &Path) -> Vec<u8> {
         let contents = self.names.remove(path).expect("the file is there");
         self.contents[contents].bytes.clone()
     }
