@@ -19,7 +19,6 @@
 //! do not change, so it does no harm to find it later.
 //!
 //! A block larger than a page is not kept: it is one large value, which the write buffer keeps.
-//! A block larger than a page is not kept: it is one large value, which the write buffer keeps.
 //! Compaction reads past the cache. [`Table::block`](crate::table::Table::block) checks what is
 //! taken out: memory is believed no more than disk.
 //!
