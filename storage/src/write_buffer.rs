@@ -51,6 +51,7 @@ mod dirty;
 mod evict;
 mod frozen;
 mod index;
+mod older;
 mod pages;
 mod record;
 mod segment;
