@@ -141,6 +141,7 @@ fn program(channel_count: usize, shared: &Arc<Shared>) -> Program {
         task_index,
         parallelism: 2,
         key_group_count,
+        is_keyed: false,
         source_index: (task_index == 0).then_some(0),
         inputs: Vec::new(),
         outputs: Vec::new(),

@@ -49,6 +49,8 @@ pub struct PhysicalChain {
     pub input_count: u8,
     /// How many tasks it has.
     pub parallelism: u32,
+    /// Whether its rows must be on the shard that owns their key.
+    pub is_keyed: bool,
     /// Number of the source, if the chain begins with one.
     pub source_index: Option<u32>,
 }
@@ -93,7 +95,9 @@ impl PhysicalGraph {
             let (senders, receivers) = (tasks_of(&chains, from), tasks_of(&chains, edge.to));
             let partitioner = match edge.partitioner {
                 Partitioner::Forward if senders == receivers => Partitioner::Forward,
-                Partitioner::Forward if is_keyed(logical, edge.to) => Partitioner::Hash,
+                Partitioner::Forward if chains[usize::from(edge.to.0)].is_keyed => {
+                    Partitioner::Hash
+                }
                 Partitioner::Forward => Partitioner::Rebalance,
                 as_asked => as_asked,
             };
@@ -168,6 +172,7 @@ impl PhysicalGraph {
             task_index,
             parallelism: chain.parallelism,
             key_group_count: self.key_group_count,
+            is_keyed: chain.is_keyed,
             source_index: chain.source_index,
             inputs,
             outputs,
@@ -228,13 +233,9 @@ fn physical_chain(logical: &LogicalGraph, id: ChainId, shard_count: u32) -> Phys
         nodes: chain.nodes.clone(),
         input_count: chain.input_count,
         parallelism: wish.clamp(1, shard_count),
+        is_keyed: chain.nodes.first().is_some_and(|first| logical.node(*first).has_keyed_input),
         source_index,
     }
-}
-
-/// Whether a chain's rows must be on the shard that owns their key.
-fn is_keyed(logical: &LogicalGraph, id: ChainId) -> bool {
-    logical.chain(id).nodes.first().is_some_and(|first| logical.node(*first).has_keyed_input)
 }
 
 fn side_plan(logical: &LogicalGraph, from: NodeId, tag: &'static str) -> SidePlan {

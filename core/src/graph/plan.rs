@@ -13,6 +13,7 @@
 //! index never leaves its shard.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::data::key_group::KeyGroupCount;
 
@@ -33,6 +34,8 @@ pub struct TaskPlan {
     pub parallelism: u32,
     /// Key groups of the job.
     pub key_group_count: KeyGroupCount,
+    /// Whether rows come by key: then the task owns key groups, and may keep state for their keys.
+    pub is_keyed: bool,
     /// Number of the source, if the chain begins with one.
     pub source_index: Option<u32>,
     /// What it reads: none for a source, two for a chain that begins with two connected streams.
@@ -43,6 +46,11 @@ pub struct TaskPlan {
 }
 
 impl TaskPlan {
+    /// The key groups whose keys it may keep state for.
+    pub fn key_groups(&self) -> Option<Range<u32>> {
+        self.is_keyed.then(|| self.key_group_count.range(self.task_index, self.parallelism))
+    }
+
     /// How many channels it reads.
     pub fn channel_count(&self) -> usize {
         self.inputs.iter().map(|input| input.channels.len()).sum()

@@ -6,6 +6,7 @@
 //!           │ every task with something to do, upstream     │
 //!           │ first: one turn of a bounded number of rows   │
 //!           │ local elements go straight to the next task   │
+//!           │ the store: what goes to disk, who goes on     │
 //!           └──────────────────────────────────────────────┘
 //! ```
 //!
@@ -23,6 +24,7 @@ mod pace;
 pub mod panic;
 pub mod program;
 mod routes;
+mod storing;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,6 +32,7 @@ use std::time::Duration;
 use millstream_storage::arena::Slab;
 
 use crate::data::element::{Batch, Element};
+use crate::data::row::Origin;
 use crate::error::Error;
 use crate::exchange::channel::{Outbox, Returned};
 use crate::exchange::descriptor::Descriptor;
@@ -42,6 +45,8 @@ use crate::shard::metrics::{ShardStatus, TaskReport, TurnMetrics};
 use crate::shard::pace::{Pace, Turn};
 use crate::shard::panic::{Culprit, LastWords};
 use crate::shard::routes::Routes;
+use crate::shard::storing::Storing;
+use crate::state::shard_store::STORE_ID_BIT;
 use crate::state::snapshot::Snapshot;
 use crate::task::feed::SOURCE_STAGE;
 use crate::task::{Activity, Task, TaskMail};
@@ -56,6 +61,8 @@ pub struct Shard {
     alignment: SourceAlignment,
     metrics: TurnMetrics,
     pace: Pace,
+    /// Where its tasks put state that they have no room for, if not all of it stays in memory.
+    storing: Option<Storing>,
     /// When the turn began.
     now: Duration,
     /// Whether there was anything to do in it.
@@ -115,6 +122,7 @@ impl Shard {
             alignment: SourceAlignment::default(),
             metrics: TurnMetrics::default(),
             pace,
+            storing: None,
             now: Duration::ZERO,
             is_busy: false,
             running: None,
@@ -175,8 +183,11 @@ impl Shard {
         for event in events.drain(..) {
             self.deliver(event, effects);
         }
-        self.run_tasks(effects);
+        if !self.is_over && !self.relieve(effects) {
+            self.run_tasks(effects);
+        }
         self.tell_source_watermarks(effects);
+        self.turn_store(effects);
         let mut activities = self.tasks.iter().map(|scheduled| scheduled.activity);
         if !self.is_over && activities.all(|activity| activity == Activity::Finished) {
             assert_eq!(self.alignment.next_due(), None, "what is over owes nothing");
@@ -226,8 +237,12 @@ impl Shard {
             let after_start_ms = due_ms.saturating_sub(self.start_ms).max(0);
             Duration::from_millis(after_start_ms.unsigned_abs())
         };
-        let earliest = earliest_ms.map(after_start).into_iter().chain(self.alignment.next_due());
-        earliest.min().map_or(Next::Wait, Next::At)
+        let store_due = self.storing.as_ref().and_then(|storing| storing.next(self.now));
+        if store_due.is_some_and(|due| due <= self.now) {
+            return Next::Busy;
+        }
+        let own = earliest_ms.map(after_start).into_iter().chain(store_due);
+        own.chain(self.alignment.next_due()).min().map_or(Next::Wait, Next::At)
     }
 
     /// Whose code was running, and on which record: for the host, after a panic. None if it was no
@@ -301,6 +316,8 @@ impl Shard {
         self.running = Some(number);
         scheduled.activity = scheduled.task.turn(self.pace.run(number), &mut self.mail);
         self.running = None;
+        self.on_ran();
+        let scheduled = &mut self.tasks[number];
         match (scheduled.activity, scheduled.blocked_since) {
             (Activity::Blocked(_), None) => scheduled.blocked_since = Some(self.now),
             (Activity::Blocked(_), Some(_)) | (_, None) => {}
@@ -388,14 +405,24 @@ impl Shard {
         effects.extend(named.map(|split| Effect::report(Report::SplitNamed { source, split })));
         drop(requests);
         if let Some((error, origin)) = task.env().take_failure_at() {
-            self.is_over = true;
-            effects.push(Effect::report(Report::Failed { error, origin }));
+            self.fail(error, origin, effects);
         }
+    }
+
+    /// The job must stop.
+    fn fail(&mut self, error: Error, origin: Origin, effects: &mut Vec<Effect>) {
+        self.is_over = true;
+        effects.push(Effect::report(Report::Failed { error, origin }));
     }
 
     fn deliver(&mut self, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Peer { from, descriptor } => self.deliver_descriptor(from, descriptor),
+            Event::File(done) if done.op.0 & STORE_ID_BIT != 0 => {
+                if !self.is_over {
+                    self.on_store_done(done, effects);
+                }
+            }
             Event::File(done) => {
                 let (chain, stage) = owner_of(done.op.0);
                 self.wake(self.routes.chain(chain)).on_file_done(stage, done);

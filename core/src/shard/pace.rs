@@ -109,6 +109,11 @@ impl Pace {
         next.map_or(Turn::Together, Turn::Alone)
     }
 
+    /// No task runs in the turn that begins.
+    pub(super) fn rest(&mut self) {
+        self.ran.clear();
+    }
+
     /// Whether `number` waits for a turn of its own.
     pub(super) fn is_lone(&self, number: usize) -> bool {
         self.tasks[number].is_lone()

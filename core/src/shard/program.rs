@@ -1,7 +1,9 @@
 //! A job ready to run: what every host is given.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use crate::data::key_group::KeyGroupCount;
 use crate::error::Error;
 use crate::graph::plan::TaskPlan;
 use crate::shard::Shard;
@@ -30,6 +32,15 @@ impl Program {
         u32::try_from(self.plans.len()).expect("far fewer shards than 2^32")
     }
 
+    /// The key groups that shard `index` may keep state for, of how many: a range that has those of
+    /// all its tasks. None if it has no task whose rows come by key.
+    pub fn key_groups(&self, index: u32) -> Option<(Range<u32>, KeyGroupCount)> {
+        let plans = &self.plans[index as usize];
+        let ranges = plans.iter().filter_map(TaskPlan::key_groups);
+        let range = ranges.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))?;
+        Some((range, plans[0].key_group_count))
+    }
+
     /// Shard `index`, not opened. Tasks stay on the thread that calls this.
     ///
     /// # Errors
@@ -39,5 +50,40 @@ impl Program {
         let task = |plan: &TaskPlan| self.factories[usize::from(plan.chain_index)](plan.clone());
         let tasks: Result<Vec<_>, Error> = plans.iter().map(task).collect();
         Ok(Shard::new(index, start_ms, tasks?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_has_the_key_groups_of_its_keyed_tasks() {
+        let plan = |task_index, parallelism, is_keyed| TaskPlan {
+            chain_index: 0,
+            name: String::new(),
+            task_index,
+            parallelism,
+            key_group_count: KeyGroupCount::new(12).expect("in range"),
+            is_keyed,
+            source_index: None,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        };
+        let program = |plans| Program {
+            name: String::new(),
+            plans: vec![plans],
+            factories: Vec::new(),
+            source_names: Vec::new(),
+        };
+        let check = |plans, expected| {
+            let found = program(plans).key_groups(0);
+            assert_eq!(found.map(|(range, count)| (range, count.get())), expected);
+        };
+        check(vec![], None);
+        check(vec![plan(0, 1, false)], None);
+        check(vec![plan(0, 1, false), plan(1, 4, true)], Some((3..6, 12)));
+        check(vec![plan(1, 4, true), plan(0, 1, true)], Some((0..12, 12)));
+        check(vec![plan(1, 6, true), plan(1, 2, true)], Some((2..12, 12)));
     }
 }

@@ -14,11 +14,17 @@ use crate::task::TaskStatus;
 
 const MS: Duration = Duration::from_millis(1);
 
+/// What a task does in its turn, and when it is to give back in so many steps.
+type InTurn = Box<dyn FnMut(&TaskEnv)>;
+type InRelief = Box<dyn FnMut(&TaskEnv, u32)>;
+
 /// What a task did, and what it is to answer.
-struct Log {
+pub(super) struct Log {
     /// Rows that it might take, turn by turn.
-    turns: RefCell<Vec<u32>>,
-    activity: Cell<Activity>,
+    pub(super) turns: RefCell<Vec<u32>>,
+    pub(super) activity: Cell<Activity>,
+    pub(super) in_turn: RefCell<InTurn>,
+    pub(super) in_relief: RefCell<InRelief>,
 }
 
 struct Scripted {
@@ -56,8 +62,6 @@ impl Task for Scripted {
 
     fn on_socket_done(&mut self, _: u16, _: millstream_net::io::SocketDone) {}
 
-    fn relieve(&mut self, _: u32) {}
-
     fn drain(&mut self) {
         self.log.activity.set(Activity::Finished);
     }
@@ -70,7 +74,12 @@ impl Task for Scripted {
 
     fn turn(&mut self, row_limit: u32, _: &mut TaskMail) -> Activity {
         self.log.turns.borrow_mut().push(row_limit);
+        (self.log.in_turn.borrow_mut())(&self.env);
         self.log.activity.get()
+    }
+
+    fn relieve(&mut self, steps: u32) {
+        (self.log.in_relief.borrow_mut())(&self.env, steps);
     }
 
     fn status(&self) -> TaskStatus {
@@ -93,17 +102,21 @@ impl Task for Scripted {
 }
 
 /// A shard of scripted tasks, and its time.
-struct Bench {
-    shard: Shard,
-    logs: Vec<Rc<Log>>,
-    now: Duration,
+pub(super) struct Bench {
+    pub(super) shard: Shard,
+    pub(super) logs: Vec<Rc<Log>>,
+    pub(super) now: Duration,
 }
 
 impl Bench {
-    fn new(activities: &[Activity]) -> Self {
+    pub(super) fn new(activities: &[Activity]) -> Self {
         let log = |activity: &Activity| {
-            let activity = Cell::new(*activity);
-            Rc::new(Log { turns: RefCell::default(), activity })
+            Rc::new(Log {
+                turns: RefCell::default(),
+                activity: Cell::new(*activity),
+                in_turn: RefCell::new(Box::new(|_| ())),
+                in_relief: RefCell::new(Box::new(|_, _| ())),
+            })
         };
         let logs: Vec<Rc<Log>> = activities.iter().map(log).collect();
         let tasks = (0..).zip(&logs).map(|(chain_index, log)| {
@@ -115,6 +128,7 @@ impl Bench {
                 task_index: 0,
                 parallelism: 1,
                 key_group_count,
+                is_keyed: true,
                 source_index: None,
                 inputs: Vec::new(),
                 outputs: Vec::new(),
@@ -142,7 +156,7 @@ impl Bench {
     }
 
     /// How often each task has run since this was asked last.
-    fn runs(&self) -> Vec<usize> {
+    pub(super) fn runs(&self) -> Vec<usize> {
         self.logs.iter().map(|log| log.turns.take().len()).collect()
     }
 }

@@ -37,6 +37,7 @@ use millstream_storage::write_buffer::{Origin, RecordKey, SpaceId};
 
 use crate::data::key_group::KeyGroupCount;
 use crate::error::Error;
+use crate::limits::SHARD_COUNT_MAX;
 
 /// What is the same for all the life of a shard's store.
 #[derive(Debug, Clone)]
@@ -96,7 +97,16 @@ pub enum Put {
 }
 
 /// Ids of the store's operations and files have this bit, and no operator's have.
+///
+/// ```text
+/// 63  62         53 52                                          0
+/// │ 1 │ shard index │ id of the store's own                     │
+/// ```
 pub const STORE_ID_BIT: u64 = 1 << 63;
+
+/// Where the index of the shard is in an id: other shards of the node have other ids.
+const SHARD_SHIFT: u32 = 53;
+const _: () = assert!(SHARD_COUNT_MAX == 1 << (63 - SHARD_SHIFT));
 
 /// Bands of a store, if there are as many key groups.
 const BANDS: u32 = 8;
@@ -118,6 +128,8 @@ const RETRY_PERIOD: Duration = Duration::from_secs(1);
 pub struct ShardStore {
     working_bytes_max: usize,
     working_bytes: Cell<usize>,
+    /// What is common to the ids of its operations.
+    id_prefix: u64,
     inner: RefCell<Inner>,
 }
 
@@ -171,8 +183,14 @@ impl ShardStore {
         Self {
             working_bytes_max: config.working_bytes,
             working_bytes: Cell::new(0),
+            id_prefix: STORE_ID_BIT,
             inner: RefCell::new(inner),
         }
+    }
+
+    /// The same store, with ids that no store of another shard has.
+    pub fn with_ids_of(self, shard_index: u32) -> Self {
+        Self { id_prefix: STORE_ID_BIT | u64::from(shard_index) << SHARD_SHIFT, ..self }
     }
 
     /// Opens a place for the keys of an operator.
@@ -195,6 +213,11 @@ impl ShardStore {
     /// Bytes that operators keep decoded.
     pub fn working_bytes(&self) -> usize {
         self.working_bytes.get()
+    }
+
+    /// Bytes that they may.
+    pub fn working_bytes_max(&self) -> usize {
+        self.working_bytes_max
     }
 
     /// Bytes that operators should give back.
@@ -311,8 +334,12 @@ impl ShardStore {
             }
             Some(_) => {}
         }
-        inner.wake_crowded();
-        ops.extend(std::iter::from_fn(|| inner.store.next_op()).map(to_shard));
+        if inner.store.is_flushed() {
+            inner.wake_crowded();
+        }
+        ops.extend(
+            std::iter::from_fn(|| inner.store.next_op()).map(|op| marked(op, self.id_prefix)),
+        );
         Ok(if is_busy { Some(now) } else { inner.retry_at })
     }
 
@@ -322,11 +349,13 @@ impl ShardStore {
     /// If the store has failed.
     pub fn on_done(&self, done: FileDone) -> Result<(), Error> {
         let inner = &mut *self.inner.borrow_mut();
-        let op = OpId(done.op.0 & !STORE_ID_BIT);
+        let op = OpId(done.op.0 & ((1 << SHARD_SHIFT) - 1));
         let taken = inner.store.on_done(FileDone { op, ..done });
         for waiter in inner.waiters.remove(&op).unwrap_or_default() {
             inner.wake(waiter);
         }
+        // What was written has made room.
+        inner.wake_crowded();
         taken.map_err(unusable)
     }
 
@@ -402,10 +431,10 @@ fn bands(key_groups: &Range<u32>, group_count: KeyGroupCount) -> Vec<HashRange> 
         .collect()
 }
 
-/// The same operation under ids that no operator has.
-fn to_shard(op: FileOp) -> FileOp {
-    let mark = |op: OpId| OpId(op.0 | STORE_ID_BIT);
-    let mark_file = |file: FileId| FileId(file.0 | STORE_ID_BIT);
+/// The same operation under ids that nobody else has.
+fn marked(op: FileOp, prefix: u64) -> FileOp {
+    let mark = |op: OpId| OpId(op.0 | prefix);
+    let mark_file = |file: FileId| FileId(file.0 | prefix);
     match op {
         FileOp::Open { op, file, path, mode } => {
             FileOp::Open { op: mark(op), file: mark_file(file), path, mode }

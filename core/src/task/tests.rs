@@ -136,6 +136,7 @@ fn plan(input_count: u32, partitioner: Partitioner, output_count: u32) -> TaskPl
         task_index: 0,
         parallelism: 1,
         key_group_count: KeyGroupCount::new(16).expect("in range"),
+        is_keyed: true,
         source_index: None,
         inputs: vec![InputPlan { channels: (0..input_count).map(channel).collect() }],
         outputs: vec![OutputPlan {

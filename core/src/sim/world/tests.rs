@@ -129,6 +129,7 @@ fn plan(chain_index: u16, task_index: u32, shard_count: u32) -> TaskPlan {
         task_index,
         parallelism: shard_count,
         key_group_count: KeyGroupCount::new(64).expect("in range"),
+        is_keyed: chain_index == 1,
         source_index: (chain_index == 0).then_some(0),
         inputs,
         outputs,
