@@ -5,12 +5,17 @@
 //!
 //! `docs/configuration.md` is made from the comments in this file.
 
+mod byte_count;
+
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::limits::{KEY_GROUP_COUNT_MAX, SHARD_COUNT_MAX};
+use crate::limits::{KEY_GROUP_COUNT_MAX, MEMORY_PER_SHARD_MIN, SHARD_COUNT_MAX};
+
+pub use self::byte_count::ByteCount;
 
 /// Every setting, with its default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +59,24 @@ pub struct Config {
     /// Naming them keeps two programs on one machine apart.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cores: Vec<usize>,
+
+    /// Memory for the keyed state of a shard: `2GiB`, `512MiB`. Default: 60 % of what the machine
+    /// has, or a control group grants, divided among the shards.
+    ///
+    /// State that has no room goes to the state directory, and is read back when a record of its
+    /// key comes: more memory, fewer reads. What is under way between operators, and the program
+    /// itself, come on top. At least `64MiB`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_per_shard: Option<ByteCount>,
+
+    /// Where state goes that has no room in memory. Default: a directory of its own among the
+    /// system's temporary files, which often are in memory themselves.
+    ///
+    /// Name one on a fast disk for state that is larger than memory. One run has it at a time: what
+    /// an earlier one has left there (directories called `shard-0` and so on) is removed, and so is
+    /// what this one leaves when it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_directory: Option<PathBuf>,
 
     /// Who reads and writes files. Default `glommio`.
     ///
@@ -124,6 +147,8 @@ impl Default for Config {
             idle: Idle::default(),
             pin: Pin::default(),
             cores: Vec::new(),
+            memory_per_shard: None,
+            state_directory: None,
             storage_service: StorageServiceKind::default(),
             listen: None,
             log: "info".to_string(),
@@ -154,6 +179,15 @@ impl Config {
         let count = if self.cores.is_empty() { core_count } else { self.cores.len() };
         let shards = self.shards.unwrap_or_else(|| u32::try_from(count).unwrap_or(u32::MAX));
         Self { shards: Some(shards), ..self }
+    }
+
+    /// These settings with memory for every shard: as set, otherwise its share of 60 % of the
+    /// machine's `memory_bytes`, if that is known and not too little.
+    pub fn with_memory(self, memory_bytes: Option<u64>) -> Self {
+        let shards = u64::from(self.shards.unwrap_or(1).max(1));
+        let share = memory_bytes.unwrap_or(0) / 5 * 3 / shards;
+        let share = ByteCount((share >> 20 << 20).max(MEMORY_PER_SHARD_MIN));
+        Self { memory_per_shard: Some(self.memory_per_shard.unwrap_or(share)), ..self }
     }
 
     /// All settings as TOML, for `--print-config`.
@@ -195,6 +229,13 @@ impl Config {
             problems.push(
                 "cores names a core twice: two shards on one core wait for each other".to_string(),
             );
+        }
+        if let Some(memory) = self.memory_per_shard.filter(|m| m.0 < MEMORY_PER_SHARD_MIN) {
+            problems.push(format!(
+                "memory_per_shard must be at least {}, not {memory}: state could neither stay in \
+                 memory nor be written",
+                ByteCount(MEMORY_PER_SHARD_MIN)
+            ));
         }
         if self.pin == Pin::Off && !self.cores.is_empty() {
             problems.push("cores are named, but pin is off: leave one of them out".to_string());

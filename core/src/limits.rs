@@ -46,6 +46,10 @@ pub const FRAME_BYTES: usize = 32 << 10;
 pub const CHANNEL_CREDIT_FRAMES: u32 = 4;
 const _: () = assert!(CHANNEL_CREDIT_FRAMES >= 2, "one to fill, one on its way");
 
+/// Least memory for the keyed state of a shard: a quarter of it is its store's, in chunks of 2 MiB,
+/// and eight of those are the fewest that a store can work with.
+pub const MEMORY_PER_SHARD_MIN: u64 = 64 << 20;
+
 /// Largest archived row. A larger one is a dead letter, or an error that names operator and record.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
 const _: () = assert!(FRAME_BYTES <= ROW_BYTES_MAX, "a frame carries at least one row");

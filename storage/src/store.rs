@@ -45,6 +45,7 @@
 //! of tables and for a merge, which come on top of the budget.
 
 mod config;
+mod counts;
 mod files;
 mod flush;
 mod inputs;
@@ -74,6 +75,7 @@ use crate::write_buffer::{
 };
 
 pub use self::config::{Error, MergeError, StoreConfig, TableRow, TimeOf};
+pub use self::counts::StoreCounts;
 pub use self::scan::{Scan, Scanned};
 
 /// What is known of a key.
@@ -150,6 +152,8 @@ pub struct Store {
     awaited: BTreeMap<OpId, Awaited>,
     next_op_id: u64,
     next_file_id: u64,
+    /// Blocks that lookups asked for.
+    read_count: u64,
 }
 
 impl Store {
@@ -181,6 +185,7 @@ impl Store {
             awaited: BTreeMap::new(),
             next_op_id: 0,
             next_file_id: 0,
+            read_count: 0,
             config,
         };
         store.list();
@@ -448,6 +453,7 @@ impl Store {
     fn ask(&mut self, awaited: Awaited, op: impl FnOnce(OpId) -> FileOp) -> OpId {
         let id = OpId(self.next_op_id);
         self.next_op_id += 1;
+        self.read_count += u64::from(matches!(awaited, Awaited::Block(_)));
         self.awaited.insert(id, awaited);
         self.ops.push_back(op(id));
         id

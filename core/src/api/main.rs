@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! my-job                            runs the job
+//!   --memory-per-shard 2GiB  --state-directory PATH
 //!   --shards N  --idle spin|yield|park  --listen 127.0.0.1:8081  --config job.toml  --print-config
 //! my-job explain [--format text|json|dot]
 //! my-job simulate [--seeds N] [--first SEED] [--file PATH] [--drain-after 10s]
@@ -21,11 +22,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::api::job::Job;
 use crate::api::progress::Progress;
 use crate::api::simulate::SimulateArgs;
-use crate::config::{Config, Idle};
+use crate::config::{ByteCount, Config, Idle};
 use crate::error::{Error, Result};
 use crate::graph::ExplainFormat;
 use crate::runtime::control::Watch;
 use crate::runtime::cpu;
+use crate::runtime::memory::memory_bytes;
 use crate::runtime::node::{self, JobReport};
 use crate::shard::metrics::ShardStatus;
 
@@ -71,6 +73,12 @@ pub struct RunArgs {
     /// What a shard does while it has nothing to do.
     #[arg(long, value_enum)]
     pub idle: Option<Idle>,
+    /// Memory for the keyed state of a shard, such as 2GiB; what has no room goes to disk.
+    #[arg(long, value_name = "BYTES")]
+    pub memory_per_shard: Option<ByteCount>,
+    /// Where state goes that has no room in memory.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub state_directory: Option<PathBuf>,
     /// Address and port of the HTTP interface (/healthz, /metrics).
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
@@ -191,6 +199,8 @@ impl RunArgs {
         config.shards = self.shards.or(config.shards);
         config.idle = self.idle.unwrap_or(config.idle);
         config.listen = self.listen.or(config.listen);
+        config.memory_per_shard = self.memory_per_shard.or(config.memory_per_shard);
+        config.state_directory = self.state_directory.clone().or(config.state_directory);
         effective(config)
     }
 }
@@ -208,7 +218,7 @@ pub fn fail(error: &Error) -> ExitCode {
 
 /// `config` with a number of shards, checked.
 fn effective(config: Config) -> Result<Config> {
-    let config = config.with_shards(cpu::parallelism());
+    let config = config.with_shards(cpu::parallelism()).with_memory(memory_bytes());
     config.check()?;
     Ok(config)
 }

@@ -109,7 +109,7 @@ mod tests {
 
     fn shard(tasks: Vec<TaskReport>) -> ShardStatus {
         let turns = TurnMetrics::default();
-        ShardStatus { shard: 0, turns, tasks, frame_bytes: 0, frames_outstanding: 0 }
+        ShardStatus { shard: 0, turns, tasks, frame_bytes: 0, frames_outstanding: 0, store: None }
     }
 
     #[test]

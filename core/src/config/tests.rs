@@ -24,6 +24,8 @@ fn what_is_printed_can_be_read() {
         cores: vec![2, 3, 4, 5],
         idle: Idle::Spin,
         listen: Some("127.0.0.1:8081".parse().expect("an address")),
+        memory_per_shard: Some(ByteCount(3 << 29)),
+        state_directory: Some("/fast/state".into()),
         ..Config::default()
     };
     assert_eq!(Config::from_toml(&config.to_toml()).expect("just printed"), config);
@@ -48,10 +50,10 @@ fn a_wrong_value_is_refused_with_the_right_ones() {
 #[test]
 fn all_problems_are_told_at_once() {
     let text = "shards = 2000\nkey_group_count = 0\ncores = [1, 1]\npin = \"off\"\nlog = \"a=b=c\"\n\
-                listen = \"0.0.0.0:8081\"";
+                listen = \"0.0.0.0:8081\"\nmemory_per_shard = \"63MiB\"";
     let problems = problems(text);
     assert_eq!(
-        problems[..7],
+        problems[..8],
         [
             "shards must be 1 to 1024, not 2000",
             "key_group_count (0) must not be less than shards (2000): every shard owns at least \
@@ -59,12 +61,14 @@ fn all_problems_are_told_at_once() {
             "cores names 2 for 2000 shards: name one for every shard, or none",
             "key_group_count must be 1 to 32768, not 0",
             "cores names a core twice: two shards on one core wait for each other",
+            "memory_per_shard must be at least 64MiB, not 63MiB: state could neither stay in \
+             memory nor be written",
             "cores are named, but pin is off: leave one of them out",
             "listen must be an address of the machine itself, such as 127.0.0.1:8081, not \
              0.0.0.0:8081: whoever can reach it could see the job",
         ]
     );
-    assert!(problems[7].starts_with("log is no filter such as info or warn: "), "{}", problems[7]);
+    assert!(problems[8].starts_with("log is no filter such as info or warn: "), "{}", problems[8]);
 }
 
 #[test]
@@ -75,6 +79,21 @@ fn there_is_a_shard_for_every_core_unless_it_is_set() {
     assert_eq!(shards("shards = 1\ncores = [0, 3]"), Some(1));
     let too_few_groups = Config::parse("key_group_count = 4").expect("settings").with_shards(8);
     assert_eq!(too_few_groups.problems().len(), 1, "what results is checked as well");
+}
+
+#[test]
+fn shards_share_most_of_the_memory_unless_it_is_set() {
+    let memory = |text: &str, machine| {
+        let config = Config::parse(text).expect("settings").with_shards(8).with_memory(machine);
+        assert!(config.problems().is_empty(), "{:?}", config.problems());
+        config.memory_per_shard.expect("it is decided").to_string()
+    };
+    assert_eq!(memory("", Some(80 << 30)), "6GiB");
+    assert_eq!(memory("shards = 1", Some(10 << 30)), "6GiB");
+    assert_eq!(memory("memory_per_shard = \"100MiB\"", Some(80 << 30)), "100MiB");
+    assert_eq!(memory("memory_per_shard = 134217728", None), "128MiB");
+    assert_eq!(memory("", Some(100 << 20)), "64MiB", "the least that is of use");
+    assert_eq!(memory("", None), "64MiB");
 }
 
 /// The document for users: name, type and comment of every setting, as they stand in the source.
@@ -107,7 +126,7 @@ fn document() -> String {
 fn the_documentation_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
     let expected = document();
-    assert_eq!(expected.matches("\n## `").count(), 8, "one section a setting");
+    assert_eq!(expected.matches("\n## `").count(), 10, "one section a setting");
     if std::env::var_os("MILLSTREAM_WRITE_DOCS").is_some() {
         std::fs::write(path, &expected).expect("docs/ can be written");
     }

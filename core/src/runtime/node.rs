@@ -16,17 +16,20 @@ use crate::runtime::control::node::{HostReport, Node};
 use crate::runtime::control::{Control, HostLink, Order, Watch};
 use crate::runtime::cpu::{self, Core, Placement, Room};
 use crate::runtime::host::{Host, Peer};
+use crate::runtime::memory::memory_bytes;
 use crate::runtime::parking::{Parker, Waker};
 use crate::runtime::printer::{self, PrinterHandle};
 use crate::runtime::process_limits::open_files;
 use crate::runtime::refusal::system;
 use crate::runtime::spsc::{self, Consumer};
+use crate::runtime::state_directory::StateDirectory;
 use crate::runtime::storage_service::{StorageDriver, StorageHandle, StorageService};
 use crate::runtime::thread_end::await_end;
 use crate::runtime::uring::{Ring, connection_count_max};
 use crate::shard::metrics::ShardStatus;
 use crate::shard::panic::catch;
 use crate::shard::program::Program;
+use crate::state::shard_store::ShardStoreConfig;
 
 /// Why a job is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +85,10 @@ pub fn run_watched(
 ) -> Result<JobReport, Error> {
     let begun = Instant::now();
     config.check()?;
+    let has_state = (0..program.shard_count()).any(|shard| program.key_groups(shard).is_some());
+    let state = has_state.then(|| StateDirectory::claim(config, &program.name)).transpose()?;
+    let memory = config.clone().with_memory(memory_bytes()).memory_per_shard;
+    let memory_bytes = memory.map_or(0, |memory| usize::try_from(memory.0).unwrap_or(usize::MAX));
     // Before anything is started: a signal drains from now on, and a port that is taken is found
     // before a sink has written anything.
     let placement = place(program.plans.len(), config);
@@ -109,6 +116,9 @@ pub fn run_watched(
         let (orders_in, orders) = spsc::ring(ORDER_SLOTS);
         links.push(HostLink { orders: orders_in, waker: parker.waker() });
         let (reports, core) = (reports.clone(), *core);
+        let store = program.key_groups(index).zip(state.as_ref()).map(|((range, count), state)| {
+            ShardStoreConfig::new(state.shard(index), range, count, memory_bytes)
+        });
         seats.push(Seat {
             index,
             core,
@@ -116,6 +126,7 @@ pub fn run_watched(
             idle,
             clock,
             start_ms,
+            store,
             parker,
             storage,
             printer,
@@ -141,6 +152,7 @@ pub fn run_watched(
     let patience = if is_hasty { HASTY_PATIENCE } else { EXIT_PATIENCE };
     let shards = join(threads, patience);
     service.leave(patience);
+    drop(state);
     let end = outcome?;
     Ok(JobReport { end, took: begun.elapsed(), shards: shards? })
 }
@@ -229,6 +241,8 @@ struct Seat {
     idle: Idle,
     clock: Clock,
     start_ms: i64,
+    /// Where state goes that has no room in memory; none if there are no keys.
+    store: Option<ShardStoreConfig>,
     parker: Parker,
     storage: StorageHandle,
     printer: PrinterHandle,
@@ -262,7 +276,7 @@ impl Seat {
             .map_err(|source| system("set up io_uring", source))?;
         Ok(Host {
             index: self.index,
-            shard: program.shard(self.index, self.start_ms)?,
+            shard: program.shard(self.index, self.start_ms, self.store)?,
             clock: Steady::new(self.clock, self.start_ms),
             idle: self.idle,
             peers: self.peers,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::state::shard_store::StoreStatus;
 use crate::task::TaskStatus;
 
 /// How long turns take and what they did.
@@ -62,4 +63,6 @@ pub struct ShardStatus {
     pub frame_bytes: u64,
     /// Frame buffers that are filled, on their way or unread.
     pub frames_outstanding: u64,
+    /// Its store, if any of its rows come by key.
+    pub store: Option<StoreStatus>,
 }

@@ -282,6 +282,7 @@ impl Shard {
             tasks: self.tasks.iter().map(report).collect(),
             frame_bytes: self.mail.outbox.slab.allocated_bytes() as u64,
             frames_outstanding: self.mail.outbox.slab.outstanding() as u64,
+            store: self.storing.as_ref().map(Storing::status),
         }
     }
 

@@ -7,6 +7,7 @@ use crate::data::key_group::KeyGroupCount;
 use crate::error::Error;
 use crate::graph::plan::TaskPlan;
 use crate::shard::Shard;
+use crate::state::shard_store::ShardStoreConfig;
 use crate::task::Task;
 
 /// Makes one task of a chain: from copies of the user's operators, which is the user's code.
@@ -41,15 +42,25 @@ impl Program {
         Some((range, plans[0].key_group_count))
     }
 
-    /// Shard `index`, not opened. Tasks stay on the thread that calls this.
+    /// Shard `index`, not opened; with a `store` if its tasks may have state that has no room in
+    /// memory. Tasks stay on the thread that calls this.
     ///
     /// # Errors
     /// [`Error::Panicked`] if an operator's `Clone` does.
-    pub fn shard(&self, index: u32, start_ms: i64) -> Result<Shard, Error> {
+    pub fn shard(
+        &self,
+        index: u32,
+        start_ms: i64,
+        store: Option<ShardStoreConfig>,
+    ) -> Result<Shard, Error> {
         let plans = &self.plans[index as usize];
         let task = |plan: &TaskPlan| self.factories[usize::from(plan.chain_index)](plan.clone());
         let tasks: Result<Vec<_>, Error> = plans.iter().map(task).collect();
-        Ok(Shard::new(index, start_ms, tasks?))
+        let shard = Shard::new(index, start_ms, tasks?);
+        Ok(match store {
+            Some(config) => shard.with_store(config),
+            None => shard,
+        })
     }
 }
 

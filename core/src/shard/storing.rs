@@ -21,7 +21,7 @@ use millstream_storage::io::{FileDone, FileOp};
 use super::{Scheduled, Shard};
 use crate::data::row::Origin;
 use crate::shard::event::Effect;
-use crate::state::shard_store::{ShardStore, ShardStoreConfig};
+use crate::state::shard_store::{ShardStore, ShardStoreConfig, StoreStatus};
 
 /// Steps in which a task gives back: about 50 µs if each of them does.
 const EVICT_STEPS: u32 = 64;
@@ -53,6 +53,11 @@ impl Storing {
     /// When it has something to do.
     pub(super) fn next(&self, now: Duration) -> Option<Duration> {
         if self.wants_relief() { Some(now) } else { self.due }
+    }
+
+    /// How the store stands.
+    pub(super) fn status(&self) -> StoreStatus {
+        self.store.status()
     }
 
     fn wants_relief(&self) -> bool {
@@ -134,6 +139,14 @@ impl Shard {
         effects.extend(storing.ops.drain(..).map(Effect::File));
         for chain in storing.store.take_woken() {
             self.tasks[self.routes.chain(chain)].is_woken = true;
+        }
+    }
+
+    /// Lets all state that went to the store go to disk, and be read from there: for simulations.
+    pub(crate) fn squeeze(&mut self) {
+        if let Some(storing) = &mut self.storing {
+            storing.store.squeeze();
+            storing.due = Some(Duration::ZERO);
         }
     }
 

@@ -143,6 +143,11 @@ impl Disk {
         self.tree.write_file(path.as_ref(), bytes.into());
     }
 
+    /// Removes what is below `path`, durably and at once.
+    pub(super) fn remove_directory(&mut self, path: impl AsRef<Path>) {
+        self.tree.remove_directory(path.as_ref());
+    }
+
     /// The power goes. No open file and no waiting operation is left, and none is answered.
     ///
     /// What was durable is unchanged. Of what waited, each lane may have got somewhere; writes that

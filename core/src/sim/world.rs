@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use millstream_storage::arena::CHUNK_BYTES;
 use millstream_storage::io::{FileAnswer, FileDone, OpId};
 
 use crate::config::Config;
@@ -36,7 +37,17 @@ use crate::sim::network::{Network, NetworkFaults};
 use crate::sim::rng::Rng;
 use crate::sim::sockets::{Peer, SocketFaults, Sockets};
 use crate::sim::trace::Trace;
+use crate::state::shard_store::{STORE_CHUNKS_MIN, ShardStoreConfig};
 use crate::state::snapshot::Snapshot;
+
+/// Where shards have state that has no room in memory. It goes when the job has ended.
+pub const STATE_DIRECTORY: &str = "/simulated/state";
+
+/// Shards with less than this many working bytes let state go to disk now and then.
+const SMALL_BYTES: usize = 1 << 20;
+
+/// A turn of such a shard in so many is followed by that.
+const SQUEEZE_ONE_IN: u64 = 16;
 
 /// Standard output takes at most this long to write a batch of lines.
 const PRINT_MAX: Duration = Duration::from_millis(1);
@@ -54,6 +65,9 @@ pub struct SimConfig {
     pub network: NetworkFaults,
     /// The disk.
     pub disk: DiskFaults,
+    /// Bytes of keyed state that a shard may keep in memory; what has no room is on the disk. With
+    /// less than a MiB, a shard now and then lets everything go there that it does not work with.
+    pub working_bytes: usize,
     /// The sockets.
     pub sockets: SocketFaults,
     /// Programs outside of the job that its sockets talk to. Without one at its address a call
@@ -95,6 +109,7 @@ impl SimConfig {
             key_group_count: Config::default().key_group_count,
             network: NetworkFaults::default(),
             disk: DiskFaults::default(),
+            working_bytes: 1 << 30,
             sockets: SocketFaults::default(),
             peers: Vec::new(),
             files: BTreeMap::new(),
@@ -178,12 +193,26 @@ struct World<'a> {
 struct SimShard {
     shard: Shard,
     rng: Rng,
+    /// Decides when it lets state go.
+    squeeze_rng: Rng,
     slowness: u64,
     /// Not before this time: the last turn lasts until then.
     free_at: Duration,
     inbox: Vec<Event>,
     /// Answers of standard output, and when they come.
     printed: VecDeque<(Duration, FileDone)>,
+}
+
+/// The store of shard `index`, if any of its rows come by key.
+fn store_of(program: &Program, config: &SimConfig, index: u32) -> Option<ShardStoreConfig> {
+    let (key_groups, key_group_count) = program.key_groups(index)?;
+    Some(ShardStoreConfig {
+        directory: format!("{STATE_DIRECTORY}/shard-{index}").into(),
+        key_groups,
+        key_group_count,
+        working_bytes: config.working_bytes,
+        store_bytes: STORE_CHUNKS_MIN * CHUNK_BYTES,
+    })
 }
 
 /// Checkpoints that may be under way at a time.
@@ -201,10 +230,12 @@ impl<'a> World<'a> {
         let shard = |index: u32| {
             let mut rng = rng.fork(1_000 + u64::from(index));
             let slowness = if rng.chance(1, 4) { 1 + rng.below(8) } else { 1 };
-            let mut shard = program.shard(index, config.start_ms)?;
+            let mut shard =
+                program.shard(index, config.start_ms, store_of(program, config, index))?;
             shard.trace_local();
             let (free_at, inbox, printed) = (Duration::ZERO, Vec::new(), VecDeque::new());
-            Ok(SimShard { shard, rng, slowness, free_at, inbox, printed })
+            let squeeze_rng = Rng::new(config.seed).fork(2_000 + u64::from(index));
+            Ok(SimShard { shard, rng, squeeze_rng, slowness, free_at, inbox, printed })
         };
         let shards: Result<Vec<_>, Error> = (0..program.shard_count()).map(shard).collect();
         let (shards, failure) = match shards {
@@ -430,6 +461,10 @@ impl<'a> World<'a> {
             self.on_panic(index, message);
             return;
         }
+        let is_small = self.config.working_bytes < SMALL_BYTES;
+        if is_small && sim.squeeze_rng.chance(1, SQUEEZE_ONE_IN) {
+            sim.shard.squeeze();
+        }
         for element in sim.shard.take_local_trace() {
             self.trace.local(self.now, index as u32, &element);
         }
@@ -539,6 +574,9 @@ impl<'a> World<'a> {
             let seed = self.config.seed;
             assert_eq!(outstanding, 0, "seed {seed}: frame buffers were lost");
             assert_eq!(self.network.in_flight_count(), 0, "seed {seed}: credits were lost");
+        }
+        if self.failure.is_none() {
+            self.disk.remove_directory(STATE_DIRECTORY);
         }
         let checkpoints = self.completed();
         SimReport {

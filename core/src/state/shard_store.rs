@@ -20,6 +20,8 @@
 //!
 //! Not here: what the bytes mean (`keyed.rs`), how they are kept ([`millstream_storage::store`]).
 
+mod status;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -37,7 +39,9 @@ use millstream_storage::write_buffer::{Origin, RecordKey, SpaceId};
 
 use crate::data::key_group::KeyGroupCount;
 use crate::error::Error;
-use crate::limits::SHARD_COUNT_MAX;
+use crate::limits::{MEMORY_PER_SHARD_MIN, SHARD_COUNT_MAX};
+
+pub use self::status::StoreStatus;
 
 /// What is the same for all the life of a shard's store.
 #[derive(Debug, Clone)]
@@ -72,6 +76,7 @@ impl ShardStoreConfig {
 
 /// Fewest chunks that a store can work with: records, indexes, lists and blocks have some each.
 pub const STORE_CHUNKS_MIN: usize = 8;
+const _: () = assert!(4 * STORE_CHUNKS_MIN * CHUNK_BYTES == MEMORY_PER_SHARD_MIN as usize);
 
 /// Who waits for a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -318,6 +323,10 @@ impl ShardStore {
         let mut is_busy = false;
         if inner.store.is_open().map_err(unusable)? {
             is_busy = inner.store.merge_step(MERGE_BYTES).map_err(unusable)?;
+            if let Some(error) = inner.store.take_merge_error() {
+                // Nothing is lost: it is tried again after more was written.
+                tracing::warn!(%error, "tables of state were not merged");
+            }
             let is_short = inner.is_refused || Pressure::Slow <= inner.store.pressure();
             if is_short && inner.store.is_flushed() {
                 inner.is_refused = !inner.store.freeze();

@@ -46,6 +46,8 @@ pub(super) struct Merging {
     pub(super) run: Option<Run>,
     /// The bands whose last merge failed.
     pub(super) backoffs: BTreeMap<usize, Backoff>,
+    /// How many have succeeded.
+    pub(super) merged_count: u64,
     /// Why the last merge was given up, until it was said.
     error: Option<MergeError>,
 }
@@ -265,6 +267,7 @@ impl Store {
         let run = self.merging.run.take().expect("the table is that of the merge");
         self.versions.replace(run.band, &run.inputs.ids(), Some((table, run.tier)));
         self.merging.backoffs.remove(&run.band);
+        self.merging.merged_count += 1;
     }
 
     /// The merged table cannot be read.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::data::row::NO_EVENT_TIME;
 use crate::shard::metrics::{ShardStatus, TaskReport};
+use crate::state::shard_store::StoreStatus;
 
 /// One metric of a task: its name, kind, the question it answers, and where its value is.
 struct TaskMetric {
@@ -19,6 +20,14 @@ struct ShardMetric {
     kind: &'static str,
     help: &'static str,
     value: fn(&ShardStatus) -> u64,
+}
+
+/// One metric of a shard's store.
+struct StoreMetric {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    value: fn(&StoreStatus) -> u64,
 }
 
 const TASK_METRICS: [TaskMetric; 9] = [
@@ -117,6 +126,69 @@ const SHARD_METRICS: [ShardMetric; 6] = [
     },
 ];
 
+const STORE_METRICS: [StoreMetric; 10] = [
+    StoreMetric {
+        name: "millstream_store_working_bytes",
+        kind: "gauge",
+        help: "Bytes of keyed state that operators keep ready",
+        value: |store| store.working_bytes,
+    },
+    StoreMetric {
+        name: "millstream_store_excess_bytes",
+        kind: "gauge",
+        help: "Bytes of it that have to leave memory",
+        value: |store| store.excess_bytes,
+    },
+    StoreMetric {
+        name: "millstream_store_memory_bytes",
+        kind: "gauge",
+        help: "Bytes of memory for records and blocks on their way to disk and back",
+        value: |store| store.memory_bytes,
+    },
+    StoreMetric {
+        name: "millstream_store_dirty_bytes",
+        kind: "gauge",
+        help: "Bytes of records that are not written yet",
+        value: |store| store.dirty_bytes,
+    },
+    StoreMetric {
+        name: "millstream_store_pressure",
+        kind: "gauge",
+        help: "0: there is room, 1: records are being written, 2: nothing has room before",
+        value: |store| store.pressure,
+    },
+    StoreMetric {
+        name: "millstream_store_tables",
+        kind: "gauge",
+        help: "Tables of state on disk",
+        value: |store| store.table_count,
+    },
+    StoreMetric {
+        name: "millstream_store_table_bytes",
+        kind: "gauge",
+        help: "Bytes of the tables, about",
+        value: |store| store.table_bytes,
+    },
+    StoreMetric {
+        name: "millstream_store_reads_total",
+        kind: "counter",
+        help: "Blocks read for records that waited for their state",
+        value: |store| store.read_count,
+    },
+    StoreMetric {
+        name: "millstream_store_flushes_total",
+        kind: "counter",
+        help: "Tables written with what had changed",
+        value: |store| store.flush_count,
+    },
+    StoreMetric {
+        name: "millstream_store_merges_total",
+        kind: "counter",
+        help: "Merges of tables",
+        value: |store| store.merge_count,
+    },
+];
+
 /// The numbers of `shards` as text.
 pub(super) fn render(shards: &[ShardStatus]) -> String {
     let mut text = String::new();
@@ -128,6 +200,13 @@ pub(super) fn render(shards: &[ShardStatus]) -> String {
         }
     }
     turn_histogram(&mut text, shards);
+    for metric in &STORE_METRICS {
+        head(&mut text, metric.name, metric.kind, metric.help);
+        for ShardStatus { shard, store, .. } in shards {
+            let Some(value) = store.as_ref().map(metric.value) else { continue };
+            line(&mut text, format_args!("{}{{shard=\"{shard}\"}} {value}", metric.name));
+        }
+    }
     for metric in &TASK_METRICS {
         head(&mut text, metric.name, metric.kind, metric.help);
         for shard in shards {
@@ -212,11 +291,30 @@ mod tests {
             tasks: vec![task],
             frame_bytes: 0,
             frames_outstanding: 0,
+            store: None,
         };
         let text = render(&[shard]);
         let expected = r#"millstream_task_records_in_total{shard="1",task="read \"all\""} 7"#;
         assert!(text.lines().any(|line| line == expected.replace(r"\\", r"\")), "{text}");
         assert!(!text.contains("millstream_task_watermark_ms{"), "no watermark, no line");
+    }
+
+    #[test]
+    fn a_store_is_a_line_per_metric_where_there_is_one() {
+        let shard = |shard, store| ShardStatus {
+            shard,
+            turns: TurnMetrics::default(),
+            tasks: Vec::new(),
+            frame_bytes: 0,
+            frames_outstanding: 0,
+            store,
+        };
+        let store = StoreStatus { read_count: 9, pressure: 2, ..StoreStatus::default() };
+        let text = render(&[shard(0, None), shard(1, Some(store))]);
+        let lines: Vec<_> = text.lines().filter(|l| l.starts_with("millstream_store_")).collect();
+        assert_eq!(lines.len(), STORE_METRICS.len(), "{text}");
+        assert!(lines.contains(&"millstream_store_reads_total{shard=\"1\"} 9"), "{text}");
+        assert!(lines.contains(&"millstream_store_pressure{shard=\"1\"} 2"), "{text}");
     }
 
     #[test]
@@ -230,6 +328,7 @@ mod tests {
             tasks: Vec::new(),
             frame_bytes: 0,
             frames_outstanding: 0,
+            store: None,
         };
         let text = render(&[shard]);
         let bucket = |le: &str, count: u32| {

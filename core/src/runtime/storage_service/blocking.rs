@@ -76,13 +76,13 @@ impl Locks {
 
 /// A lock file that this process holds.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(in crate::runtime) struct Lock {
     file: File,
     path: PathBuf,
 }
 
 /// Makes the lock file `path` and holds it; see `OpenMode::Lock`.
-pub(super) fn lock(path: &Path) -> io::Result<Lock> {
+pub(in crate::runtime) fn lock(path: &Path) -> io::Result<Lock> {
     prepare(path, OpenMode::Create)?;
     loop {
         let mut options = OpenOptions::new();
@@ -112,7 +112,7 @@ impl Lock {
     }
 
     /// Removes the lock file while it is held, then lets go of it.
-    pub(super) fn release(self) -> io::Result<()> {
+    pub(in crate::runtime) fn release(self) -> io::Result<()> {
         let removed = fs::remove_file(&self.path);
         drop(self.file);
         removed

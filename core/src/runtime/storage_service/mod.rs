@@ -34,6 +34,7 @@ use super::cpu::{self, Core};
 use super::parking::{Parker, Waker};
 use super::thread_end::await_end;
 
+pub(super) use self::blocking::{Lock, lock};
 pub use self::desk::StorageHandle;
 
 /// Who talks to the disk.

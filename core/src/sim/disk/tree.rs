@@ -125,6 +125,14 @@ impl Tree {
         Ok(())
     }
 
+    /// Removes what is below `path`.
+    pub(super) fn remove_directory(&mut self, path: &Path) {
+        let path = normal(path);
+        for (_, name) in self.names.iter_mut().filter(|(name, _)| name.starts_with(&path)) {
+            *name = Name::Absent;
+        }
+    }
+
     /// The files that were written in the simulation, by path.
     pub(super) fn written(&self) -> impl Iterator<Item = (&Path, &[u8])> {
         self.names.iter().filter_map(|(path, name)| match name {
