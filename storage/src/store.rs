@@ -71,7 +71,7 @@ use crate::key::StoredKey;
 use crate::table::{Table, TableId};
 use crate::version::{Version, Versions};
 use crate::write_buffer::{
-    Budget, Frozen, Lookup, Origin, RecordKey, Refused, SpaceId, WriteBuffer,
+    Budget, Frozen, Full, Lookup, Origin, RecordKey, Refused, SpaceId, WriteBuffer,
 };
 
 pub use self::config::{Error, MergeError, StoreConfig, TableRow, TimeOf};
@@ -336,12 +336,14 @@ impl Store {
         self.buffer.dirty_bytes()
     }
 
-    /// How near the end of memory is, by the bytes that changed and are not written. Records of
-    /// many pages may find no room before: [`Error::Full`] has the last word.
+    /// How near the end of memory is, by the bytes that changed and are not written. Where those
+    /// lie between all others, something may find no room before: after an [`Error::Full`] that a
+    /// flush can help, it is [`Pressure::Stop`] until more is written.
     pub fn pressure(&self) -> Pressure {
         let (dirty, total) = (self.buffer.dirty_bytes(), self.budget.total_bytes());
         let is_stalled = self.flush.as_ref().is_some_and(Flush::is_stalled);
-        if is_stalled || self.failure.is_some() || total / 4 * 3 <= dirty {
+        let is_crowded = self.buffer.is_crowded();
+        if is_stalled || is_crowded || self.failure.is_some() || total / 4 * 3 <= dirty {
             Pressure::Stop
         } else if total / 2 <= dirty {
             Pressure::Slow
@@ -408,22 +410,26 @@ impl Store {
         key: RecordKey<'_>,
         mut change: impl FnMut(&mut WriteBuffer, &mut Budget) -> Result<(), Refused>,
     ) -> Result<(), Error> {
-        const BYTES: usize = 64 << 10;
-        const STEPS: usize = 4096;
+        /// A change needs a slot, a copy, and room in a list and an index.
+        const TRIES: usize = 16;
         self.check()?;
-        while let Err(refused) = change(&mut self.buffer, &mut self.budget) {
-            let Refused::Full(full) = refused else {
-                let (state_id, _) = self.spaces[&space];
-                let (key_bytes, limit_bytes) = (key.bytes.len(), CHUNK_BYTES);
-                return Err(Error::TooLarge { state_id, key_bytes, limit_bytes });
-            };
-            let is_room = 0 < self.buffer.evict(&mut self.budget, BYTES, STEPS)
-                || self.cache.shrink(&mut self.budget);
+        for _ in 0..TRIES {
+            match change(&mut self.buffer, &mut self.budget) {
+                Ok(()) => return Ok(()),
+                Err(Refused::Full(_)) => {}
+                Err(Refused::TooLarge) => {
+                    let (state_id, _) = self.spaces[&space];
+                    let (key_bytes, limit_bytes) = (key.bytes.len(), CHUNK_BYTES);
+                    return Err(Error::TooLarge { state_id, key_bytes, limit_bytes });
+                }
+            }
+            let is_room =
+                self.buffer.make_room(&mut self.budget) || self.cache.shrink(&mut self.budget);
             if !is_room {
-                return Err(full.into());
+                break;
             }
         }
-        Ok(())
+        Err(Full.into())
     }
 
     /// The whole stored key.

@@ -35,7 +35,7 @@
 //!
 //! Everything that grows with records is in chunks of the shard's [`Budget`]: records, indexes,
 //! dirty lists, copies. An operation that finds none left answers [`Full`] and has changed nothing;
-//! freezing, draining and evicting need none. Beside it are spaces with their sections, and the
+//! [`WriteBuffer::make_room`] then evicts for it. Freezing, draining and evicting need no memory. Beside it are spaces with their sections, and the
 //! directories of indexes: 8 bytes for 300 records or more.
 //!
 //! No call does more than a bounded amount of work, but for copying the bytes it is given: indexes
@@ -54,6 +54,7 @@ mod index;
 mod older;
 mod pages;
 mod record;
+mod room;
 mod segment;
 mod slots;
 mod walk;
@@ -68,6 +69,7 @@ use self::ahead::Ahead;
 use self::dirty::DirtyList;
 use self::evict::{Hand, Sweep};
 use self::index::Index;
+use self::room::Room;
 use self::slots::Slots;
 
 pub use budget::{Budget, Full, Refused};
@@ -150,6 +152,7 @@ pub struct WriteBuffer {
     /// Spaces that were dropped, and how far they are swept.
     dropped: VecDeque<Sweep>,
     hand: Hand,
+    room: Room,
     step_count: u64,
 }
 
@@ -209,6 +212,7 @@ impl WriteBuffer {
             changed_bytes: [0; LISTS],
             dropped: VecDeque::new(),
             hand: Hand::default(),
+            room: Room::default(),
             step_count: 0,
         }
     }
@@ -291,6 +295,7 @@ impl WriteBuffer {
         in_flight.is_written = true;
         while let Some(first) = self.frozen.pop_front_if(|first| first.is_written) {
             self.written = first.epoch;
+            self.end_crowding();
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::budget::{Budget, Full, Refused};
 use super::dirty::{self, Entry};
-use super::pages::Address;
+use super::pages::{Address, Part};
 use super::record::{self, Header, Kind, flag};
 use super::{LISTS, Lookup, RecordKey, SpaceId, WriteBuffer, section_of};
 use crate::arena::CHUNK_BYTES;
@@ -203,18 +203,14 @@ impl WriteBuffer {
     }
 
     /// Takes a clean record out of the buffer.
-    pub(super) fn evict_record(
-        &mut self,
-        budget: &mut Budget,
-        (space, section): (SpaceId, usize),
-        tag: u32,
-        slot: Address,
-    ) {
+    pub(super) fn evict_record(&mut self, budget: &mut Budget, slot: Address) {
         let header = Header::read(&self.slots, slot);
-        if header.kind() == Kind::Value {
+        let (space, section) = (SpaceId(header.dirty_at), self.section_number(header.hash));
+        if header.kind() != Kind::Tombstone {
             self.section_mut(space, section).is_complete = false;
         }
-        self.forget(budget, Place { space, section, prefix: 0, tag }, slot, &header);
+        let place = Place { space, section, prefix: 0, tag: header.tag };
+        self.forget(budget, place, slot, &header);
     }
 
     /// The slot of `key`.
@@ -306,6 +302,8 @@ impl WriteBuffer {
         check_size(key.bytes.len(), value.len())?;
         let mut header = Header::new(key.hash64, key.bytes.len(), value.len());
         header.epoch = epoch;
+        header.tag = place.tag;
+        header.dirty_at = place.space.0;
         header.set_kind(kind);
         header.value_len = value.len() as u32;
         let section = section_of(&mut self.spaces, place.space, place.section);
@@ -317,7 +315,7 @@ impl WriteBuffer {
             list.begin(epoch);
             list.reserve(&mut self.slots, budget)?;
         }
-        let slot = self.slots.alloc(budget, header.slot_bytes())?;
+        let slot = self.slots.alloc(budget, Part::Records, header.slot_bytes())?;
         let moved = section.index.insert(&mut self.slots, budget, place.tag, slot);
         self.step_count +=
             moved.inspect_err(|_| self.slots.free(budget, slot, header.slot_bytes()))? as u64;
@@ -325,6 +323,9 @@ impl WriteBuffer {
             let entry = Entry { prefix: place.prefix, slot };
             header.dirty_at = list.push(&mut self.slots, entry);
             self.changed_bytes[epoch as usize % LISTS] += header.slot_bytes();
+        } else {
+            // Somebody is about to ask for it.
+            header.flags |= flag::USES_ONE;
         }
         section.record_count += 1;
         self.set_slot_bytes(place.space, header.slot_bytes());
@@ -400,7 +401,7 @@ impl WriteBuffer {
         let room = CHUNK_BYTES.saturating_sub(record::value_offset(key_len));
         let roomy = (value_len + value_len / 2).min(room).max(value_len);
         let larger = Header::new(header.hash, key_len, roomy);
-        Ok((self.slots.alloc(budget, larger.slot_bytes())?, larger))
+        Ok((self.slots.alloc(budget, Part::Records, larger.slot_bytes())?, larger))
     }
 
     /// The value of a record that is changed in place, for the first time in this epoch. Apart from

@@ -51,6 +51,17 @@ impl Budget {
         self.chunks.put(chunk);
     }
 
+    /// Chunks that are left.
+    pub(super) fn left_count(&self) -> usize {
+        self.chunks.available()
+    }
+
+    /// Chunks that are not for records, so that what finds records can become more: a sixteenth.
+    pub(super) fn reserved_count(&self) -> usize {
+        let count = self.chunks.buffer_count_max();
+        (count / 16).max((count / 4).min(1))
+    }
+
     /// Bytes of the chunks that are taken.
     pub fn taken_bytes(&self) -> usize {
         self.chunks.outstanding() * CHUNK_BYTES

@@ -18,7 +18,7 @@
 use std::cmp::Ordering;
 
 use super::budget::{Budget, Full};
-use super::pages::{Address, UNIT_BYTES, set_u32_at, u32_at};
+use super::pages::{Address, Part, UNIT_BYTES, set_u32_at, u32_at};
 use super::record::{self, Header};
 use super::slots::Slots;
 
@@ -71,7 +71,7 @@ impl DirtyList {
             let larger = BLOCK_BYTES.into_iter().find(|bytes| full < capacity(*bytes));
             bytes = larger.unwrap_or(BLOCK_BYTES[3]);
         }
-        let block = slots.alloc(budget, bytes)?;
+        let block = slots.alloc(budget, Part::Index, bytes)?;
         let next = std::mem::replace(&mut self.first, block);
         Block { next, count: 0, capacity: capacity(bytes) }.write(slots, block);
         Ok(())
@@ -230,13 +230,14 @@ mod tests {
     /// Room that was reserved and not used is not taken for an entry.
     #[test]
     fn an_entry_leaves_a_list_with_an_empty_block() {
-        let (mut budget, mut slots) = (Budget::new(CHUNK_BYTES), Slots::new());
+        let (mut budget, mut slots) = (Budget::new(2 * CHUNK_BYTES), Slots::new());
         let mut list = DirtyList::default();
         let count = capacity(BLOCK_BYTES[0]);
         let records: Vec<Address> = (0..count)
             .map(|i| {
                 let header = Header::new(i as u64, 0, 0);
-                let slot = slots.alloc(&mut budget, header.slot_bytes()).expect("enough memory");
+                let bytes = header.slot_bytes();
+                let slot = slots.alloc(&mut budget, Part::Records, bytes).expect("enough memory");
                 header.write(&mut slots, slot);
                 list.reserve(&mut slots, &mut budget).expect("enough memory");
                 let place = list.push(&mut slots, Entry { prefix: i as u32, slot });

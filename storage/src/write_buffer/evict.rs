@@ -15,6 +15,15 @@ const LAPS_MAX: u32 = 5;
 /// Steps that a line of an index takes.
 const LINE_STEPS: usize = 8;
 
+/// What the clock's hand passes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spared {
+    /// What was used since it last came by.
+    Used,
+    /// Nothing that is clean.
+    Nothing,
+}
+
 /// Where the clock's hand is.
 #[derive(Debug, Default)]
 pub(super) struct Hand {
@@ -47,6 +56,17 @@ impl WriteBuffer {
     /// how many bytes came back: if none, there is nothing but what is dirty or in use, or more
     /// steps are needed to get at it.
     pub fn evict(&mut self, budget: &mut Budget, bytes: usize, steps: usize) -> usize {
+        self.evict_unless(Spared::Used, budget, bytes, steps)
+    }
+
+    /// The same, but for what is spared.
+    pub(super) fn evict_unless(
+        &mut self,
+        spared: Spared,
+        budget: &mut Budget,
+        bytes: usize,
+        steps: usize,
+    ) -> usize {
         let used_bytes = self.used_bytes();
         let mut taken = 0;
         self.hand.laps = 0;
@@ -54,7 +74,7 @@ impl WriteBuffer {
             if self.can_sweep() {
                 taken += self.sweep(budget);
             } else if self.hand.laps < LAPS_MAX {
-                taken += self.move_hand(budget);
+                taken += self.move_hand(budget, spared);
             } else {
                 break;
             }
@@ -111,7 +131,7 @@ impl WriteBuffer {
     }
 
     /// Passes a line, or goes to the next section.
-    fn move_hand(&mut self, budget: &mut Budget) -> usize {
+    fn move_hand(&mut self, budget: &mut Budget, spared: Spared) -> usize {
         let hand = &mut self.hand;
         let Some(space) = self.spaces.get(hand.space) else {
             *hand = Hand { laps: hand.laps + 1, ..Hand::default() };
@@ -128,18 +148,17 @@ impl WriteBuffer {
             return 1;
         };
         hand.position = next;
-        let at = (SpaceId(hand.space as u32), hand.section);
-        let entries = entries.into_iter().filter(|(_, slot)| !slot.is_none());
-        entries.clone().for_each(|(_, slot)| self.slots.prefetch(slot, record::HEADER_BYTES));
-        for (tag, slot) in entries {
+        let slots = entries.into_iter().map(|(_, slot)| slot).filter(|slot| !slot.is_none());
+        slots.clone().for_each(|slot| self.slots.prefetch(slot, record::HEADER_BYTES));
+        for slot in slots {
             let header = Header::read(&self.slots, slot);
             if self.written < header.epoch {
                 continue;
             }
-            if header.has(flag::USES_MASK) {
+            if spared == Spared::Used && header.has(flag::USES_MASK) {
                 record::set_flags(&mut self.slots, slot, header.flags - flag::USES_ONE);
             } else {
-                self.evict_record(budget, at, tag, slot);
+                self.evict_record(budget, slot);
                 self.hand.laps = 0;
             }
         }

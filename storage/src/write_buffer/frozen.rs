@@ -185,6 +185,8 @@ impl Frozen {
             buffer.slots.free(budget, slot, header.slot_bytes());
         } else {
             record::set_flags(&mut buffer.slots, slot, header.flags | flag::EMITTED);
+            let (_, _, space) = self.last.expect("its section was gone to");
+            record::set_dirty_at(&mut buffer.slots, slot, space.0);
         }
         self.advance(buffer, budget);
         1 + header.bytes() / STEP_BYTES

@@ -12,7 +12,7 @@
 
 use super::budget::{Budget, Full};
 use super::dirty;
-use super::pages::Address;
+use super::pages::{Address, Part};
 use super::record::{self, Header, Kind, flag};
 use super::{RecordKey, SpaceId, WriteBuffer};
 
@@ -47,7 +47,7 @@ impl WriteBuffer {
         header: &Header,
     ) -> Result<Address, Full> {
         let size = Header::new(header.hash, header.key_len as usize, header.value_len as usize);
-        let copy = self.slots.alloc(budget, size.slot_bytes())?;
+        let copy = self.slots.alloc(budget, Part::Records, size.slot_bytes())?;
         self.slots.copy(slot, copy, header.bytes());
         let mut aside = *header;
         aside.flags |= flag::ASIDE;

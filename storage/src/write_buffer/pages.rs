@@ -11,6 +11,10 @@
 //! budget. Every operation takes some ten steps or fewer, whatever there is.
 //!
 //! Free runs are linked through their own first bytes: next and previous page, 4 bytes each.
+//!
+//! A chunk has either records, which can be evicted, or what finds them, which cannot: so evicting
+//! records makes chunks whole again. The last chunks of the budget are kept for the latter: of
+//! records that are there the lists and indexes can become longer.
 
 use super::budget::{Budget, Full};
 use crate::arena::{Buffer, CHUNK_BYTES};
@@ -23,13 +27,13 @@ pub(super) const PAGE_BYTES: usize = 4096;
 const PAGE_COUNT: u32 = (CHUNK_BYTES / PAGE_BYTES) as u32;
 
 /// A free run of this order is a whole chunk.
-const ORDER_MAX: u32 = PAGE_COUNT.trailing_zeros();
+pub(super) const ORDER_MAX: u32 = PAGE_COUNT.trailing_zeros();
 
 /// Addresses are in units of this many bytes: what every allocation is aligned to.
 pub(super) const UNIT_BYTES: usize = 16;
 
 const UNITS_PER_CHUNK_LOG2: u32 = (CHUNK_BYTES / UNIT_BYTES).trailing_zeros();
-const UNITS_PER_PAGE_LOG2: u32 = (PAGE_BYTES / UNIT_BYTES).trailing_zeros();
+pub(super) const UNITS_PER_PAGE_LOG2: u32 = (PAGE_BYTES / UNIT_BYTES).trailing_zeros();
 
 /// Chunks that addresses can tell apart. Half of what 32 bits hold: a place of 8 bytes has an
 /// address of 32 bits too.
@@ -37,6 +41,33 @@ const CHUNK_COUNT_MAX: usize = 1 << (31 - UNITS_PER_CHUNK_LOG2);
 
 /// The map's mark of the first page of a free run; its order is in the other bits.
 const FREE: u8 = 0x80;
+
+/// Those of the first page of a slab, and of another run in use.
+const SLAB: u8 = 0x40;
+const RUN: u8 = 0x20;
+
+/// What a chunk is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Records.
+    Records,
+    /// Indexes and dirty lists.
+    Index,
+}
+
+const PARTS: usize = 2;
+
+/// What begins at a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begins {
+    /// A free run of so many pages.
+    Free(u32),
+    Slab,
+    /// Another run that is in use.
+    Run,
+    /// It belongs to a run that begins before it.
+    Nothing,
+}
 
 /// Where something is: chunk, and 16 bytes in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
@@ -70,12 +101,15 @@ pub(super) struct Pages {
     /// By number; an empty buffer in the place of one that is gone. Number 0 is never used, so that
     /// no address is 0.
     chunks: Vec<Buffer>,
-    /// By number, for each page whether a free run begins at it, and of which order.
+    /// By number, for each page what begins at it, and of which order if it is free.
     maps: Vec<[u8; PAGE_COUNT as usize]>,
+    /// By number.
+    parts: Vec<Part>,
     vacant_numbers: Vec<u32>,
-    /// By order, the first page of the first free run; 0 if there is none.
-    free: [u32; ORDER_MAX as usize + 1],
-    used_count: usize,
+    /// By part and order, the first page of the first free run; 0 if there is none.
+    free: [[u32; ORDER_MAX as usize + 1]; PARTS],
+    /// By part, pages of its chunks that are not in use.
+    free_counts: [usize; PARTS],
 }
 
 impl Pages {
@@ -83,16 +117,17 @@ impl Pages {
         Self {
             chunks: vec![Buffer::heap(0)],
             maps: vec![[0; _]],
+            parts: vec![Part::Index],
             vacant_numbers: Vec::new(),
-            free: [0; _],
-            used_count: 0,
+            free: [[0; _]; _],
+            free_counts: [0; _],
         }
     }
 
     /// Bytes of the runs in use.
     #[cfg(test)]
     pub(super) fn used_bytes(&self) -> usize {
-        self.used_count * PAGE_BYTES
+        self.chunk_bytes() - self.free_counts.iter().sum::<usize>() * PAGE_BYTES
     }
 
     /// Bytes of the chunks taken from the budget.
@@ -104,31 +139,77 @@ impl Pages {
     ///
     /// # Panics
     /// If that is more than a chunk.
-    pub(super) fn alloc(&mut self, budget: &mut Budget, count: u32) -> Result<Address, Full> {
-        assert!(0 < count && count <= PAGE_COUNT, "a run of {count} pages does not fit a chunk");
-        let order = count.next_power_of_two().trailing_zeros();
-        let (page, order) = match (order..=ORDER_MAX).find(|o| self.free[*o as usize] != 0) {
-            Some(order) => {
-                let page = self.free[order as usize];
+    pub(super) fn alloc(
+        &mut self,
+        budget: &mut Budget,
+        part: Part,
+        count: u32,
+    ) -> Result<Address, Full> {
+        let (page, order) = match self.find(part, count) {
+            Some((page, order)) => {
                 self.unlink(page, order);
                 (page, order)
             }
-            None => (self.add_chunk(budget)?, ORDER_MAX),
+            None => (self.add_chunk(budget, part)?, ORDER_MAX),
         };
         for (rest, order) in aligned(page + count, page + (1 << order)) {
             self.link(rest, order);
         }
-        self.used_count += count as usize;
+        *self.mark(page) = RUN;
+        self.free_counts[part as usize] -= count as usize;
         Ok(Address(page << UNITS_PER_PAGE_LOG2))
+    }
+
+    /// Whether a run of `count` pages would be found.
+    pub(super) fn has_room(&self, budget: &Budget, part: Part, count: u32) -> bool {
+        self.find(part, count).is_some() || self.may_add_chunk(budget, part)
+    }
+
+    /// The first free run of at least `count` pages, and its order.
+    fn find(&self, part: Part, count: u32) -> Option<(u32, u32)> {
+        assert!(0 < count && count <= PAGE_COUNT, "a run of {count} pages does not fit a chunk");
+        let free = &self.free[part as usize];
+        let order = (order_of(count)..=ORDER_MAX).find(|order| free[*order as usize] != 0)?;
+        Some((free[order as usize], order))
+    }
+
+    /// Notes that the run at `start` is a slab.
+    pub(super) fn set_slab(&mut self, start: Address) {
+        *self.mark(start.0 >> UNITS_PER_PAGE_LOG2) = SLAB;
     }
 
     /// Takes back a run of `count` pages.
     pub(super) fn free(&mut self, budget: &mut Budget, start: Address, count: u32) {
         let page = start.0 >> UNITS_PER_PAGE_LOG2;
         assert!(start.0.is_multiple_of(1 << UNITS_PER_PAGE_LOG2));
-        self.used_count -= count as usize;
+        self.free_counts[self.part_of(start) as usize] += count as usize;
+        *self.mark(page) = 0;
         for (part, order) in aligned(page, page + count) {
             self.release(budget, part, order);
+        }
+    }
+
+    /// What the chunk of `start` is for.
+    pub(super) fn part_of(&self, start: Address) -> Part {
+        self.parts[locate(start).0]
+    }
+
+    /// How many pages there have ever been, from page 0 on.
+    pub(super) fn page_count(&self) -> u32 {
+        self.chunks.len() as u32 * PAGE_COUNT
+    }
+
+    /// What begins at `page`, in memory for records.
+    pub(super) fn begins_at(&self, page: u32) -> Begins {
+        let (chunk, of_chunk) = ((page / PAGE_COUNT) as usize, (page % PAGE_COUNT) as usize);
+        if self.parts[chunk] != Part::Records {
+            return Begins::Nothing;
+        }
+        match self.maps[chunk][of_chunk] {
+            SLAB => Begins::Slab,
+            RUN => Begins::Run,
+            mark if mark & FREE != 0 => Begins::Free(1 << (mark & !FREE)),
+            _ => Begins::Nothing,
         }
     }
 
@@ -186,17 +267,34 @@ impl Pages {
         target.as_mut_slice()[to..to + len].copy_from_slice(source);
     }
 
-    fn add_chunk(&mut self, budget: &mut Budget) -> Result<u32, Full> {
+    /// Whether a chunk is left for `part`, and would leave enough for the other.
+    fn may_add_chunk(&self, budget: &Budget, part: Part) -> bool {
+        let left = budget.left_count() * PAGE_COUNT as usize;
+        let kept = match part {
+            Part::Records => budget.reserved_count() * PAGE_COUNT as usize,
+            Part::Index => 0,
+        };
+        let wanted = (kept + PAGE_COUNT as usize).saturating_sub(self.free_counts[1]);
+        (PAGE_COUNT as usize).max(wanted) <= left
+    }
+
+    fn add_chunk(&mut self, budget: &mut Budget, part: Part) -> Result<u32, Full> {
+        if !self.may_add_chunk(budget, part) {
+            return Err(Full);
+        }
         let chunk = budget.take()?;
         let number = if let Some(number) = self.vacant_numbers.pop() {
             self.chunks[number as usize] = chunk;
+            self.parts[number as usize] = part;
             number
         } else {
             assert!(self.chunks.len() < CHUNK_COUNT_MAX, "a shard's state is at most 32 GiB");
             self.chunks.push(chunk);
             self.maps.push([0; _]);
+            self.parts.push(part);
             self.chunks.len() as u32 - 1
         };
+        self.free_counts[part as usize] += PAGE_COUNT as usize;
         Ok(number * PAGE_COUNT)
     }
 
@@ -212,12 +310,13 @@ impl Pages {
             order += 1;
         }
         let number = page / PAGE_COUNT;
+        self.free_counts[self.parts[number as usize] as usize] -= PAGE_COUNT as usize;
         budget.put(std::mem::replace(&mut self.chunks[number as usize], Buffer::heap(0)));
         self.vacant_numbers.push(number);
     }
 
     fn link(&mut self, page: u32, order: u32) {
-        let next = std::mem::replace(&mut self.free[order as usize], page);
+        let next = std::mem::replace(self.first_free(page, order), page);
         self.set_links(page, [next, 0]);
         if next != 0 {
             let [after, _] = self.links(next);
@@ -229,7 +328,7 @@ impl Pages {
     fn unlink(&mut self, page: u32, order: u32) {
         let [next, previous] = self.links(page);
         if previous == 0 {
-            self.free[order as usize] = next;
+            *self.first_free(page, order) = next;
         } else {
             let [_, before] = self.links(previous);
             self.set_links(previous, [next, before]);
@@ -239,6 +338,11 @@ impl Pages {
             self.set_links(next, [after, previous]);
         }
         *self.mark(page) = 0;
+    }
+
+    /// The first free run of an order, in the part of `page`.
+    fn first_free(&mut self, page: u32, order: u32) -> &mut u32 {
+        &mut self.free[self.parts[(page / PAGE_COUNT) as usize] as usize][order as usize]
     }
 
     fn mark(&mut self, page: u32) -> &mut u8 {
@@ -261,6 +365,11 @@ impl Pages {
 fn locate(address: Address) -> (usize, usize) {
     let units = address.0 & ((1 << UNITS_PER_CHUNK_LOG2) - 1);
     ((address.0 >> UNITS_PER_CHUNK_LOG2) as usize, units as usize * UNIT_BYTES)
+}
+
+/// The order of the smallest free run that `count` pages fit into.
+pub(super) fn order_of(count: u32) -> u32 {
+    count.next_power_of_two().trailing_zeros()
 }
 
 /// The fewest runs of powers of two, each at a multiple of its length, that make up
@@ -297,7 +406,7 @@ mod tests {
         /// Runs never overlap, keep what is written to them, and leave nothing behind.
         #[test]
         fn runs_are_apart(script in prop::collection::vec((1..=PAGE_COUNT, any::<u16>()), 1..80)) {
-            let mut budget = Budget::new(4 * CHUNK_BYTES);
+            let mut budget = Budget::new(5 * CHUNK_BYTES);
             let mut pages = Pages::new();
             let mut runs: Vec<(Address, u32, u8)> = Vec::new();
             for (i, (count, pick)) in script.into_iter().enumerate() {
@@ -307,7 +416,8 @@ mod tests {
                     let bytes = pages.bytes(start, count as usize * PAGE_BYTES);
                     prop_assert!(bytes.iter().all(|byte| *byte == mark));
                     pages.free(&mut budget, start, count);
-                } else if let Ok(start) = pages.alloc(&mut budget, count) {
+                } else if let part = [Part::Records, Part::Index][usize::from(pick) / 5 % 2]
+                    && let Ok(start) = pages.alloc(&mut budget, part, count) {
                     let mark = i as u8;
                     pages.bytes_mut(start, count as usize * PAGE_BYTES).fill(mark);
                     runs.push((start, count, mark));
@@ -327,11 +437,26 @@ mod tests {
     fn a_freed_chunk_is_whole_again() {
         let mut budget = Budget::new(CHUNK_BYTES);
         let mut pages = Pages::new();
-        let runs = [5, 1, 100, 200].map(|count| (pages.alloc(&mut budget, count), count));
-        assert_eq!(pages.alloc(&mut budget, PAGE_COUNT), Err(Full));
+        let part = Part::Records;
+        let runs = [5, 1, 100, 200].map(|count| (pages.alloc(&mut budget, part, count), count));
+        assert_eq!(pages.alloc(&mut budget, part, PAGE_COUNT), Err(Full));
         for (start, count) in runs {
             pages.free(&mut budget, start.expect("306 of 512 pages"), count);
         }
-        assert!(pages.alloc(&mut budget, PAGE_COUNT).is_ok());
+        assert!(pages.alloc(&mut budget, Part::Index, PAGE_COUNT).is_ok());
+    }
+
+    /// Records leave a chunk for what finds them, however much they need.
+    #[test]
+    fn records_do_not_take_the_last_chunk() {
+        let mut budget = Budget::new(4 * CHUNK_BYTES);
+        let mut pages = Pages::new();
+        let mut alloc = |part| pages.alloc(&mut budget, part, PAGE_COUNT / 2);
+        let count = (0..9).take_while(|_| alloc(Part::Records).is_ok()).count();
+        assert_eq!(count, 6);
+        assert!(alloc(Part::Index).is_ok());
+        assert_eq!(alloc(Part::Records), Err(Full));
+        assert!(alloc(Part::Index).is_ok());
+        assert_eq!(alloc(Part::Index), Err(Full));
     }
 }

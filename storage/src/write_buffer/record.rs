@@ -1,24 +1,29 @@
 //! A record in its slot.
 //!
 //! ```text
-//! byte 0       8       12        16       20      24      28      29      30     32
-//!      │ hash  │ epoch │ value   │ key    │ older │ dirty │ flags │ class │ pages │
-//!      │       │       │ length  │ length │       │  at   │       │       │       │
-//!                                │ key │ 0 to 15 bytes │ value, at a multiple of 16 │ room │
+//! byte 0      8       12    16      20         24           28             31      32
+//!      │ hash │ epoch │ tag │ older │ dirty at │ key length │ value length │ flags │
+//!      │      │       │     │       │          │ and size   │              │       │
+//!                              │ key │ 0 to 15 bytes │ value, at a multiple of 16 │ room │
 //! ```
 //!
 //! | field | |
 //! |---|---|
 //! | hash | `hash64` of the stored key |
 //! | epoch | in which it was last changed; 0: it was read from a table and not changed since |
-//! | key | what follows the hash in the stored key |
+//! | tag | what the index has it under |
 //! | older | for operands: the version of the epoch before, while no table can be read for it |
 //! | dirty at | its place in the dirty list of its epoch, in units of 8 bytes |
+//! | | once it was handed to the writer, or if it was read: the number of its space |
+//! | key length | 22 bits; above them 10 bits of size: the slot's class, or its pages behind them |
 //! | flags | see below |
-//! | class, pages | size of the slot: its class, or 255 and how many pages |
+//! | key | what follows the hash in the stored key |
+//!
+//! So a clean record says where it belongs: it can be evicted by whoever comes from its memory.
 
 use super::pages::{Address, PAGE_BYTES, UNIT_BYTES};
 use super::slots::{CLASS_BYTES, Slots, class_of};
+use crate::arena::CHUNK_BYTES;
 
 /// Bytes of the fixed part.
 pub(super) const HEADER_BYTES: usize = 32;
@@ -51,37 +56,52 @@ pub(super) mod flag {
 pub(super) struct Header {
     pub(super) hash: u64,
     pub(super) epoch: u32,
+    pub(super) tag: u32,
     pub(super) value_len: u32,
     pub(super) key_len: u32,
     pub(super) older: Address,
     pub(super) dirty_at: u32,
     pub(super) flags: u8,
-    class: u8,
-    pages: u16,
+    /// Of the slot.
+    size: u16,
 }
 
-const FLAGS_AT: usize = 28;
-const PAGES_CLASS: u8 = u8::MAX;
+const DIRTY_AT: usize = 20;
+const KEY_AT: usize = 24;
+const VALUE_AT: usize = 28;
+const FLAGS_AT: usize = 31;
+
+/// Bits of a key's length, with the size of the slot above them.
+const KEY_BITS: u32 = 22;
+const KEY_MASK: u32 = (1 << KEY_BITS) - 1;
+
+/// Those of a value's length, with the flags above them.
+const VALUE_MASK: u32 = (1 << 24) - 1;
+const _: () = assert!(CHUNK_BYTES <= KEY_MASK as usize && KEY_MASK < VALUE_MASK);
+
+/// The size of a slot of one page.
+const ONE_PAGE: u16 = CLASS_BYTES.len() as u16;
+const _: () = assert!(ONE_PAGE as usize + CHUNK_BYTES / PAGE_BYTES < 1 << (32 - KEY_BITS));
 
 impl Header {
     /// Of a record with a key of `key_len` bytes and room for a value of `value_len`, without one
     /// yet.
     pub(super) fn new(hash: u64, key_len: usize, value_len: usize) -> Self {
         let bytes = value_offset(key_len) + value_len;
-        let (class, pages) = match class_of(bytes) {
-            Some(class) => (class as u8, 0),
-            None => (PAGES_CLASS, bytes.div_ceil(PAGE_BYTES) as u16),
+        let size = match class_of(bytes) {
+            Some(class) => class as u16,
+            None => ONE_PAGE + (bytes.div_ceil(PAGE_BYTES) - 1) as u16,
         };
         Self {
             hash,
             epoch: 0,
+            tag: 0,
             value_len: 0,
             key_len: key_len as u32,
             older: Address::NONE,
             dirty_at: 0,
             flags: Kind::Value as u8,
-            class,
-            pages,
+            size,
         }
     }
 
@@ -97,13 +117,13 @@ impl Header {
         Self {
             hash: u64::from(u32_at(0)) | u64::from(u32_at(4)) << 32,
             epoch: u32_at(8),
-            value_len: u32_at(12),
-            key_len: u32_at(16),
-            older: Address(u32_at(20)),
-            dirty_at: u32_at(24),
+            tag: u32_at(12),
+            value_len: u32_at(VALUE_AT) & VALUE_MASK,
+            key_len: u32_at(KEY_AT) & KEY_MASK,
+            older: Address(u32_at(16)),
+            dirty_at: u32_at(DIRTY_AT),
             flags: bytes[FLAGS_AT],
-            class: bytes[29],
-            pages: u16::from_le_bytes([bytes[30], bytes[31]]),
+            size: (u32_at(KEY_AT) >> KEY_BITS) as u16,
         }
     }
 
@@ -112,14 +132,12 @@ impl Header {
     pub(super) fn write(&self, slots: &mut Slots, slot: Address) {
         let (bytes, _) = split(slots.tail_mut(slot));
         bytes[0..8].copy_from_slice(&self.hash.to_le_bytes());
-        let numbers =
-            [self.epoch, self.value_len, self.key_len, self.older.0, self.dirty_at].into_iter();
+        let key = self.key_len | u32::from(self.size) << KEY_BITS;
+        let value = self.value_len | u32::from(self.flags) << 24;
+        let numbers = [self.epoch, self.tag, self.older.0, self.dirty_at, key, value].into_iter();
         for (number, at) in numbers.zip((8..).step_by(4)) {
             super::pages::set_u32_at(bytes, at, number);
         }
-        bytes[FLAGS_AT] = self.flags;
-        bytes[29] = self.class;
-        bytes[30..32].copy_from_slice(&self.pages.to_le_bytes());
     }
 
     #[inline]
@@ -141,14 +159,14 @@ impl Header {
 
     /// Lets it be of a slot of the size of another's.
     pub(super) fn take_size(&mut self, other: &Self) {
-        (self.class, self.pages) = (other.class, other.pages);
+        self.size = other.size;
     }
 
     /// Bytes of the slot.
     pub(super) fn slot_bytes(&self) -> usize {
-        match self.class {
-            PAGES_CLASS => usize::from(self.pages) * PAGE_BYTES,
-            class => CLASS_BYTES[usize::from(class)],
+        match CLASS_BYTES.get(usize::from(self.size)) {
+            Some(bytes) => *bytes,
+            None => usize::from(self.size - ONE_PAGE + 1) * PAGE_BYTES,
         }
     }
 
@@ -175,8 +193,8 @@ impl Header {
 #[inline]
 pub(super) fn use_value(slots: &mut Slots, slot: Address, key_len: usize) -> &mut [u8] {
     let (header, rest) = split(slots.tail_mut(slot));
-    touch(header);
     let value_len = Header::of(header).value_len as usize;
+    touch(header);
     let rest = &mut rest[value_offset(key_len) - HEADER_BYTES..];
     &mut rest[..value_len]
 }
@@ -211,9 +229,9 @@ pub(super) fn set_flags(slots: &mut Slots, slot: Address, flags: u8) {
     slots.bytes_mut(slot, HEADER_BYTES)[FLAGS_AT] = flags;
 }
 
-/// Sets the place in a dirty list of the record at `slot`.
+/// Sets the place in a dirty list of the record at `slot`, or the number of its space.
 pub(super) fn set_dirty_at(slots: &mut Slots, slot: Address, dirty_at: u32) {
-    super::pages::set_u32_at(slots.bytes_mut(slot, HEADER_BYTES), 24, dirty_at);
+    super::pages::set_u32_at(slots.bytes_mut(slot, HEADER_BYTES), DIRTY_AT, dirty_at);
 }
 
 /// Whether the record at `slot` is that of `hash` and `key`.

@@ -10,7 +10,7 @@
 //! An entry without a slot is a gap; its tag says nothing.
 
 use super::budget::{Budget, Full};
-use super::pages::{Address, set_u32_at, u32_at};
+use super::pages::{Address, Part, set_u32_at, u32_at};
 use super::slots::Slots;
 use crate::arena::CHUNK_BYTES;
 
@@ -74,7 +74,7 @@ pub(super) fn new_segment(
     if LINES_MAX < lines {
         return Err(Full);
     }
-    let at = slots.alloc(budget, lines * LINE_BYTES)?;
+    let at = slots.alloc(budget, Part::Index, lines * LINE_BYTES)?;
     let bytes = slots.bytes_mut(at, lines * LINE_BYTES);
     bytes.fill(0);
     set_u32_at(bytes, LINES, lines as u32);
@@ -233,6 +233,12 @@ impl<'a> Segment<'a> {
         }
         self.set_len(entries.len());
         true
+    }
+
+    /// Lets `entries`, in order, be all that is in it; false if they do not fit.
+    pub(super) fn refill(&mut self, entries: &[(u32, Address)], branch: Branch) -> bool {
+        self.0[1..].fill([0; LINE_BYTES]);
+        self.fill(entries, branch)
     }
 
     pub(super) fn place_of(&self, home: usize, slot: Address) -> usize {

@@ -9,13 +9,17 @@
 //!       │ 4     │ 4    │ 4    │ 4      │ 4    │ 4        │40 │
 //! ```
 //!
-//! Every allocation begins at a multiple of 16. The slabs of a class that have room are linked; an
-//! empty slab goes back to the pages. Freed slots of a slab are linked through their first bytes.
+//! Every allocation begins at a multiple of 16. A slab has either records, or what finds them. The
+//! slabs of a class that have room are linked; an empty slab goes back to the pages. Freed slots of
+//! a slab are linked through their first bytes.
 //!
 //! Invariant: `used_bytes` is the sum of the sizes of what is allocated and not freed.
 
 use super::budget::{Budget, Full};
-use super::pages::{Address, PAGE_BYTES, Pages, UNIT_BYTES, set_u32_at, u32_at};
+use super::pages::{
+    Address, Begins, ORDER_MAX, PAGE_BYTES, Pages, Part, UNIT_BYTES, UNITS_PER_PAGE_LOG2, order_of,
+    set_u32_at, u32_at,
+};
 
 /// Largest class whose neighbours are 16 bytes apart.
 const FINE_BYTES_MAX: usize = 256;
@@ -53,15 +57,46 @@ const PREVIOUS: usize = 20;
 #[derive(Debug)]
 pub(super) struct Slots {
     pages: Pages,
-    /// By class, the first slab that has room.
-    open: [Address; CLASS_BYTES.len()],
+    /// By part and class, the first slab that has room.
+    open: [[Address; CLASS_BYTES.len()]; 2],
     used_bytes: usize,
     freed_count: u64,
+    refused: Need,
+}
+
+/// What an allocation needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Need {
+    part: Part,
+    bytes: usize,
+}
+
+impl Need {
+    /// As a bit of a mask: those with the same one need the same, more or less.
+    pub(super) fn bit(self) -> u64 {
+        let class = class_of(self.bytes).unwrap_or(CLASS_BYTES.len());
+        1 << (class + 32 * self.part as usize)
+    }
+
+    /// A free run of records' memory of this order would do. What is not for records needs a whole
+    /// chunk, which is then not for records.
+    pub(super) fn order(self) -> u32 {
+        match self.part {
+            Part::Records => order_of(SLAB_PAGES.max(self.bytes.div_ceil(PAGE_BYTES) as u32)),
+            Part::Index => ORDER_MAX,
+        }
+    }
 }
 
 impl Slots {
     pub(super) fn new() -> Self {
-        Self { pages: Pages::new(), open: [Address::NONE; _], used_bytes: 0, freed_count: 0 }
+        Self {
+            pages: Pages::new(),
+            open: [[Address::NONE; _]; _],
+            used_bytes: 0,
+            freed_count: 0,
+            refused: Need { part: Part::Records, bytes: 0 },
+        }
     }
 
     /// Bytes of everything that is allocated.
@@ -90,13 +125,72 @@ impl Slots {
     }
 
     /// Room for `bytes`; what is in there is what was last there.
-    pub(super) fn alloc(&mut self, budget: &mut Budget, bytes: usize) -> Result<Address, Full> {
+    pub(super) fn alloc(
+        &mut self,
+        budget: &mut Budget,
+        part: Part,
+        bytes: usize,
+    ) -> Result<Address, Full> {
         let address = match class_of(bytes) {
-            Some(class) => self.alloc_slot(budget, class)?,
-            None => self.pages.alloc(budget, bytes.div_ceil(PAGE_BYTES) as u32)?,
+            Some(class) => self.alloc_slot(budget, part, class),
+            None => self.pages.alloc(budget, part, bytes.div_ceil(PAGE_BYTES) as u32),
         };
+        let address = address.inspect_err(|_| self.refused = Need { part, bytes })?;
         self.used_bytes += Self::size_of(bytes);
         Ok(address)
+    }
+
+    /// What the last allocation needed that was refused.
+    pub(super) fn refused(&self) -> Need {
+        self.refused
+    }
+
+    /// Whether there is what is needed.
+    pub(super) fn has_room(&self, budget: &Budget, Need { part, bytes }: Need) -> bool {
+        let pages = match class_of(bytes) {
+            Some(class) if !self.open[part as usize][class].is_none() => return true,
+            Some(_) => SLAB_PAGES,
+            None => bytes.div_ceil(PAGE_BYTES) as u32,
+        };
+        self.pages.has_room(budget, part, pages)
+    }
+
+    /// How many regions of `1 << order` pages there have ever been.
+    pub(super) fn region_count(&self, order: u32) -> u32 {
+        self.pages.page_count() >> order
+    }
+
+    /// Adds to `records` where those begin that begin in a region of `1 << order` pages. None if
+    /// it is in one that begins before, or is not for records.
+    pub(super) fn records_in(&self, region: u32, order: u32, records: &mut Vec<Address>) {
+        let mut pages = region << order..(region + 1) << order;
+        if self.pages.begins_at(pages.start) == Begins::Nothing {
+            return;
+        }
+        while let Some(page) = pages.next() {
+            let at = Address(page << UNITS_PER_PAGE_LOG2);
+            match self.pages.begins_at(page) {
+                Begins::Slab => self.slots_in(at, records),
+                Begins::Run => records.push(at),
+                Begins::Free(count) => pages.start += count - 1,
+                Begins::Nothing => {}
+            }
+        }
+    }
+
+    /// Adds the slots of a slab that are in use.
+    fn slots_in(&self, slab: Address, slots: &mut Vec<Address>) {
+        let header = self.pages.bytes(slab, SLAB_HEADER_BYTES);
+        let [class, carved, mut free] = [CLASS, CARVED, FREE].map(|at| u32_at(header, at));
+        let bytes = CLASS_BYTES[class as usize];
+        let mut is_free = vec![false; carved as usize];
+        while free != 0 {
+            let offset = (free - slab.0) as usize * UNIT_BYTES - SLAB_HEADER_BYTES;
+            is_free[offset / bytes] = true;
+            free = u32_at(self.pages.bytes(Address(free), 4), 0);
+        }
+        let used = is_free.into_iter().enumerate().filter(|(_, is_free)| !is_free);
+        slots.extend(used.map(|(i, _)| slab.offset(SLAB_HEADER_BYTES + i * bytes)));
     }
 
     /// Takes back what was allocated for `bytes`, or for another number of them with the same
@@ -151,15 +245,21 @@ impl Slots {
         self.pages.copy(from, to, len);
     }
 
-    fn alloc_slot(&mut self, budget: &mut Budget, class: usize) -> Result<Address, Full> {
-        if self.open[class].is_none() {
-            let slab = self.pages.alloc(budget, SLAB_PAGES)?;
+    fn alloc_slot(
+        &mut self,
+        budget: &mut Budget,
+        part: Part,
+        class: usize,
+    ) -> Result<Address, Full> {
+        if self.open[part as usize][class].is_none() {
+            let slab = self.pages.alloc(budget, part, SLAB_PAGES)?;
+            self.pages.set_slab(slab);
             let header = self.pages.bytes_mut(slab, SLAB_HEADER_BYTES);
             header.fill(0);
             set_u32_at(header, CLASS, class as u32);
             self.link(slab, class);
         }
-        let slab = self.open[class];
+        let slab = self.open[part as usize][class];
         let header = self.pages.bytes_mut(slab, SLAB_HEADER_BYTES);
         let used = u32_at(header, USED) + 1;
         set_u32_at(header, USED, used);
@@ -197,7 +297,8 @@ impl Slots {
     }
 
     fn link(&mut self, slab: Address, class: usize) {
-        let next = std::mem::replace(&mut self.open[class], slab);
+        let open = &mut self.open[self.pages.part_of(slab) as usize][class];
+        let next = std::mem::replace(open, slab);
         let header = self.pages.bytes_mut(slab, SLAB_HEADER_BYTES);
         set_u32_at(header, NEXT, next.0);
         set_u32_at(header, PREVIOUS, 0);
@@ -210,7 +311,7 @@ impl Slots {
         let header = self.pages.bytes(slab, SLAB_HEADER_BYTES);
         let [next, previous] = [NEXT, PREVIOUS].map(|at| Address(u32_at(header, at)));
         if previous.is_none() {
-            self.open[class] = next;
+            self.open[self.pages.part_of(slab) as usize][class] = next;
         } else {
             set_u32_at(self.pages.bytes_mut(previous, SLAB_HEADER_BYTES), NEXT, next.0);
         }
@@ -259,7 +360,7 @@ mod tests {
         fn allocations_are_apart(
             script in prop::collection::vec((0_usize..40_000, any::<u16>()), 1..150),
         ) {
-            let mut budget = Budget::new(2 * CHUNK_BYTES);
+            let mut budget = Budget::new(3 * CHUNK_BYTES);
             let mut slots = Slots::new();
             let mut live: Vec<(Address, usize, u8)> = Vec::new();
             for (i, (size, pick)) in script.into_iter().enumerate() {
@@ -268,7 +369,8 @@ mod tests {
                     let (at, bytes, mark) = live.swap_remove(usize::from(pick) % live.len());
                     prop_assert!(slots.bytes(at, bytes).iter().all(|byte| *byte == mark));
                     slots.free(&mut budget, at, bytes);
-                } else if let Ok(at) = slots.alloc(&mut budget, bytes) {
+                } else if let part = [Part::Records, Part::Index][usize::from(pick) / 5 % 2]
+                    && let Ok(at) = slots.alloc(&mut budget, part, bytes) {
                     prop_assert!(slots.bytes(at, bytes).as_ptr().addr().is_multiple_of(16));
                     slots.bytes_mut(at, bytes).fill(i as u8);
                     live.push((at, bytes, i as u8));

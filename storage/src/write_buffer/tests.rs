@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 
+use super::pages::Part;
 use super::*;
 use crate::arena::CHUNK_BYTES;
 use crate::key::StoredKey;
@@ -371,6 +372,15 @@ impl World {
         assert_eq!(self.buffer.chunk_bytes(), self.budget.taken_bytes());
     }
 
+    /// Evicts for what was refused last. What is dirty stays.
+    fn make_room(&mut self) {
+        let dirty_bytes = self.buffer.dirty_bytes();
+        let is_room = self.buffer.make_room(&mut self.budget);
+        assert!(is_room || 0 < dirty_bytes || self.buffer.used_bytes() < CHUNK_BYTES);
+        assert_eq!(self.buffer.dirty_bytes(), dirty_bytes);
+        assert_eq!(self.buffer.chunk_bytes(), self.budget.taken_bytes());
+    }
+
     /// Drains and writes all frozen epochs.
     fn finish(&mut self) {
         while !self.epochs.is_empty() {
@@ -402,6 +412,7 @@ enum Op {
     Drain(usize, usize),
     Write(usize),
     Evict(usize, usize),
+    MakeRoom,
     Drop(usize),
     Prefetch(usize, Vec<u32>),
 }
@@ -418,6 +429,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (0_usize..3, 0_usize..60).prop_map(|(which, steps)| Op::Drain(which, steps)),
         6 => (0_usize..3).prop_map(Op::Write),
         4 => (0_usize..100_000, 0_usize..500).prop_map(|(bytes, steps)| Op::Evict(bytes, steps)),
+        4 => Just(Op::MakeRoom),
         1 => (0..SPACES.len()).prop_map(Op::Drop),
         12 => (0..SPACES.len(), prop::collection::vec(any::<u32>(), 0..20))
             .prop_map(|(space, keys)| Op::Prefetch(space, keys)),
@@ -439,6 +451,7 @@ fn run(world: &mut World, key_count: u32, script: Vec<Op>) {
             Op::Drain(which, steps) => world.drain(which, steps),
             Op::Write(which) => world.write(which),
             Op::Evict(bytes, steps) => world.evict(bytes, steps),
+            Op::MakeRoom => world.make_room(),
             Op::Drop(space) => world.drop_space(space),
             Op::Prefetch(space, keys) => {
                 world.prefetch(space, keys.into_iter().map(|key| key % key_count).collect());
@@ -459,7 +472,7 @@ proptest! {
     fn it_is_a_map(
         script in prop::collection::vec(op(), 1..400),
         key_count in prop::sample::select(vec![6_u32, 40, 300]),
-        chunks in 1_usize..4,
+        chunks in 2_usize..5,
     ) {
         let mut world = World::new(chunks * CHUNK_BYTES);
         run(&mut world, key_count, script);
@@ -476,11 +489,17 @@ proptest! {
         script in prop::collection::vec((any::<u32>(), 0_u8..20), 200..600),
         len in 0_usize..100,
     ) {
-        let mut world = World::new(CHUNK_BYTES);
+        let mut world = World::new(2 * CHUNK_BYTES);
         let filler = Name { space: 0, key: 1_000_000 };
         // Room for few slabs is left, and none of the large sizes.
-        [1 << 20, 1 << 19, 1 << 18].into_iter().zip(0..).for_each(|(bytes, i)| {
+        let sizes = [1 << 20, 1 << 19, 1 << 18];
+        sizes.into_iter().zip(0..).for_each(|(bytes, i)| {
             world.put(Name { key: filler.key + i, ..filler }, &vec![7; bytes - 100]);
+        });
+        let World { buffer, budget, .. } = &mut world;
+        let fillers = sizes.map(|bytes| {
+            let at = buffer.slots.alloc(budget, Part::Index, bytes).expect("half of the chunks");
+            (at, bytes)
         });
         let name = |key: u32| Name { space: key as usize % 2, key: key / 2 % 900 };
         for (key, action) in script {
@@ -493,6 +512,10 @@ proptest! {
                 _ => {}
             }
         }
+        let World { buffer, budget, .. } = &mut world;
+        for (at, bytes) in fillers {
+            buffer.slots.free(budget, at, bytes);
+        }
         world.end();
     }
 }
@@ -500,7 +523,7 @@ proptest! {
 /// What was appended in epochs that are written is not kept for ever.
 #[test]
 fn operands_that_tables_have_are_forgotten() {
-    let mut world = World::new(CHUNK_BYTES);
+    let mut world = World::new(2 * CHUNK_BYTES);
     let name = Name { space: 1, key: 5 };
     let mut used_bytes = Vec::new();
     for byte in 0..20 {
@@ -518,7 +541,7 @@ fn operands_that_tables_have_are_forgotten() {
 /// tombstone, a window that is dropped nothing.
 #[test]
 fn only_what_tables_have_leaves_tombstones() {
-    let mut world = World::new(CHUNK_BYTES);
+    let mut world = World::new(2 * CHUNK_BYTES);
     let [stays, dies] = [0, 1].map(|key| Name { space: 0, key });
     let window = Name { space: 2, key: 0 };
     let emitted = |world: &mut World| {
