@@ -37,7 +37,7 @@
 //!   does not open, and removes nothing.
 //! - A merge that fails leaves its inputs, and its band waits for more deltas (`store/merging.rs`).
 //! - A piece that could not be written (the disk is full) is kept, and the pressure is
-//!   [`Pressure::Stop`], until [`Store::retry`].
+//!   [`Pressure::Stop`], until [`Store::retry`]; [`Store::stalled`] says why.
 //! - After a failed sync nothing of the table may be trusted, and its records are partly gone from
 //!   memory: the store has [failed](Error::Failed), and is restored from its tables.
 //!
@@ -66,7 +66,7 @@ use self::read::Reads;
 use self::scan::ScanReads;
 use crate::arena::CHUNK_BYTES;
 use crate::cache::{BlockCache, BlockId};
-use crate::io::{FileDone, FileId, FileOp, OpId};
+use crate::io::{FileDone, FileFault, FileId, FileOp, OpId};
 use crate::key::StoredKey;
 use crate::table::{Table, TableId};
 use crate::version::{Version, Versions};
@@ -157,8 +157,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store with the tables of a manifest, each band's the newest first. Reads and writes begin
-    /// when it [is open](Store::is_open).
+    /// A store with the tables of a manifest, each band's the newest first. What they have is read
+    /// once it [is open](Store::is_open): who asks before waits for that.
     pub fn new(config: StoreConfig, tables: Vec<TableRow>) -> Self {
         let mut store = Self {
             budget: Budget::new(config.memory_bytes),
@@ -341,7 +341,7 @@ impl Store {
     /// flush can help, it is [`Pressure::Stop`] until more is written.
     pub fn pressure(&self) -> Pressure {
         let (dirty, total) = (self.buffer.dirty_bytes(), self.budget.total_bytes());
-        let is_stalled = self.flush.as_ref().is_some_and(Flush::is_stalled);
+        let is_stalled = self.stalled().is_some();
         let is_crowded = self.buffer.is_crowded();
         if is_stalled || is_crowded || self.failure.is_some() || total / 4 * 3 <= dirty {
             Pressure::Stop
@@ -350,6 +350,11 @@ impl Store {
         } else {
             Pressure::Ok
         }
+    }
+
+    /// Why a piece or a file could not be written, while it waits for [`Store::retry`].
+    pub fn stalled(&self) -> Option<&FileFault> {
+        self.flush.as_ref().and_then(Flush::stalled)
     }
 
     /// The newest version: what a manifest names, and what pins its tables.

@@ -32,6 +32,8 @@ pub(super) struct Flush {
     pieces: BTreeMap<OpId, Piece>,
     /// What could not be written.
     failed: Vec<Piece>,
+    /// Why the first that failed did.
+    fault: Option<FileFault>,
 }
 
 #[derive(Debug)]
@@ -44,9 +46,10 @@ enum Stage {
 }
 
 impl Flush {
-    /// Whether it waits for [`Store::retry`].
-    pub(super) fn is_stalled(&self) -> bool {
-        !self.failed.is_empty() || self.create.is_none() && !self.is_created
+    /// Why it waits for [`Store::retry`], if it does.
+    pub(super) fn stalled(&self) -> Option<&FileFault> {
+        let is_stalled = !self.failed.is_empty() || self.create.is_none() && !self.is_created;
+        self.fault.as_ref().filter(|_| is_stalled)
     }
 }
 
@@ -97,6 +100,7 @@ impl Store {
             flush.file = self.next_file_id();
             flush.create = Some(self.create(flush.file, &flush.path));
         }
+        flush.fault = None;
         for piece in std::mem::take(&mut flush.failed) {
             self.write(&mut flush, piece);
         }
@@ -125,12 +129,13 @@ impl Store {
             stage: Stage::Entries(Box::new(Writer::new(config))),
             pieces: BTreeMap::new(),
             failed: Vec::new(),
+            fault: None,
         })
     }
 
     /// Hands out records, or goes on with the end of the table.
     fn write_some(&mut self, flush: &mut Flush, steps: usize) -> bool {
-        if flush.is_stalled() || PIECES_MAX <= flush.pieces.len() {
+        if flush.stalled().is_some() || PIECES_MAX <= flush.pieces.len() {
             return false;
         }
         match &mut flush.stage {
@@ -190,9 +195,11 @@ impl Store {
         if flush.create == Some(op) {
             flush.create = None;
             flush.is_created = result.is_ok();
+            flush.fault = flush.fault.take().or(result.err());
         } else if let Some(piece) = flush.pieces.remove(&op) {
-            if result.is_err() {
+            if let Err(fault) = result {
                 flush.failed.push(piece);
+                flush.fault.get_or_insert(fault);
             }
         } else if let Err(fault) = result {
             self.failure = Some(Error::Failed(Arc::new(fault)));
@@ -250,6 +257,9 @@ impl Store {
         if meta.id != table {
             return Some("it is another table than its name says");
         }
+        if meta.key_group_count != self.config.key_group_count {
+            return Some("it was made for another number of key groups");
+        }
         let mut rows = self.manifest.iter().filter(|row| row.id == table);
         rows.find_map(|row| row.objection(meta))
     }
@@ -289,7 +299,10 @@ impl Store {
 fn time_of(times: &BTreeMap<u16, TimeOf>, key: &[u8], change: Change<'_>) -> Option<i64> {
     let state_id = StoredKey::decode(key).expect("the write buffer has stored keys").state_id;
     match change {
-        Change::Value(value) => times.get(&state_id).map(|time_of| time_of(value)),
+        // One that lives to the end of time does not expire.
+        Change::Value(value) => {
+            times.get(&state_id).map(|time_of| time_of(value)).filter(|time| *time < i64::MAX)
+        }
         Change::Tombstone | Change::Operand(_) => None,
     }
 }

@@ -19,11 +19,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Awaited, Error, Store};
-use crate::io::{FileAnswer, FileFault, FileOp};
+use crate::io::{FileAnswer, FileFault, FileOp, OpId};
 use crate::table::TableId;
 
 /// Digits of an id in the name of a file.
 const ID_DIGITS: usize = 16;
+
+/// No store comes to ids from here on.
+const ID_END: u64 = 1 << 63;
 
 impl Store {
     /// Asks what is in the directory.
@@ -47,7 +50,7 @@ impl Store {
         let mut unnamed = Vec::new();
         for file in files {
             let Some((id, is_table)) = id_of(&file.path) else { continue };
-            self.config.next_table_id = self.config.next_table_id.max(id.0.saturating_add(1));
+            self.config.next_table_id = self.config.next_table_id.max(id.0 + 1);
             if !(is_table && named.contains(&id)) {
                 let config = &self.config;
                 unnamed.push(if is_table { config.path(id) } else { config.part_path(id) });
@@ -55,6 +58,17 @@ impl Store {
         }
         self.unnamed = Some(unnamed);
         self.end_opening();
+    }
+
+    /// What is awaited before the store is open: until then nobody knows what tables have.
+    pub(super) fn awaited_to_open(&self) -> Option<OpId> {
+        if self.is_open {
+            return None;
+        }
+        let is_opening =
+            |awaited: &Awaited| matches!(awaited, Awaited::Table(_) | Awaited::Listing);
+        let mut awaited = self.awaited.iter().filter(|(_, awaited)| is_opening(awaited));
+        awaited.next().map(|(op, _)| *op)
     }
 
     /// Opens the store, once it is known what is there and all tables are open. Of those that
@@ -87,5 +101,6 @@ fn id_of(path: &Path) -> Option<(TableId, bool)> {
     if digits.len() != ID_DIGITS || !digits.bytes().all(is_digit) {
         return None;
     }
-    Some((TableId(u64::from_str_radix(digits, 16).ok()?), is_table))
+    let id = u64::from_str_radix(digits, 16).ok().filter(|id| *id < ID_END)?;
+    Some((TableId(id), is_table))
 }

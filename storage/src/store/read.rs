@@ -14,12 +14,20 @@ use crate::write_buffer::{Lookup as Known, RecordKey, SpaceId};
 /// Where the hash ends in a stored key, and a record's key begins.
 const HASH_END: usize = 20;
 
+/// Most bytes of what was found and has no room yet, or could not be found, for readers who may not
+/// come any more. Those who come later have it looked up again.
+const ENDED_BYTES_MAX: usize = 4 << 20;
+
 /// What is being looked up and read.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     /// By stored key.
     pub(super) lookups: BTreeMap<Vec<u8>, Lookup>,
-    reads: BTreeMap<BlockId, Read>,
+    under_way: BTreeMap<BlockId, Read>,
+    /// The stored keys of the lookups that wait for their readers, by when they came to that.
+    ended: BTreeMap<u64, Vec<u8>>,
+    ended_bytes: usize,
+    ended_count: u64,
 }
 
 /// How far a key was looked up.
@@ -37,6 +45,51 @@ pub(super) struct Lookup {
     /// What is to be appended, the newest first.
     operands: Vec<Vec<u8>>,
     state: State,
+    /// Its number among those that wait for their readers.
+    ended: Option<u64>,
+}
+
+impl Lookup {
+    /// Bytes of what was found.
+    pub(super) fn value_len(&self) -> usize {
+        match &self.state {
+            State::Found(value) => value.as_ref().map_or(0, Vec::len),
+            State::Waits(_) | State::Failed(_) => 0,
+        }
+    }
+
+    fn bytes(&self, key: &[u8]) -> usize {
+        size_of::<Self>() + 2 * key.len() + self.value_len()
+    }
+}
+
+impl Reads {
+    /// Takes a lookup that `is_it` out.
+    fn take(&mut self, key: &[u8], is_it: impl Fn(&Lookup) -> bool) -> Option<Lookup> {
+        self.lookups.get(key).filter(|lookup| is_it(lookup))?;
+        let mut lookup = self.lookups.remove(key)?;
+        if let Some(number) = lookup.ended.take() {
+            self.ended.remove(&number);
+            self.ended_bytes -= lookup.bytes(key);
+        }
+        Some(lookup)
+    }
+
+    /// Keeps a lookup for its reader, unless there are too many by then.
+    fn keep(&mut self, key: Vec<u8>, mut lookup: Lookup) {
+        if !matches!(lookup.state, State::Waits(_)) {
+            lookup.ended = Some(self.ended_count);
+            self.ended.insert(self.ended_count, key.clone());
+            self.ended_count += 1;
+            self.ended_bytes += lookup.bytes(&key);
+        }
+        self.lookups.insert(key, lookup);
+        while ENDED_BYTES_MAX < self.ended_bytes
+            && let Some((_, first)) = self.ended.pop_first()
+        {
+            self.take(&first, |_| true);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -67,24 +120,27 @@ impl Store {
         space: SpaceId,
         key: RecordKey<'_>,
     ) -> Result<Option<OpId>, Error> {
+        if let Some(op) = self.awaited_to_open() {
+            return Ok(Some(op));
+        }
         let stored = self.stored(space, key);
         let is_stale = |it: &Lookup| {
             it.installed_count != self.installed_count && !matches!(it.state, State::Waits(_))
         };
-        let begun = self.reads.lookups.remove(&stored).filter(|lookup| !is_stale(lookup));
+        let begun = self.reads.take(&stored, |_| true).filter(|lookup| !is_stale(lookup));
         let lookup = begun.unwrap_or_else(|| self.begin(&stored, space, key.spread));
         let value = match &lookup.state {
             State::Failed(error) => return Err(error.clone()),
             State::Waits(op) => {
                 let op = *op;
-                self.reads.lookups.insert(stored, lookup);
+                self.reads.keep(stored, lookup);
                 return Ok(Some(op));
             }
             State::Found(value) => value.as_deref(),
         };
         let taken = self.take_in(space, key, value);
         if matches!(taken, Err(Error::Full(_))) {
-            self.reads.lookups.insert(stored, lookup);
+            self.reads.keep(stored, lookup);
         }
         taken.map(|()| None)
     }
@@ -99,6 +155,7 @@ impl Store {
             table: 0,
             operands: Vec::new(),
             state: State::Found(None),
+            ended: None,
         };
         self.go_on(stored, &mut lookup, None);
         lookup
@@ -118,17 +175,21 @@ impl Store {
                 Err(error) => lookup.state = State::Failed(error),
             }
         }
-        self.reads.lookups.insert(stored, lookup);
+        self.reads.keep(stored, lookup);
     }
 
     /// Nobody reads what is in `space` any more.
     pub(super) fn forget_space(&mut self, space: SpaceId) {
-        self.reads.lookups.retain(|_, lookup| lookup.space != space);
+        let lookups = self.reads.lookups.iter().filter(|(_, lookup)| lookup.space == space);
+        let keys: Vec<Vec<u8>> = lookups.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.reads.take(&key, |_| true);
+        }
     }
 
     /// A block has come, or not.
     pub(super) fn on_block(&mut self, block: BlockId, result: Result<FileAnswer, FileFault>) {
-        let mut read = self.reads.reads.remove(&block).expect("a block that comes was wanted");
+        let mut read = self.reads.under_way.remove(&block).expect("a block that comes was wanted");
         let checked = match result {
             Ok(FileAnswer::Read { bytes }) => {
                 let checked = read.view.table().block(read.want, &bytes).map(|_| ());
@@ -145,15 +206,16 @@ impl Store {
                     lookup.state = State::Waits(read.op);
                 }
             }
-            self.reads.reads.insert(block, read);
+            self.reads.under_way.insert(block, read);
             return;
         }
         if let Ok(bytes) = &checked {
             self.keep(block, bytes);
         }
         for key in read.for_keys {
+            // One that was begun anew may wait for another block by now.
             let is_it = |it: &Lookup| matches!(it.state, State::Waits(op) if op == read.op);
-            let Some(mut lookup) = self.reads.lookups.remove(&key).filter(is_it) else { continue };
+            let Some(mut lookup) = self.reads.take(&key, is_it) else { continue };
             match &checked {
                 Ok(bytes) => self.go_on(&key, &mut lookup, Some((block, bytes))),
                 Err(error) => {
@@ -163,9 +225,7 @@ impl Store {
             }
             match lookup.state {
                 State::Found(_) => self.end(key, lookup),
-                State::Waits(_) | State::Failed(_) => {
-                    self.reads.lookups.insert(key, lookup);
-                }
+                State::Waits(_) | State::Failed(_) => self.reads.keep(key, lookup),
             }
         }
     }
@@ -227,13 +287,13 @@ impl Store {
 
     /// Lets a block be read for `key`, with those who want it already.
     fn read(&mut self, block: BlockId, view: &View, want: Want, key: &[u8]) -> OpId {
-        if let Some(read) = self.reads.reads.get_mut(&block) {
+        if let Some(read) = self.reads.under_way.get_mut(&block) {
             read.for_keys.push(key.to_vec());
             return read.op;
         }
         let op = self.ask_for(block, view, want);
         let (view, for_keys) = (view.clone(), vec![key.to_vec()]);
-        self.reads.reads.insert(block, Read { op, view, want, for_keys, is_second: false });
+        self.reads.under_way.insert(block, Read { op, view, want, for_keys, is_second: false });
         op
     }
 

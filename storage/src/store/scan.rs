@@ -215,6 +215,9 @@ impl Store {
     pub fn scan_next<'a>(&mut self, scan: &'a mut Scan) -> Result<Scanned<'a>, Error> {
         self.check()?;
         assert_eq!(self.spaces.get(&scan.space), Some(&scan.name), "the space is open");
+        if let Some(op) = self.awaited_to_open() {
+            return Ok(Scanned::Wait(op));
+        }
         for _ in 0..STEPS_MAX {
             if let Some(error) = &scan.failure {
                 return Err(error.clone());

@@ -4,6 +4,7 @@ mod cases;
 mod faults;
 mod leftovers;
 mod merges;
+mod reads;
 mod room;
 mod scans;
 

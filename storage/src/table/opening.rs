@@ -191,6 +191,11 @@ impl Metadata {
         let properties = &self.bytes[range(Part::Properties)];
         let meta = TableMeta::decode(properties, &self.footer, self.checksum)
             .ok_or_else(|| corrupt(Part::Properties, "the properties are not those of a table"))?;
+        let mut counts = sections.iter().map(|section| section.entry_count);
+        let entry_count = counts.try_fold(0_u64, u64::checked_add);
+        if entry_count != Some(meta.entry_count) {
+            return Err(corrupt(Part::Directory, "the sections have not all entries of the table"));
+        }
         let table = Table {
             file,
             meta,

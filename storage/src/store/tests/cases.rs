@@ -174,3 +174,22 @@ fn operands_that_are_too_large_together_are_an_error_for_their_reader_and_nobody
         world.restart();
     }
 }
+
+/// Who says that a value lives to the end of time means it.
+#[test]
+fn a_value_of_the_end_of_time_does_not_expire() {
+    let mut config = config(1);
+    config.times = BTreeMap::from([(MORTAL_STATE, (|_: &[u8]| i64::MAX) as TimeOf)]);
+    let mut world = World::new();
+    world.disk.crash();
+    world.store = Store::new(config, Vec::new());
+    world.spaces = [STATE, MORTAL_STATE].map(|id| world.store.open_space(id, WINDOW, Origin::New));
+    world.open();
+    world.run(&Deed::Put(FIRST_MORTAL, vec![7; 10]));
+    world.store.expire(MORTAL_STATE, i64::MAX);
+    world.run(&Deed::Freeze);
+    world.flush();
+    assert_eq!(world.read(FIRST_MORTAL), Some(vec![7; 10]));
+    world.store.evict(1 << 20, 100_000);
+    assert_eq!(world.read(FIRST_MORTAL), Some(vec![7; 10]), "in the table");
+}

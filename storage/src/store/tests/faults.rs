@@ -88,8 +88,11 @@ fn a_full_disk_stops_the_input_and_loses_nothing() {
     let mut world = World::new();
     put(&mut world, 1, vec![1; 10]);
     world.run(&Deed::Freeze);
+    assert!(world.store.stalled().is_none());
     go_on(&mut world, Some(Fault::Full)).expect("a full disk is waited for");
     assert_eq!(world.store.pressure(), Pressure::Stop);
+    let fault = world.store.stalled().expect("somebody should know");
+    assert_eq!(fault.source.kind(), std::io::ErrorKind::StorageFull);
     world.store.retry();
     world.settle();
     assert_eq!(world.store.pressure(), Pressure::Stop, "the disk is still full");
@@ -97,8 +100,27 @@ fn a_full_disk_stops_the_input_and_loses_nothing() {
     world.store.retry();
     world.flush();
     assert_eq!(world.store.pressure(), Pressure::Ok);
+    assert!(world.store.stalled().is_none());
     world.restart();
     assert_eq!(world.read(1), Some(vec![1; 10]));
+}
+
+/// Its keys would be looked for in other key groups than they are in.
+#[test]
+fn a_table_of_another_number_of_key_groups_is_not_taken() {
+    let mut world = cold([1]);
+    let rows = world.rows();
+    let mut config = config(world.store.config.next_table_id);
+    config.key_group_count *= 2;
+    config.key_groups.end *= 2;
+    world.disk.crash();
+    world.store = Store::new(config, rows);
+    go_on(&mut world, None).expect_err("the table is not for this store");
+    let error = world.store.is_open().expect_err("the table is not for this store");
+    let Error::Table { source: table::Error::Corrupt { what, .. }, .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!(what, "it was made for another number of key groups");
 }
 
 /// Whoever does not heed the pressure comes to the end of memory, and not further.

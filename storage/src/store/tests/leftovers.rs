@@ -6,12 +6,13 @@ use super::cases::cold;
 use super::*;
 
 /// Files of nobody, some of them nearly named as the store names its own.
-const FOREIGN: [&str; 9] = [
+const FOREIGN: [&str; 10] = [
     "notes.txt",
     "1.table",
     "0000000000000001",
     "0000000000000001.table.bak",
     "000000000000000A.table",
+    "ffffffffffffffff.table",
     "+000000000000001.table",
     "00000000000000001.part",
     "table",

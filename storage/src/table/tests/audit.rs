@@ -69,8 +69,8 @@ fn the_directory_is_compared_with_the_entries() {
         let is_unused = (20..24).contains(&((at - table.part(Part::Directory).start) % 72));
         assert_eq!(audit_with(at, flipped(at)).is_ok(), is_unused, "byte {at}");
     }
-    let first_entry_count = table.part(Part::Directory).start + 24;
-    let what = what_with(first_entry_count, flipped(first_entry_count));
+    let first_tombstone_count = table.part(Part::Directory).start + 32;
+    let what = what_with(first_tombstone_count, flipped(first_tombstone_count));
     assert_eq!(what, "a section is not what its entries come to");
 }
 
@@ -84,7 +84,7 @@ fn the_properties_are_compared_with_the_entries() {
             assert!(audit_with(at, flipped(at)).is_err(), "byte {at}");
         }
     }
-    assert_eq!(what_with(part.start + 8, 70), "the properties are not those of the entries");
+    assert_eq!(what_with(part.start + 16, 70), "the properties are not those of the entries");
     assert_eq!(what_with(part.start + 40, 16), "a key is not in the key group of its hash");
 }
 

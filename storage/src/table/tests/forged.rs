@@ -126,6 +126,20 @@ fn the_corpus_does_no_harm() {
     }
 }
 
+/// Shares of a table are counted in entries: there are as many as it says.
+#[test]
+fn the_sections_have_all_entries_of_the_table() {
+    let file = golden::VERSION_1.to_vec();
+    let table = open(&file, Filters::Load).expect("the file is a table");
+    let at = table.parts[Part::Properties as usize].start as usize + 8;
+    for count in [0_u64, 1, u64::MAX] {
+        let edit = Edit { at, bytes: count.to_le_bytes().to_vec() };
+        let error = open(&forge(file.clone(), &[edit]), Filters::Load).expect_err("too few");
+        let Error::Corrupt { what, .. } = error else { panic!("{error}") };
+        assert_eq!(what, "the sections have not all entries of the table");
+    }
+}
+
 #[test]
 fn a_forged_file_without_edits_is_the_file() {
     assert!(forge(golden::VERSION_1.to_vec(), &[]) == golden::VERSION_1);
