@@ -35,8 +35,9 @@
 //!
 //! Everything that grows with records is in chunks of the shard's [`Budget`]: records, indexes,
 //! dirty lists, copies. An operation that finds none left answers [`Full`] and has changed nothing;
-//! [`WriteBuffer::make_room`] then evicts for it. Freezing, draining and evicting need no memory. Beside it are spaces with their sections, and the
-//! directories of indexes: 8 bytes for 300 records or more.
+//! [`WriteBuffer::make_room`] then evicts for it. Freezing, draining and evicting need no memory.
+//! Beside it are spaces with their sections, the names of those that changed, and the directories
+//! of indexes: 8 bytes for 300 records or more.
 //!
 //! No call does more than a bounded amount of work, but for copying the bytes it is given: indexes
 //! grow segment by segment, a dropped space is swept in slices, lists are sorted block by block.
@@ -149,12 +150,17 @@ pub struct WriteBuffer {
     frozen: VecDeque<InFlight>,
     /// By epoch, bytes of the slots of records that changed in it.
     changed_bytes: [usize; LISTS],
+    /// By epoch, the sections in which something changed, until it is frozen.
+    changed: [BTreeSet<SectionName>; LISTS],
     /// Spaces that were dropped, and how far they are swept.
     dropped: VecDeque<Sweep>,
     hand: Hand,
     room: Room,
     step_count: u64,
 }
+
+/// Names a section, in the order of stored keys: its number, then as in [`WriteBuffer::order`].
+type SectionName = (usize, (u16, i64, SpaceId));
 
 /// The records of one state and window bucket.
 #[derive(Debug)]
@@ -165,6 +171,7 @@ struct Space {
     dropped_in: Option<u32>,
     /// Of the slot of its newest record: what is asked for of others.
     slot_bytes: usize,
+    record_count: usize,
     /// By key group, from the first one of the shard.
     sections: Vec<Section>,
 }
@@ -175,7 +182,6 @@ struct Space {
 struct Section {
     index: Index,
     is_complete: bool,
-    record_count: u32,
     /// By epoch; an epoch's place is its remainder.
     dirty: [DirtyList; LISTS],
 }
@@ -210,6 +216,7 @@ impl WriteBuffer {
             written: 0,
             frozen: VecDeque::new(),
             changed_bytes: [0; LISTS],
+            changed: std::array::from_fn(|_| BTreeSet::new()),
             dropped: VecDeque::new(),
             hand: Hand::default(),
             room: Room::default(),
@@ -229,12 +236,17 @@ impl WriteBuffer {
         let section = || Section {
             index: Index::default(),
             is_complete: origin == Origin::New,
-            record_count: 0,
             dirty: [DirtyList::default(); LISTS],
         };
         let sections = self.key_groups.clone().map(|_| section()).collect();
-        let space =
-            Some(Space { state_id, window_bucket, dropped_in: None, slot_bytes: 0, sections });
+        let space = Some(Space {
+            state_id,
+            window_bucket,
+            dropped_in: None,
+            slot_bytes: 0,
+            record_count: 0,
+            sections,
+        });
         let id = if let Some(id) = self.vacant_ids.pop() {
             self.spaces[id as usize] = space;
             SpaceId(id)
@@ -247,7 +259,8 @@ impl WriteBuffer {
     }
 
     /// Drops a space with all that is in it, without a tombstone. Frozen epochs still have it; the
-    /// current one does not. Its memory comes back in slices, from [`WriteBuffer::evict`].
+    /// current one does not. Its memory comes back in slices, from [`WriteBuffer::sweep_dropped`]
+    /// or [`WriteBuffer::evict`].
     ///
     /// # Panics
     /// If it is not open.
@@ -279,7 +292,8 @@ impl WriteBuffer {
         self.frozen.push_back(InFlight { epoch, is_drained: false, is_written: false });
         self.epoch += 1;
         self.changed_bytes[self.epoch as usize % LISTS] = 0;
-        Some(Frozen::new(epoch))
+        let changed = &mut self.changed[epoch as usize % LISTS];
+        Some(Frozen::new(epoch, std::mem::take(changed)))
     }
 
     /// The table of a frozen epoch can be read: its records are clean, once those of the epochs
@@ -310,7 +324,7 @@ impl WriteBuffer {
     }
 
     /// Bytes of the records that changed and are not written yet, at most: one that changed in
-    /// several epochs counts in each, and one of a dropped space until its epoch is written.
+    /// several epochs counts in each, and one of a dropped space until it is swept.
     pub fn dirty_bytes(&self) -> usize {
         let epochs = self.written + 1..=self.epoch;
         epochs.map(|epoch| self.changed_bytes[epoch as usize % LISTS]).sum()
@@ -318,7 +332,7 @@ impl WriteBuffer {
 
     /// Records of a space.
     pub fn record_count(&self, space: SpaceId) -> usize {
-        self.space(space).sections.iter().map(|section| section.record_count as usize).sum()
+        self.space(space).record_count
     }
 
     /// Steps of the work behind reads and writes so far: index entries moved, records sorted,
@@ -342,9 +356,8 @@ impl WriteBuffer {
         section_of(&mut self.spaces, id, number)
     }
 
-    fn set_slot_bytes(&mut self, id: SpaceId, slot_bytes: usize) {
-        let space = self.spaces[id.0 as usize].as_mut();
-        space.expect("the space is open").slot_bytes = slot_bytes;
+    fn space_mut(&mut self, id: SpaceId) -> &mut Space {
+        self.spaces[id.0 as usize].as_mut().expect("the space is open")
     }
 
     #[inline]

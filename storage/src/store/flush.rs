@@ -76,21 +76,22 @@ pub(super) enum Purpose {
 }
 
 impl Store {
-    /// Removes files that nobody reads any more, and goes on with the flush: orders and writes
-    /// about so many records. False if nothing can be done before an operation is answered, or
-    /// something is frozen.
+    /// Removes files that nobody reads any more, frees records of spaces that were dropped, and
+    /// goes on with the flush: about so many of each. False if nothing can be done before an
+    /// operation is answered, or something is frozen.
     ///
     /// # Errors
     /// If the store has failed.
     pub fn step(&mut self, steps: usize) -> Result<bool, Error> {
         self.check()?;
         self.remove_dead();
+        let is_sweeping = self.buffer.sweep_dropped(&mut self.budget, steps);
         let Some(mut flush) = self.flush.take().or_else(|| self.begin_flush()) else {
-            return Ok(false);
+            return Ok(is_sweeping);
         };
         let is_busy = self.write_some(&mut flush, steps);
         self.flush = Some(flush);
-        Ok(is_busy)
+        Ok(is_busy || is_sweeping)
     }
 
     /// Writes again what could not be written.

@@ -166,7 +166,7 @@ impl WriteBuffer {
             let list = &mut section.dirty[self.epoch as usize % LISTS];
             list.remove(&mut self.slots, budget, header.dirty_at);
             section.index.remove(&mut self.slots, budget, place.tag, slot);
-            section.record_count -= 1;
+            self.space_mut(space).record_count -= 1;
             self.changed_bytes[self.epoch as usize % LISTS] -= header.slot_bytes();
             self.slots.free(budget, slot, header.slot_bytes());
             return Ok(());
@@ -285,7 +285,7 @@ impl WriteBuffer {
     fn forget(&mut self, budget: &mut Budget, place: Place, slot: Address, header: &Header) {
         let section = section_of(&mut self.spaces, place.space, place.section);
         section.index.remove(&mut self.slots, budget, place.tag, slot);
-        section.record_count -= 1;
+        self.space_mut(place.space).record_count -= 1;
         self.free_record(budget, slot, header);
     }
 
@@ -306,15 +306,14 @@ impl WriteBuffer {
         header.dirty_at = place.space.0;
         header.set_kind(kind);
         header.value_len = value.len() as u32;
+        if epoch != 0 {
+            self.reserve_entry(budget, place, epoch)?;
+        }
         let section = section_of(&mut self.spaces, place.space, place.section);
         if !section.is_complete {
             header.flags |= flag::PERSISTED;
         }
         let list = &mut section.dirty[epoch as usize % LISTS];
-        if epoch != 0 {
-            list.begin(epoch);
-            list.reserve(&mut self.slots, budget)?;
-        }
         let slot = self.slots.alloc(budget, Part::Records, header.slot_bytes())?;
         let moved = section.index.insert(&mut self.slots, budget, place.tag, slot);
         self.step_count +=
@@ -327,8 +326,9 @@ impl WriteBuffer {
             // Somebody is about to ask for it.
             header.flags |= flag::USES_ONE;
         }
-        section.record_count += 1;
-        self.set_slot_bytes(place.space, header.slot_bytes());
+        let space = self.space_mut(place.space);
+        space.record_count += 1;
+        space.slot_bytes = header.slot_bytes();
         header.write(&mut self.slots, slot);
         let bytes = self.slots.bytes_mut(slot, header.bytes());
         bytes[record::HEADER_BYTES..][..key.bytes.len()].copy_from_slice(key.bytes);
@@ -431,10 +431,7 @@ impl WriteBuffer {
         if header.epoch == self.epoch {
             return Ok(());
         }
-        let section = section_of(&mut self.spaces, place.space, place.section);
-        let list = &mut section.dirty[self.epoch as usize % LISTS];
-        list.begin(self.epoch);
-        list.reserve(&mut self.slots, budget)?;
+        self.reserve_entry(budget, place, self.epoch)?;
         let are_operands = header.kind() == Kind::Operands;
         if self.written < header.epoch && (are_operands || !header.has(flag::EMITTED)) {
             let copy = self.copy_aside(budget, slot, header)?;
@@ -449,6 +446,20 @@ impl WriteBuffer {
         header.dirty_at = list.push(&mut self.slots, entry);
         self.changed_bytes[self.epoch as usize % LISTS] += header.slot_bytes();
         Ok(())
+    }
+
+    /// Makes sure that the next entry of the section's list of `epoch` finds room.
+    #[inline]
+    fn reserve_entry(&mut self, budget: &mut Budget, place: Place, epoch: u32) -> Result<(), Full> {
+        let id = place.space;
+        let space = self.spaces[id.0 as usize].as_mut().expect("the space is open");
+        let list = &mut space.sections[place.section].dirty[epoch as usize % LISTS];
+        if list.epoch != epoch {
+            list.begin(epoch);
+            let name = (place.section, (space.state_id, space.window_bucket, id));
+            self.changed[epoch as usize % LISTS].insert(name);
+        }
+        list.reserve(&mut self.slots, budget)
     }
 }
 

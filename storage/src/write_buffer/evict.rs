@@ -7,7 +7,7 @@
 use super::budget::Budget;
 use super::index::Position;
 use super::record::{self, Header, flag};
-use super::{LISTS, SpaceId, WriteBuffer};
+use super::{LISTS, Space, SpaceId, WriteBuffer};
 
 /// After this many rounds in which nothing was evicted, nothing can be.
 const LAPS_MAX: u32 = 5;
@@ -83,6 +83,17 @@ impl WriteBuffer {
         used_bytes - self.used_bytes()
     }
 
+    /// Frees the records of spaces that were dropped, until about `steps` were taken. Whether there
+    /// are more.
+    pub fn sweep_dropped(&mut self, budget: &mut Budget, steps: usize) -> bool {
+        let mut taken = 0;
+        while taken < steps && self.can_sweep() {
+            taken += self.sweep(budget);
+        }
+        self.step_count += taken as u64;
+        self.can_sweep()
+    }
+
     /// Whether no frozen epoch needs the space that was dropped first.
     fn can_sweep(&self) -> bool {
         self.dropped.front().is_some_and(|sweep| {
@@ -112,6 +123,10 @@ impl WriteBuffer {
                 sweep.position = next;
                 for (_, slot) in entries.into_iter().filter(|(_, slot)| !slot.is_none()) {
                     let header = Header::read(&self.slots, slot);
+                    if self.written < header.epoch {
+                        let epoch = header.epoch as usize % LISTS;
+                        self.changed_bytes[epoch] -= header.slot_bytes();
+                    }
                     self.free_record(budget, slot, &header);
                 }
                 LINE_STEPS
@@ -137,7 +152,8 @@ impl WriteBuffer {
             *hand = Hand { laps: hand.laps + 1, ..Hand::default() };
             return 1;
         };
-        let space = space.as_ref().filter(|space| space.dropped_in.is_none());
+        let is_of_use = |space: &&Space| space.dropped_in.is_none() && 0 < space.record_count;
+        let space = space.as_ref().filter(is_of_use);
         let Some(section) = space.and_then(|space| space.sections.get(hand.section)) else {
             *hand = Hand { space: hand.space + 1, laps: hand.laps, ..Hand::default() };
             return 1;

@@ -4,14 +4,14 @@
 //! ordered by itself, then the blocks are merged. Between two slices records may change, move and
 //! be removed: a list's entry names the version that its epoch left.
 
-use std::ops::Bound;
+use std::collections::BTreeSet;
 
 use super::budget::Budget;
 use super::dirty::{self, DirtyList, Entry};
 use super::pages::Address;
 use super::record::{self, Header, Kind, flag};
 use super::slots::Slots;
-use super::{LISTS, SpaceId, WriteBuffer, section_of};
+use super::{LISTS, SectionName, SpaceId, WriteBuffer, section_of};
 use crate::table::Change;
 
 /// A record of this many bytes takes as long as a step.
@@ -31,9 +31,10 @@ const AHEAD_BYTES: usize = 192;
 #[must_use = "a frozen epoch has to be written"]
 pub struct Frozen {
     epoch: u32,
-    /// Section by number within each space, and the last space seen of that number.
-    number: usize,
-    last: Option<(u16, i64, SpaceId)>,
+    /// The sections in which something changed, those that are still to come.
+    sections: BTreeSet<SectionName>,
+    /// The space of the one that is being handed out.
+    space: SpaceId,
     /// What is not ordered yet of the section's list.
     unsorted: DirtyList,
     /// The others: a heap by the first record of each.
@@ -55,11 +56,11 @@ struct Head {
 const SECTION_BYTES: usize = 12;
 
 impl Frozen {
-    pub(super) fn new(epoch: u32) -> Self {
+    pub(super) fn new(epoch: u32, sections: BTreeSet<SectionName>) -> Self {
         Self {
             epoch,
-            number: 0,
-            last: None,
+            sections,
+            space: SpaceId(0),
             unsorted: DirtyList::default(),
             heads: Vec::new(),
             key: vec![0; SECTION_BYTES],
@@ -108,23 +109,19 @@ impl Frozen {
 
     /// Goes to the next section, unless there is none, and takes the epoch's list from it.
     fn next_section(&mut self, buffer: &mut WriteBuffer) -> bool {
-        if self.number == buffer.key_groups.len() {
-            return false;
-        }
-        let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
-        self.last = buffer.order.range((after, Bound::Unbounded)).next().copied();
-        let Some((state_id, window_bucket, space)) = self.last else {
-            self.number += 1;
-            return true;
-        };
-        if buffer.space(space).dropped_in.is_some_and(|epoch| epoch <= self.epoch) {
+        let Some((number, name)) = self.sections.pop_first() else { return false };
+        let (state_id, window_bucket, space) = name;
+        // What was dropped in the epoch may even be swept.
+        let is_it = |space: &super::Space| space.dropped_in.is_none_or(|epoch| self.epoch < epoch);
+        if !buffer.order.contains(&name) || !is_it(buffer.space(space)) {
             return true;
         }
-        let section = section_of(&mut buffer.spaces, space, self.number);
+        self.space = space;
+        let section = section_of(&mut buffer.spaces, space, number);
         let list = &mut section.dirty[self.epoch as usize % LISTS];
         if list.epoch == self.epoch {
             self.unsorted = std::mem::take(list);
-            let key_group = buffer.key_groups.start as u16 + self.number as u16;
+            let key_group = buffer.key_groups.start as u16 + number as u16;
             let window_bucket = window_bucket as u64 ^ 1 << 63;
             self.key.clear();
             self.key.extend_from_slice(&key_group.to_be_bytes());
@@ -185,8 +182,7 @@ impl Frozen {
             buffer.slots.free(budget, slot, header.slot_bytes());
         } else {
             record::set_flags(&mut buffer.slots, slot, header.flags | flag::EMITTED);
-            let (_, _, space) = self.last.expect("its section was gone to");
-            record::set_dirty_at(&mut buffer.slots, slot, space.0);
+            record::set_dirty_at(&mut buffer.slots, slot, self.space.0);
         }
         self.advance(buffer, budget);
         1 + header.bytes() / STEP_BYTES
