@@ -22,8 +22,17 @@ pub fn cpu_time() -> Duration {
 
 /// Resident memory now, MiB.
 pub fn resident_mib() -> f64 {
+    of_status("VmRSS:")
+}
+
+/// Most resident memory so far, MiB.
+pub fn peak_mib() -> f64 {
+    of_status("VmHWM:")
+}
+
+fn of_status(name: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<f64>().ok());
     kib.unwrap_or_default() / 1024.0
 }

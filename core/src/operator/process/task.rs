@@ -23,6 +23,10 @@ use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::StateTime;
 use crate::state::table::Cursor;
 
+/// Keys that are looked at for each record while memory is short: enough that more leave than come,
+/// although each is spared once.
+const EVICT_STEPS: u32 = 8;
+
 /// A function that takes timers. `Inputs` tells the kinds of functions apart.
 pub(super) trait FiringFunction<K: Key, Inputs> {
     /// What comes out.
@@ -183,6 +187,9 @@ impl<K: Key> KeyedTask<K> {
         let outer = ctx.env().enter_row(cause);
         self.run(None, ctx, out, |context, out| process(function, context, out));
         ctx.env().leave(outer);
+        if self.keyed.is_short() {
+            self.evict(EVICT_STEPS, ctx);
+        }
     }
 
     /// Goes on with a walk over the keys that have state: `process` is called once for each, as far

@@ -74,6 +74,8 @@ pub(super) struct Spill {
     hand: u32,
     /// Something was evicted: until then, what is not in memory is nowhere.
     pub(super) has_evicted: bool,
+    /// There is too much in memory.
+    is_short: bool,
     /// What was to be evicted last found no room in the store.
     is_full: bool,
     /// Keys that are forgotten, whose records are to be removed from the store.
@@ -101,6 +103,7 @@ impl Spill {
             key: Vec::new(),
             hand: 0,
             has_evicted: false,
+            is_short: false,
             is_full: false,
             going: BTreeSet::new(),
             gathering: None,
@@ -173,6 +176,12 @@ impl<K: Key> KeyedState<K> {
     #[inline]
     pub fn has_evicted(&self) -> bool {
         self.spill.as_ref().is_some_and(|spill| spill.has_evicted)
+    }
+
+    /// Whether there was too much in memory when it was last told: each record should let some go.
+    #[inline]
+    pub fn is_short(&self) -> bool {
+        self.spill.as_ref().is_some_and(|spill| spill.is_short)
     }
 
     /// Whether nothing should be taken in: what is to leave memory finds no room.
@@ -305,7 +314,8 @@ impl<K: Key> KeyedState<K> {
         let Some(spill) = &mut self.spill else { return Ok(()) };
         let bytes = self.table.len() * slot_bytes + spill.heap_bytes + timers * TIMER_BYTES;
         spill.charge(bytes, store);
-        spill.is_full &= 0 < store.excess_bytes();
+        spill.is_short = 0 < store.excess_bytes();
+        spill.is_full &= spill.is_short;
         let stays = spill.going.is_empty() || spill.gathering.is_some();
         if stays { Ok(()) } else { spill.remove_going(store) }
     }
@@ -320,7 +330,7 @@ impl<K: Key> KeyedState<K> {
         for _ in 0..steps {
             self.recharge(store)?;
             let Some(spill) = &mut self.spill else { return Ok(0) };
-            if store.excess_bytes() == 0 || spill.gathering.is_some() {
+            if !spill.is_short || spill.gathering.is_some() {
                 break;
             }
             let slot = Slot(spill.hand);
