@@ -4,7 +4,12 @@
 
 pub mod contest;
 pub mod process;
+#[cfg(feature = "peers")]
+pub mod rocksdb;
 pub mod stopwatch;
+pub mod table;
+pub mod watch;
+pub mod zipf;
 
 /// The splitmix64 generator's `i`th number.
 #[inline]

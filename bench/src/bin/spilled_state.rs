@@ -155,7 +155,7 @@ fn run(options: &Options, memory: ByteCount, hot_keys: u64) -> anyhow::Result<To
     Ok(Took {
         load_ns: us(loaded.at - begun.at) * 1e3 / keys as f64,
         update_us: us(ended.at - loaded.at) / updates as f64,
-        update_cpu_us: us(ended.cpu - loaded.cpu) / updates as f64,
+        update_cpu_us: us(ended.cpu.saturating_sub(loaded.cpu)) / updates as f64,
         peak_mib: process::peak_mib(),
     })
 }

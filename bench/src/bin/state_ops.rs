@@ -1,14 +1,15 @@
-//! What keyed state and timers cost, beside the structures one would take otherwise.
+//! What a keyed count costs beside a `hashbrown` table, and how long the longest steps of the
+//! table and of the queue of timers take.
 //!
 //! Every line is nanoseconds per operation and the ratio to the peer named in it, measured in the
 //! same process, one after the other, on one pinned core. Keys, hashes and times are made before
 //! the clock starts; both do the same operations in the same order, and must come to the same end.
+//! Larger values, timers beside others, and other peers: `state_peers`.
 //!
 //! `cargo run --release -p millstream-bench --bin state_ops [-- --keys 1000000 --timers 10000000]`
 
 #![expect(clippy::print_stdout, reason = "a report is for reading")]
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use clap::Parser;
@@ -105,39 +106,13 @@ fn count(counts: &mut Counts, (hash64, key): Keyed) {
 /// Time, hash and slot.
 type Timer = (i64, u64, u32);
 
-/// One timer per key within an hour; then the first one fires and is registered again, within the
-/// hour that follows it.
+/// One timer per key within an hour; then all go.
 fn timers(timer_count: u64) {
     const HOUR_MS: u64 = 3_600_000;
     println!("timers, one for each of {timer_count} keys, over one hour");
     let within_hour = |i| (mix(i) % HOUR_MS) as i64;
     let timers: Vec<Timer> =
         (0..timer_count).map(|i| (within_hour(i), i.hash64(), i as u32)).collect();
-    let delays: Vec<i64> = (0..timer_count / 2).map(|i| 1 + within_hour(!i)).collect();
-
-    let mut set = BTreeSet::new();
-    let peer = measure("BTreeSet, register", &timers, None, |timer| {
-        set.insert(timer);
-    });
-    let mut queue = TimerQueue::default();
-    measure("TimerQueue, register", &timers, Some(peer), |(time_ms, hash64, slot)| {
-        queue.register(Slot(slot), hash64, time_ms, Registrant::Record);
-    });
-
-    let mut last = (0, 0);
-    let peer = measure("BTreeSet, pop and register", &delays, None, |delay_ms| {
-        let (time_ms, hash64, slot) = set.pop_first().expect("one comes for each that goes");
-        set.insert((time_ms + delay_ms, hash64, slot));
-        last.0 = time_ms;
-    });
-    queue.begin(i64::MAX / 2);
-    measure("TimerQueue, pop and register", &delays, Some(peer), |delay_ms| {
-        let (slot, time_ms) = queue.pop().expect("nothing was deleted or late");
-        let hash64 = timers[slot.0 as usize].1;
-        queue.register(slot, hash64, time_ms + delay_ms, Registrant::Timer);
-        last.1 = time_ms;
-    });
-    assert_eq!(last.0, last.1, "both popped the same timers");
     let mut queue = TimerQueue::default();
     print_longest("TimerQueue, register", &timers, |(time_ms, hash64, slot)| {
         queue.register(Slot(slot), hash64, time_ms, Registrant::Record);
@@ -176,8 +151,8 @@ fn measure<T: Copy>(
 /// Prints how long the longest of the operations takes: what a record behind it waits for. The
 /// machine's own hiccups are in it.
 fn print_longest<T: Copy>(name: &str, inputs: &[T], mut operation: impl FnMut(T)) {
-    let mut longest_ns = hdrhistogram::Histogram::<u64>::new(3).expect("three digits are allowed");
-    longest_ns.auto(true);
+    let mut longest_ns = hdrhistogram::Histogram::<u64>::new_with_bounds(1, 10_000_000_000, 3)
+        .expect("bounds are in order");
     for input in inputs {
         let start = Instant::now();
         operation(*input);

@@ -15,7 +15,7 @@
 //! timers has finished by then or not.
 //!
 //! Cost: registering, deleting and popping touch one element by slot and, for the first timer of a
-//! key, the agenda; `bench/src/bin/state_ops.rs` measures it against an ordered set.
+//! key, the agenda; `bench/src/bin/state_peers/timers.rs` measures it beside an ordered set.
 
 mod agenda;
 mod key_timers;
