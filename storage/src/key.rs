@@ -80,6 +80,11 @@ impl<'a> StoredKey<'a> {
     }
 }
 
+/// Whether `bytes` are what follows the hash in a stored key.
+pub(crate) fn is_behind_hash(bytes: &[u8]) -> bool {
+    split_part(bytes).is_some_and(|(_, rest)| split_part(rest).is_some())
+}
+
 fn split_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk()?;
     rest.split_at_checked(u32::from_be_bytes(*len) as usize)

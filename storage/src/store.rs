@@ -56,7 +56,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ use self::scan::ScanReads;
 use crate::arena::CHUNK_BYTES;
 use crate::cache::{BlockCache, BlockId};
 use crate::io::{FileDone, FileFault, FileId, FileOp, OpId};
-use crate::key::StoredKey;
+use crate::key::{StoredKey, is_behind_hash};
 use crate::table::{Table, TableId};
 use crate::version::{Version, Versions};
 use crate::write_buffer::{
@@ -77,6 +77,10 @@ use crate::write_buffer::{
 pub use self::config::{Error, MergeError, StoreConfig, TableRow, TimeOf};
 pub use self::counts::StoreCounts;
 pub use self::scan::{Scan, Scanned};
+
+/// Least memory of a store: chunks for records, for what finds them, and for a record as large as a
+/// chunk.
+pub const MEMORY_BYTES_MIN: usize = 4 * CHUNK_BYTES;
 
 /// What is known of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,10 +132,14 @@ pub struct Store {
     windows_from_ms: BTreeMap<u16, i64>,
     /// State id and window bucket of the spaces.
     spaces: BTreeMap<SpaceId, (u16, i64)>,
+    /// Those of spaces that were dropped, but for windows that have passed.
+    dropped: BTreeSet<(u16, i64)>,
     reads: Reads,
     scan_reads: ScanReads,
     /// Deltas that were installed.
     installed_count: u64,
+    /// That of the last of them.
+    installed_epoch: u32,
     /// What was frozen and is not being flushed yet.
     frozen: VecDeque<Frozen>,
     flush: Option<Flush>,
@@ -159,18 +167,28 @@ pub struct Store {
 impl Store {
     /// A store with the tables of a manifest, each band's the newest first. What they have is read
     /// once it [is open](Store::is_open): who asks before waits for that.
+    ///
+    /// # Panics
+    /// If the bands are not ranges of whole key groups, or not all of those that the store has, or
+    /// a table is of none of them: they are those of its manifest, or other key groups are.
     pub fn new(config: StoreConfig, tables: Vec<TableRow>) -> Self {
+        config.check_bands();
+        for TableRow { band, id, .. } in &tables {
+            assert!(*band < config.bands.len(), "there is no band {band}, where {id:?} is to be");
+        }
         let mut store = Self {
-            budget: Budget::new(config.memory_bytes),
+            budget: Budget::new(config.memory_bytes.max(MEMORY_BYTES_MIN)),
             buffer: WriteBuffer::new(config.key_groups.clone(), config.key_group_count),
             cache: BlockCache::default(),
             versions: Versions::new(config.bands.iter().copied()),
             alive_from_ms: BTreeMap::new(),
             windows_from_ms: BTreeMap::new(),
             spaces: BTreeMap::new(),
+            dropped: BTreeSet::new(),
             reads: Reads::default(),
             scan_reads: ScanReads::default(),
             installed_count: 0,
+            installed_epoch: 0,
             frozen: VecDeque::new(),
             flush: None,
             opening: BTreeMap::new(),
@@ -212,8 +230,11 @@ impl Store {
     /// Opens the space of a state and a window, as [`WriteBuffer::open`] does.
     ///
     /// # Panics
-    /// If it is open.
+    /// If it is open, or was dropped: tables may have some of it, which would be there again.
     pub fn open_space(&mut self, state_id: u16, window_bucket: i64, origin: Origin) -> SpaceId {
+        let has_passed = self.windows_from_ms.get(&state_id).is_some_and(|it| window_bucket < *it);
+        let is_gone = has_passed || self.dropped.contains(&(state_id, window_bucket));
+        assert!(!is_gone, "state {state_id} had a space for {window_bucket}, which was dropped");
         let space = self.buffer.open(state_id, window_bucket, origin);
         self.spaces.insert(space, (state_id, window_bucket));
         space
@@ -226,7 +247,7 @@ impl Store {
     /// If it is not open.
     pub fn drop_space(&mut self, space: SpaceId) {
         self.forget_space(space);
-        self.spaces.remove(&space);
+        self.dropped.extend(self.spaces.remove(&space));
         self.buffer.drop_space(space);
     }
 
@@ -267,6 +288,10 @@ impl Store {
     ///
     /// # Errors
     /// If there is no memory for it, or it is too large.
+    ///
+    /// # Panics
+    /// If the key's [bytes](RecordKey::bytes) are not those of a stored key, here as wherever a key
+    /// is given.
     pub fn put(&mut self, space: SpaceId, key: RecordKey<'_>, value: &[u8]) -> Result<(), Error> {
         self.change(space, key, |buffer, budget| buffer.put(budget, space, key, value))
     }
@@ -315,6 +340,8 @@ impl Store {
     pub fn pass_windows(&mut self, state_id: u16, windows_from_ms: i64) {
         let from = self.windows_from_ms.entry(state_id).or_insert(windows_from_ms);
         *from = windows_from_ms.max(*from);
+        let from = (state_id, *from);
+        self.dropped.retain(|(id, bucket)| *id != from.0 || from.1 <= *bucket);
     }
 
     /// Ends the epoch: what it changed will be in a table. False while too many are on their way.
@@ -323,6 +350,18 @@ impl Store {
         let is_frozen = frozen.is_some();
         self.frozen.extend(frozen);
         is_frozen
+    }
+
+    /// The epoch that changes belong to: they count from 1, and [`Store::freeze`] ends one.
+    pub fn epoch(&self) -> u32 {
+        self.buffer.epoch()
+    }
+
+    /// The last epoch that was installed, 0 if none was: what the tables of [`Store::version`] have
+    /// is what changed up to its end, and nothing of later ones. Who looks after each
+    /// [`Store::on_done`] sees all of them, one after the other.
+    pub fn installed_epoch(&self) -> u32 {
+        self.installed_epoch
     }
 
     /// Gives back memory of clean records, until it is `bytes` or `steps` were taken. Answers how
@@ -418,6 +457,7 @@ impl Store {
         /// A change needs a slot, a copy, and room in a list and an index.
         const TRIES: usize = 16;
         self.check()?;
+        assert!(is_behind_hash(key.bytes), "{:?} have no lengths of key and namespace", key.bytes);
         for _ in 0..TRIES {
             match change(&mut self.buffer, &mut self.budget) {
                 Ok(()) => return Ok(()),

@@ -20,7 +20,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::compaction::{self, BandTable, Choice, Tier};
@@ -105,6 +105,8 @@ impl Version {
 pub struct Versions {
     newest: Arc<Version>,
     tables: BTreeMap<TableId, Arc<Table>>,
+    /// Those of them that are not in the newest version: the only ones that can be dead.
+    retired: BTreeSet<TableId>,
 }
 
 impl Versions {
@@ -119,7 +121,11 @@ impl Versions {
         assert!(bands.iter().all(|band| is_sane(band.hashes)), "a band has hashes");
         let ascend = bands.is_sorted_by(|a, b| a.hashes.last < b.hashes.first);
         assert!(ascend, "bands are in the order of their hashes");
-        Self { newest: Arc::new(Version { bands }), tables: BTreeMap::new() }
+        Self {
+            newest: Arc::new(Version { bands }),
+            tables: BTreeMap::new(),
+            retired: BTreeSet::new(),
+        }
     }
 
     /// The newest version. A clone of it pins its tables.
@@ -159,6 +165,7 @@ impl Versions {
         }
         self.keep(table);
         self.newest = Arc::new(version);
+        self.retire(table.meta().id);
     }
 
     /// Lets `merged` take the place of `inputs`, neighbours by age, in `band`; nothing, if the
@@ -182,22 +189,33 @@ impl Versions {
         assert!(are_they, "what was merged is in its band, one after the other");
         let placed = merged.and_then(|(table, tier)| PlacedTable::new(table, *hashes, tier));
         tables.splice(range, placed);
+        self.newest = Arc::new(version);
         if let Some((table, _)) = merged {
             self.keep(table);
+            self.retire(table.meta().id);
         }
-        self.newest = Arc::new(version);
+        for id in inputs {
+            self.retire(*id);
+        }
     }
 
     /// The tables that nobody can see any more. They are given out once, to close their files and
     /// to remove them.
     pub fn take_dead(&mut self) -> Vec<Table> {
         // Without another owner, nobody is left who could make one.
-        let is_dead = |table: &mut Arc<Table>| Arc::get_mut(table).is_some();
-        let tables = self.tables.iter_mut();
-        let dead = tables.filter_map(|(id, table)| is_dead(table).then_some(*id));
-        let dead: Vec<TableId> = dead.collect();
+        let tables = &mut self.tables;
+        let mut is_dead = |id: &TableId| tables.get_mut(id).and_then(Arc::get_mut).is_some();
+        let dead: Vec<TableId> = self.retired.extract_if(.., |id| is_dead(id)).collect();
         let take = |id: &TableId| self.tables.remove(id).and_then(Arc::into_inner);
         dead.iter().filter_map(take).collect()
+    }
+
+    /// Notes that a table may die, if the newest version does not have it.
+    fn retire(&mut self, id: TableId) {
+        let mut tables = self.newest.bands.iter().flat_map(|band| &band.tables);
+        if tables.all(|table| table.id() != id) {
+            self.retired.insert(id);
+        }
     }
 
     fn keep(&mut self, table: &Arc<Table>) {

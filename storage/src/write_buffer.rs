@@ -296,6 +296,11 @@ impl WriteBuffer {
         Some(Frozen::new(epoch, std::mem::take(changed)))
     }
 
+    /// The epoch that changes belong to: they count from 1.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     /// The table of a frozen epoch can be read: its records are clean, once those of the epochs
     /// before it are.
     ///

@@ -26,7 +26,8 @@ pub struct StoreConfig {
     pub key_group_count: u32,
     /// Its bands: ranges of whole key groups.
     pub bands: Vec<HashRange>,
-    /// Bytes of memory, for records and blocks.
+    /// Bytes of memory, for records and blocks; from
+    /// [`MEMORY_BYTES_MIN`](super::MEMORY_BYTES_MIN) to 32 GiB, whatever is said here.
     pub memory_bytes: usize,
     /// Most chunks for blocks.
     pub cache_chunks_max: usize,
@@ -38,6 +39,24 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
+    /// Checks that every hash of the store is in a band, and no key group is in two.
+    pub(super) fn check_bands(&self) {
+        let first_of = |key_group: u32| {
+            (u128::from(key_group) << 64).div_ceil(u128::from(self.key_group_count))
+        };
+        let mut next = first_of(self.key_groups.start);
+        for HashRange { first, last } in &self.bands {
+            let end = u128::from(*last) + 1;
+            let key_group = (end * u128::from(self.key_group_count)) >> 64;
+            let is_whole = first_of(key_group as u32) == end;
+            let follows = u128::from(*first) == next && is_whole;
+            assert!(follows, "a band of {first:#x} to {last:#x} does not begin where one ended");
+            next = end;
+        }
+        let are_all = next == first_of(self.key_groups.end);
+        assert!(are_all, "the bands end before the key groups {:?}, or behind", self.key_groups);
+    }
+
     pub(super) fn path(&self, table: TableId) -> PathBuf {
         self.directory.join(format!("{:016x}.table", table.0))
     }

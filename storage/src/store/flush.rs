@@ -284,6 +284,7 @@ impl Store {
                 self.versions.add(&table);
                 self.installed_count += 1;
                 let flush = self.flush.take().expect("the delta is that of the flush");
+                self.installed_epoch = flush.frozen.epoch();
                 self.buffer.on_written(flush.frozen);
             }
             Purpose::Merged => self.on_merged(&table),

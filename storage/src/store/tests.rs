@@ -1,6 +1,7 @@
 //! The store against a map, on a disk that answers late, out of order, and sometimes not well.
 
 mod cases;
+mod contract;
 mod faults;
 mod leftovers;
 mod merges;

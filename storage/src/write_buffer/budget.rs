@@ -3,6 +3,7 @@
 //! Not here: what is done when it is used up. Whoever gets [`Full`] gives memory back, by eviction
 //! or by a flush, or takes in less.
 
+use super::pages::CHUNK_COUNT_MAX;
 use crate::arena::{Buffer, CHUNK_BYTES, Slab};
 
 /// Hands out chunks of [`CHUNK_BYTES`].
@@ -28,9 +29,10 @@ pub enum Refused {
 }
 
 impl Budget {
-    /// As many chunks as fit into `bytes`. Asks the system for none of them yet.
+    /// As many chunks as fit into `bytes`, and 32 GiB less one chunk at most: that is what
+    /// addresses tell apart. Asks the system for none of them yet.
     pub fn new(bytes: usize) -> Self {
-        Self { chunks: Slab::new(CHUNK_BYTES, bytes / CHUNK_BYTES) }
+        Self { chunks: Slab::new(CHUNK_BYTES, (bytes / CHUNK_BYTES).min(CHUNK_COUNT_MAX - 1)) }
     }
 
     /// A chunk, all of it in use; its bytes are what they happen to be.
@@ -76,6 +78,12 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What no address could tell apart is not promised.
+    #[test]
+    fn there_are_no_more_chunks_than_addresses() {
+        assert_eq!(Budget::new(64 << 30).total_bytes(), (32 << 30) - CHUNK_BYTES);
+    }
 
     #[test]
     fn more_than_all_is_refused() {

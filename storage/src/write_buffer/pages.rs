@@ -37,7 +37,7 @@ pub(super) const UNITS_PER_PAGE_LOG2: u32 = (PAGE_BYTES / UNIT_BYTES).trailing_z
 
 /// Chunks that addresses can tell apart. Half of what 32 bits hold: a place of 8 bytes has an
 /// address of 32 bits too.
-const CHUNK_COUNT_MAX: usize = 1 << (31 - UNITS_PER_CHUNK_LOG2);
+pub(super) const CHUNK_COUNT_MAX: usize = 1 << (31 - UNITS_PER_CHUNK_LOG2);
 
 /// The map's mark of the first page of a free run; its order is in the other bits.
 const FREE: u8 = 0x80;
@@ -288,7 +288,7 @@ impl Pages {
             self.parts[number as usize] = part;
             number
         } else {
-            assert!(self.chunks.len() < CHUNK_COUNT_MAX, "a shard's state is at most 32 GiB");
+            assert!(self.chunks.len() < CHUNK_COUNT_MAX, "a budget has no more chunks");
             self.chunks.push(chunk);
             self.maps.push([0; _]);
             self.parts.push(part);
