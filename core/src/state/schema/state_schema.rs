@@ -11,6 +11,10 @@ use crate::data::record::Record;
 /// How values of `Old` become values of the type, where the rules do not say so, or say something
 /// else.
 ///
+/// Values of exactly `Old` are migrated by it. Others become values of the type by the rules, if
+/// they allow that: those that a release in between has migrated, say. What the rules allow to
+/// become `Old` alone is migrated after that.
+///
 /// ```
 /// use millstream::prelude::*;
 /// use millstream::state::schema::MigrateFrom;
@@ -116,12 +120,18 @@ impl StateSchema {
         if by_rules.as_ref().is_ok_and(Migration::is_identity) {
             return Ok(None);
         }
-        if let Some(Source { schema, archive }) = self.earlier
-            && let Ok(migration) = compatibility(stored, &schema())
-        {
-            return Ok(Some(Rewriting { migration, archive }));
+        let by_hand = self.earlier.and_then(|Source { schema, archive }| {
+            let migration = compatibility(stored, &schema()).ok()?;
+            Some(Rewriting { migration, archive })
+        });
+        // What a release in between has stored was migrated then: another time would take from it
+        // what the earlier type does not have.
+        match (by_hand, by_rules) {
+            (Some(by_hand), _) if by_hand.migration.is_identity() => Ok(Some(by_hand)),
+            (_, Ok(migration)) => Ok(Some(Rewriting { migration, archive: self.now.archive })),
+            (Some(by_hand), Err(_)) => Ok(Some(by_hand)),
+            (None, Err(diff)) => Err(diff),
         }
-        Ok(Some(Rewriting { migration: by_rules?, archive: self.now.archive }))
     }
 }
 

@@ -3,6 +3,7 @@
 mod damage;
 mod golden;
 mod matrix;
+mod migrations;
 mod model;
 mod types;
 
