@@ -197,3 +197,39 @@ fn what_was_read_stays_until_it_is_asked_for() {
     };
     assert_eq!((0..COUNT).filter(is_there).count(), COUNT);
 }
+
+/// Sizes from all over, changed and read at random, in little memory: everything finds room, at
+/// most after a flush or two.
+#[test]
+fn every_size_finds_room_in_the_end() {
+    for memory_bytes in [MEMORY_BYTES_MIN, MEMORY_BYTES] {
+        let mut world = World::new();
+        world.disk.crash();
+        world.store = Store::new(StoreConfig { memory_bytes, ..config(100) }, Vec::new());
+        world.spaces =
+            [STATE, MORTAL_STATE].map(|id| world.store.open_space(id, WINDOW, Origin::New));
+        world.open();
+        let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut random = 1_u64;
+        let mut draw = |end: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) as usize % end
+        };
+        for i in 0..12_000 {
+            let number = draw(3000);
+            match draw(8) {
+                0..5 => {
+                    let order = if i % 200 == 0 { 21 } else { 4 + draw(10) };
+                    let size = draw((1_usize << order).saturating_sub(200).max(1)).max(1);
+                    world.put_surely(number, &vec![number as u8; size]);
+                    sizes.insert(number, size);
+                }
+                _ => {
+                    let value = world.read_number(number);
+                    let expected = sizes.get(&number).map(|size| vec![number as u8; *size]);
+                    assert!(value == expected, "{number}");
+                }
+            }
+        }
+    }
+}
