@@ -32,12 +32,11 @@ pub struct HugeVec<T> {
 }
 
 impl<T> HugeVec<T> {
-    /// How many values fit into [`CHUNK_BYTES`], rounded down to a power of two; one if not even
-    /// one fits.
+    /// How many values fit into [`CHUNK_BYTES`]; one if not even one fits.
     pub const CAPACITY: usize = {
         assert!(0 < size_of::<T>() && align_of::<T>() <= PAGE_BYTES);
         let fit = CHUNK_BYTES / size_of::<T>();
-        if fit == 0 { 1 } else { 1 << fit.ilog2() }
+        if fit == 0 { 1 } else { fit }
     };
 
     /// An empty one. Maps the memory; a page of it takes space once it is written.
@@ -186,7 +185,7 @@ mod tests {
     #[test]
     fn it_holds_a_huge_page_full() {
         assert_eq!(HugeVec::<[u64; 4]>::CAPACITY, 65_536);
-        assert_eq!(HugeVec::<[u64; 5]>::CAPACITY, 32_768);
+        assert_eq!(HugeVec::<[u64; 5]>::CAPACITY, 52_428);
         assert_eq!(HugeVec::<[u8; 3 << 20]>::CAPACITY, 1);
         let mut values = HugeVec::new();
         (0..HugeVec::<u64>::CAPACITY as u64).for_each(|i| values.push(i));

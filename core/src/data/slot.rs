@@ -39,8 +39,10 @@ impl<T> Default for Pages<T> {
 }
 
 impl<T> Pages<T> {
-    const CHUNK_LEN: usize = HugeVec::<T>::CAPACITY;
-    const PAGE_LEN: usize = if Self::CHUNK_LEN < PAGE_LEN { Self::CHUNK_LEN } else { PAGE_LEN };
+    const PAGE_LEN: usize =
+        if HugeVec::<T>::CAPACITY < PAGE_LEN { HugeVec::<T>::CAPACITY } else { PAGE_LEN };
+    /// Whole pages.
+    const CHUNK_LEN: usize = HugeVec::<T>::CAPACITY / Self::PAGE_LEN * Self::PAGE_LEN;
 }
 
 impl<T: Default> Pages<T> {
@@ -137,7 +139,7 @@ mod tests {
 
     #[test]
     fn elements_in_huge_pages_keep_their_place() {
-        const CHUNK: u32 = HugeVec::<String>::CAPACITY as u32;
+        const CHUNK: u32 = Pages::<String>::CHUNK_LEN as u32;
         let slots =
             [7, CHUNK - 1, CHUNK, CHUNK + 5000, 2 * CHUNK - 1, 4 * CHUNK + 1, 4 * CHUNK + 2];
         check(&slots, |slot| slot.to_string());
@@ -152,13 +154,13 @@ mod tests {
                 Self([0; 1000])
             }
         }
-        const CHUNK: u32 = HugeVec::<Large>::CAPACITY as u32;
+        const CHUNK: u32 = Pages::<Large>::CHUNK_LEN as u32;
         check(&[1, CHUNK - 1, CHUNK, 3 * CHUNK + 1], |slot| Large([u64::from(slot); 1000]));
     }
 
     #[test]
     fn what_nobody_asked_for_is_not_there() {
-        const CHUNK: u32 = HugeVec::<u64>::CAPACITY as u32;
+        const CHUNK: u32 = Pages::<u64>::CHUNK_LEN as u32;
         let mut pages = Pages::<u64>::default();
         for slot in [5, 5000, 2 * CHUNK + 3000] {
             *pages.get_mut(Slot(slot)) = 1;
