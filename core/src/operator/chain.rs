@@ -81,8 +81,12 @@ pub trait Chain: 'static {
         out: &mut impl Output<Self::Out>,
     );
 
-    /// Lets every operator give memory back, each of which looks at up to `steps` keys.
-    fn evict(&mut self, steps: u32, env: &TaskEnv);
+    /// Lets every operator give memory back, each the state of up to `steps` keys. Whether one that
+    /// took no rows for want of room does again.
+    fn evict(&mut self, steps: u32, env: &TaskEnv) -> bool;
+
+    /// Whether an operator holds rows that it has not taken.
+    fn has_waiting_rows(&self) -> bool;
 
     /// Whether stage `stage_index` is one of this chain.
     fn holds(&self, stage_index: u16) -> bool;
@@ -320,8 +324,12 @@ impl<O: Operator> Chain for Stage<O> {
         call!(self, env, ctx => self.operator.on_state_read(hash64, &ctx, out));
     }
 
-    fn evict(&mut self, steps: u32, env: &TaskEnv) {
-        call!(self, env, ctx => self.operator.evict(steps, &ctx));
+    fn evict(&mut self, steps: u32, env: &TaskEnv) -> bool {
+        call!(self, env, ctx => self.operator.evict(steps, &ctx))
+    }
+
+    fn has_waiting_rows(&self) -> bool {
+        self.operator.has_waiting_rows()
     }
 
     fn on_file_done(
@@ -528,9 +536,13 @@ where
         }
     }
 
-    fn evict(&mut self, steps: u32, env: &TaskEnv) {
-        self.first.evict(steps, env);
-        self.second.evict(steps, env);
+    fn evict(&mut self, steps: u32, env: &TaskEnv) -> bool {
+        let first = self.first.evict(steps, env);
+        self.second.evict(steps, env) || first
+    }
+
+    fn has_waiting_rows(&self) -> bool {
+        self.first.has_waiting_rows() || self.second.has_waiting_rows()
     }
 
     fn on_file_done(

@@ -172,9 +172,16 @@ pub trait Operator: 'static {
     ) {
     }
 
-    /// The shard's memory is short: lets state go to its store, and looks at up to `steps` keys for
-    /// that.
-    fn evict(&mut self, _steps: u32, _ctx: &OperatorContext<'_>) {}
+    /// The shard's memory is short: lets state of up to `steps` keys go to its store. Whether it
+    /// took no rows for want of room and does again.
+    fn evict(&mut self, _steps: u32, _ctx: &OperatorContext<'_>) -> bool {
+        false
+    }
+
+    /// Whether it holds rows that it has not taken.
+    fn has_waiting_rows(&self) -> bool {
+        false
+    }
 
     /// An answer to a file operation that this operator asked for.
     fn on_file_done(

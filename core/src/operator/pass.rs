@@ -101,7 +101,13 @@ impl<T: 'static> Chain for Pass<T> {
         panic!("state for operator {stage_index} of a chain without operators");
     }
 
-    fn evict(&mut self, _steps: u32, _env: &TaskEnv) {}
+    fn evict(&mut self, _steps: u32, _env: &TaskEnv) -> bool {
+        false
+    }
+
+    fn has_waiting_rows(&self) -> bool {
+        false
+    }
 
     fn on_file_done(
         &mut self,

@@ -39,6 +39,8 @@ pub(super) struct Storing {
     can_relieve: bool,
     /// Whether the last turn was one of giving back.
     has_relieved: bool,
+    /// Whether too much was in memory after the last turn.
+    was_short: bool,
     /// The task that is asked first.
     next_task: usize,
     ops: Vec<FileOp>,
@@ -47,7 +49,15 @@ pub(super) struct Storing {
 impl Storing {
     fn new(store: Rc<ShardStore>) -> Self {
         let (due, ops) = (Some(Duration::ZERO), Vec::new());
-        Self { store, due, can_relieve: false, has_relieved: false, next_task: 0, ops }
+        Self {
+            store,
+            due,
+            can_relieve: false,
+            has_relieved: false,
+            was_short: false,
+            next_task: 0,
+            ops,
+        }
     }
 
     /// When it has something to do.
@@ -98,7 +108,8 @@ impl Shard {
             let (number, before) = (storing.next_task, storing.store.excess_bytes());
             storing.next_task = (number + 1) % self.tasks.len();
             self.running = Some(number);
-            self.tasks[number].task.relieve(EVICT_STEPS);
+            let scheduled = &mut self.tasks[number];
+            scheduled.is_woken |= scheduled.task.relieve(EVICT_STEPS);
             self.running = None;
             self.carry_requests(number, effects);
             if self.is_over {
@@ -137,6 +148,11 @@ impl Shard {
             Err(error) => return self.fail(error, Origin::NONE, effects),
         }
         effects.extend(storing.ops.drain(..).map(Effect::File));
+        let is_short = 0 < storing.store.excess_bytes();
+        if std::mem::replace(&mut storing.was_short, is_short) && !is_short {
+            // Who waited for room may go on.
+            self.tasks.iter_mut().for_each(|scheduled| scheduled.is_woken = true);
+        }
         for chain in storing.store.take_woken() {
             self.tasks[self.routes.chain(chain)].is_woken = true;
         }

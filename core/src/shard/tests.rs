@@ -78,8 +78,9 @@ impl Task for Scripted {
         self.log.activity.get()
     }
 
-    fn relieve(&mut self, steps: u32) {
+    fn relieve(&mut self, steps: u32) -> bool {
         (self.log.in_relief.borrow_mut())(&self.env, steps);
+        false
     }
 
     fn status(&self) -> TaskStatus {

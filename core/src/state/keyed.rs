@@ -349,6 +349,7 @@ impl<K: Key> KeyedState<K> {
         slots.dedup();
         for slot in slots {
             self.columns.count_live(slot);
+            self.note_change(slot);
         }
         Ok(())
     }

@@ -247,7 +247,10 @@ impl ShardStore {
         match inner.store.get(space, key) {
             Ok(Got::Ready(value)) => Ok(Some(read(value))),
             Ok(Got::Wait(op)) => {
-                inner.waiters.entry(op).or_default().push(waiter);
+                let waiters = inner.waiters.entry(op).or_default();
+                if !waiters.contains(&waiter) {
+                    waiters.push(waiter);
+                }
                 Ok(None)
             }
             Err(store::Error::Full(_)) => {

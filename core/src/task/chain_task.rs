@@ -14,7 +14,8 @@
 //! state as its part, and so do all later ones. That is a consistent cut: whoever reads from the
 //! task awaits its end before it cuts, and restored from that part the task ends without a row. A
 //! source that was drained would go on, with event time at its end: it has no part in what is
-//! triggered later, and the last checkpoint before is the one to restore.
+//! triggered later, and the last checkpoint before is the one to restore. Nor has a task whose
+//! state had left memory, if the first checkpoint of all is triggered after it has ended.
 //!
 //! The task is idle when its feed is, and says so behind everything that its operators still owe.
 //! Rows that processing time causes meanwhile do not end that.
@@ -289,7 +290,7 @@ where
     /// Tells the outputs whether the task expects anything for now.
     fn tell_idleness(&mut self) {
         let is_idle = self.feed.is_idle(&self.env);
-        let owes = self.chain.is_pending() || self.feed.has_due();
+        let owes = self.chain.is_pending() || self.chain.has_waiting_rows() || self.feed.has_due();
         if is_idle != self.is_idle && !(is_idle && owes) {
             self.is_idle = is_idle;
             self.control(if is_idle { Control::Idle } else { Control::Active });
@@ -312,14 +313,17 @@ where
         self.sides.iter_mut().for_each(|side| side.flush(&mut mail.outbox));
         self.end.flush(&mut mail.outbox);
         let is_empty = self.end.is_empty() && self.sides.iter().all(|side| side.is_empty());
-        if self.phase == Phase::Flushing
-            && is_empty
-            && self.chain.gather(&self.env) == Progress::Done
-        {
+        if self.phase == Phase::Flushing && is_empty && self.has_last_state() {
             self.phase = Phase::Finished;
             self.awaited.iter().for_each(|checkpoint| self.report_end(*checkpoint, mail));
             self.awaited.clear();
         }
+    }
+
+    /// Whether its last state can be reported, if anybody may ask for it.
+    fn has_last_state(&mut self) -> bool {
+        let may_be_asked = !self.awaited.is_empty() || self.last_cut.is_some();
+        !may_be_asked || self.chain.gather(&self.env) == Progress::Done
     }
 
     fn activity(&self, time: Progress) -> Activity {
@@ -415,8 +419,8 @@ where
         self.feed.drain(&self.env);
     }
 
-    fn relieve(&mut self, steps: u32) {
-        self.chain.evict(steps, &self.env);
+    fn relieve(&mut self, steps: u32) -> bool {
+        self.phase < Phase::Flushing && self.chain.evict(steps, &self.env)
     }
 
     fn trigger(&mut self, checkpoint: CheckpointId, mail: &mut TaskMail) {
@@ -424,7 +428,10 @@ where
             return;
         }
         if self.phase == Phase::Finished {
-            return self.report_end(checkpoint, mail);
+            if self.chain.gather(&self.env) == Progress::Done {
+                self.report_end(checkpoint, mail);
+            }
+            return;
         }
         self.awaited.push_back(checkpoint);
         if self.phase == Phase::Running {

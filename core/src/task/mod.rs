@@ -65,9 +65,9 @@ pub trait Task {
     /// News for the operator at `stage_index`.
     fn on_socket_done(&mut self, stage_index: u16, done: SocketDone);
 
-    /// The shard's memory is short: every operator looks at up to `steps` keys for state that can
-    /// go to the shard's store.
-    fn relieve(&mut self, steps: u32);
+    /// The shard's memory is short: every operator looks for up to `steps` keys whose state can go
+    /// to the shard's store. Whether an operator that took no rows for want of room does again.
+    fn relieve(&mut self, steps: u32) -> bool;
 
     /// A source ends as if its input had; other tasks go on until their inputs end.
     fn drain(&mut self);

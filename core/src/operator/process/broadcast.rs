@@ -365,13 +365,15 @@ where
             return Progress::Pending;
         }
         let task = KeyedTask::of(&mut self.task);
-        task.on_watermark::<WithBroadcast<In, B>, _>(
+        let progress = task.on_watermark::<WithBroadcast<In, B>, _>(
             watermark_ms,
             |_| false,
             &mut self.function,
             ctx,
             out,
-        )
+        );
+        task.sweep(ctx);
+        progress
     }
 
     /// At once while rows wait.
@@ -387,7 +389,10 @@ where
             return Progress::Pending;
         }
         let task = KeyedTask::of(&mut self.task);
-        task.on_time::<WithBroadcast<In, B>, _>(|_| false, &mut self.function, ctx, out)
+        let progress =
+            task.on_time::<WithBroadcast<In, B>, _>(|_| false, &mut self.function, ctx, out);
+        task.sweep(ctx);
+        progress
     }
 
     fn on_input_end(

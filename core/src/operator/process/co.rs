@@ -118,6 +118,17 @@ impl<K, A, B, SA, SB, F> KeyedCoProcess<K, A, B, SA, SB, F> {
     }
 }
 
+impl<K: Key, A, B, SA, SB, F> KeyedCoProcess<K, A, B, SA, SB, F> {
+    /// Gives memory of expired entries back, but none that parked rows are to see.
+    fn sweep(&mut self, ctx: &OperatorContext<'_>) {
+        let task = KeyedTask::of(&mut self.task);
+        task.recharge(ctx);
+        if !self.parked.has_some_before(ctx.watermark_ms()) {
+            task.sweep(ctx);
+        }
+    }
+}
+
 /// A clone has seen nothing.
 impl<K, A, B, SA: Clone, SB: Clone, F: Clone> Clone for KeyedCoProcess<K, A, B, SA, SB, F> {
     fn clone(&self) -> Self {
@@ -256,7 +267,7 @@ where
         ctx: &OperatorContext<'_>,
         _out: &mut impl Output<F::Out>,
     ) -> Option<i64> {
-        KeyedTask::of(&mut self.task).sweep(ctx);
+        self.sweep(ctx);
         None
     }
 
@@ -266,6 +277,10 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
+        if self.waiting.is_empty() {
+            // Parked rows have a watermark of their own; those that come now are behind this one.
+            KeyedTask::of(&mut self.task).begin(watermark_ms);
+        }
         if self.take_waiting(ctx, out) == Progress::Pending {
             return Progress::Pending;
         }
@@ -273,12 +288,15 @@ where
         let (task, function) = (KeyedTask::of(&mut self.task), &mut self.function);
         let progress =
             task.on_watermark::<TwoInputs<A, B>, _>(watermark_ms, is_parked, function, ctx, out);
+        self.sweep(ctx);
         let is_done = progress == Progress::Done && !self.parked.has_some_before(watermark_ms);
         if is_done { Progress::Done } else { Progress::Pending }
     }
 
     fn next_time_ms(&self) -> Option<i64> {
-        if self.parked.has_read() {
+        let has_room = self.task.as_ref().is_some_and(KeyedTask::is_ready);
+        let can_go_on = !self.waiting.is_empty() && !self.parked.is_full() && has_room;
+        if self.parked.has_read() || can_go_on {
             return Some(i64::MIN);
         }
         self.task.as_ref()?.next_time_ms()
@@ -290,7 +308,9 @@ where
         }
         let is_parked = |hash64| self.parked.holds(hash64);
         let task = KeyedTask::of(&mut self.task);
-        task.on_time::<TwoInputs<A, B>, _>(is_parked, &mut self.function, ctx, out)
+        let progress = task.on_time::<TwoInputs<A, B>, _>(is_parked, &mut self.function, ctx, out);
+        self.sweep(ctx);
+        progress
     }
 
     fn on_input_end(
@@ -322,8 +342,15 @@ where
         let _ = self.take_parked(ctx, out);
     }
 
-    fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) {
-        KeyedTask::of(&mut self.task).evict(steps, ctx);
+    fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) -> bool {
+        let task = KeyedTask::of(&mut self.task);
+        let was_ready = task.is_ready();
+        task.evict(steps, ctx);
+        !was_ready && task.is_ready()
+    }
+
+    fn has_waiting_rows(&self) -> bool {
+        !self.waiting.is_empty() || !self.parked.is_empty()
     }
 
     fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {

@@ -123,7 +123,7 @@ impl<K: Key> KeyedTask<K> {
         !self.keyed.is_full()
     }
 
-    /// Lets states leave memory: looks at up to `steps` keys.
+    /// Lets states of up to `steps` keys leave memory.
     pub(super) fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) {
         let Some(store) = ctx.env().store.get() else { return };
         if let Err(error) = self.keyed.evict(steps, store) {
@@ -219,6 +219,14 @@ impl<K: Key> KeyedTask<K> {
         Progress::Pending
     }
 
+    /// From now on what is registered for up to `watermark_ms` is due.
+    pub(super) fn begin(&mut self, watermark_ms: i64) {
+        let timers = self.keyed.timers_mut(TimerKind::Event);
+        if timers.horizon_ms() < watermark_ms {
+            timers.begin(watermark_ms);
+        }
+    }
+
     /// Event time has reached `watermark_ms`. What is due of a key comes behind the rows of it that
     /// are parked.
     pub(super) fn on_watermark<I, F: FiringFunction<K, I>>(
@@ -229,13 +237,8 @@ impl<K: Key> KeyedTask<K> {
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
-        let timers = self.keyed.timers_mut(TimerKind::Event);
-        if timers.horizon_ms() < watermark_ms {
-            timers.begin(watermark_ms);
-        }
-        let progress = self.fire(TimerKind::Event, is_parked, function, ctx, out);
-        self.sweep(ctx);
-        progress
+        self.begin(watermark_ms);
+        self.fire(TimerKind::Event, is_parked, function, ctx, out)
     }
 
     /// Processing time has reached what [`KeyedTask::next_time_ms`] asked for.
@@ -251,9 +254,7 @@ impl<K: Key> KeyedTask<K> {
             // The clock of a machine may be set back; what was due stays due.
             timers.begin(timers.horizon_ms().max(ctx.processing_time_ms()));
         }
-        let progress = self.fire(TimerKind::Processing, is_parked, function, ctx, out);
-        self.sweep(ctx);
-        progress
+        self.fire(TimerKind::Processing, is_parked, function, ctx, out)
     }
 
     /// No record will follow: processing-time timers fire now, each of them once, whatever time
@@ -268,13 +269,17 @@ impl<K: Key> KeyedTask<K> {
         self.fire(TimerKind::Processing, |_| false, function, ctx, out)
     }
 
-    /// Gives some memory of expired entries back, unless timers are due that may still see them.
-    pub(super) fn sweep(&mut self, ctx: &OperatorContext<'_>) {
+    /// Tells the shard's store how much is in memory.
+    pub(super) fn recharge(&mut self, ctx: &OperatorContext<'_>) {
         if let Some(store) = ctx.env().store.get()
             && let Err(error) = self.keyed.recharge(store)
         {
             ctx.fail(error);
         }
+    }
+
+    /// Gives some memory of expired entries back, unless timers are due that may still see them.
+    pub(super) fn sweep(&mut self, ctx: &OperatorContext<'_>) {
         if !self.keyed.timers(TimerKind::Event).has_due() {
             let (watermark_ms, processing_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
             self.keyed.sweep(StateTime::between_records(watermark_ms, processing_ms));

@@ -78,7 +78,8 @@ impl<K: Key> KeyedState<K> {
         // No key has it, and none will before it is emptied again.
         let scratch = Slot(table.slot_count());
         for (stored, value) in &gathering.seen {
-            let place = StoredKey::decode(stored).expect("it was put there by this operator");
+            let place = StoredKey::decode(stored).ok_or(Damage("it has no stored key"));
+            let place = place.map_err(damaged)?;
             let key = K::view(&aligned(place.key)).map(K::unarchive);
             let key: K = key.map_err(|_| damaged(Damage("a key is not an archive of its type")))?;
             let slot = table.find(place.hash64, &key);

@@ -19,6 +19,7 @@
 
 use std::collections::BTreeSet;
 
+use millstream_storage::arena::CHUNK_BYTES;
 use millstream_storage::write_buffer::{RecordKey, SpaceId};
 
 use super::KeyedState;
@@ -154,6 +155,9 @@ impl Spill {
         Ok(())
     }
 }
+
+/// Keys that may be looked at for one that leaves: a look costs a fraction of that.
+const LOOKS: u32 = 8;
 
 /// What a look at a slot came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -320,14 +324,14 @@ impl<K: Key> KeyedState<K> {
         if stays { Ok(()) } else { spill.remove_going(store) }
     }
 
-    /// Looks at up to `steps` keys, and lets states go while too much is in memory. Answers how
-    /// many went.
+    /// Lets the states of up to `steps` keys go while too much is in memory, and looks at so many
+    /// more that were used lately. Answers how many went.
     ///
     /// # Errors
     /// If the store has failed.
     pub fn evict(&mut self, steps: u32, store: &ShardStore) -> Result<u32, Error> {
         let mut evicted = 0;
-        for _ in 0..steps {
+        for _ in 0..steps.saturating_mul(LOOKS) {
             self.recharge(store)?;
             let Some(spill) = &mut self.spill else { return Ok(0) };
             if !spill.is_short || spill.gathering.is_some() {
@@ -342,6 +346,9 @@ impl<K: Key> KeyedState<K> {
                 Evicted::Yes => evicted += 1,
                 Evicted::NoRoom => break,
             }
+            if evicted == steps {
+                break;
+            }
         }
         Ok(evicted)
     }
@@ -353,8 +360,9 @@ impl<K: Key> KeyedState<K> {
         if std::mem::take(&mut residence.is_used) || residence.is_cold() {
             return Ok(Evicted::No);
         }
-        if self.columns.is_empty_at(slot) {
-            // It has timers only.
+        // One without states has timers only.
+        let is_large = CHUNK_BYTES < residence.heap_bytes as usize;
+        if is_large || self.columns.is_empty_at(slot) {
             return Ok(Evicted::No);
         }
         let spill = self.spill.as_mut().expect("keys are evicted where there is a store");
