@@ -1,5 +1,7 @@
 //! A job of two chains, wired by hand: numbers → by key → running count per key → collected.
 
+mod state;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
