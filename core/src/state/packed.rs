@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Numbers are little endian. The clock is how far event time had come for the key, or
-//! [`NO_EVENT_TIME`]. Columns are numbered as they were declared: the bytes live no longer than the
+//! `NO_EVENT_TIME`. Columns are numbered as they were declared: the bytes live no longer than the
 //! process, and are not those of a snapshot.
 //!
 //! Bytes come back through a table, under its checksums. They are checked all the same: whatever
