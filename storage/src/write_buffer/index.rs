@@ -9,7 +9,7 @@
 //!                 └─────► segment 1
 //! ```
 //!
-//! Entries of a [segment](super::segment) are in the order of their tags, probed linearly from the
+//! Entries of a segment are in the order of their tags, probed linearly from the
 //! tag's home, which is a line of eight; all eight tags of a line are compared at once. Growth and
 //! splits move entries by their tags alone: no record is touched.
 //!

@@ -17,7 +17,7 @@ use super::record::{self, Header, Kind, flag};
 use super::{RecordKey, SpaceId, WriteBuffer};
 
 impl WriteBuffer {
-    /// The operands of `key` that no table has yet, oldest first, after [`Lookup::Operands`].
+    /// The operands of `key` that no table has yet, oldest first, after `Lookup::Operands`.
     pub fn operands(&self, space: SpaceId, key: RecordKey<'_>) -> Vec<&[u8]> {
         let Some(mut slot) = self.find(space, key) else { return Vec::new() };
         let mut operands = Vec::new();
