@@ -294,9 +294,10 @@ where
     }
 
     fn next_time_ms(&self) -> Option<i64> {
-        let has_room = self.task.as_ref().is_some_and(KeyedTask::is_ready);
-        let can_go_on = !self.waiting.is_empty() && !self.parked.is_full() && has_room;
-        if self.parked.has_read() || can_go_on {
+        // What is due is pending, and goes on with the rows that wait for it.
+        let has_room = |task: &KeyedTask<K>| task.is_ready() && !task.has_due();
+        let waits_for_room = !self.waiting.is_empty() && !self.parked.is_full();
+        if self.parked.has_read() || waits_for_room && self.task.as_ref().is_some_and(has_room) {
             return Some(i64::MIN);
         }
         self.task.as_ref()?.next_time_ms()

@@ -118,6 +118,11 @@ impl<K: Key> KeyedTask<K> {
         self.keyed.has_evicted()
     }
 
+    /// Whether timers are due.
+    pub(super) fn has_due(&self) -> bool {
+        TimerKind::ALL.iter().any(|kind| self.keyed.timers(*kind).has_due())
+    }
+
     /// Whether it can take rows: not while states that are to leave memory find no room.
     pub(super) fn is_ready(&self) -> bool {
         !self.keyed.is_full()
