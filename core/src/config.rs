@@ -6,16 +6,22 @@
 //! `docs/configuration.md` is made from the comments in this file.
 
 mod byte_count;
+mod period;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::limits::{KEY_GROUP_COUNT_MAX, MEMORY_PER_SHARD_MIN, SHARD_COUNT_MAX};
+use crate::limits::{
+    CHECKPOINT_COUNT_MAX, CHECKPOINT_INTERVAL_MIN, KEY_GROUP_COUNT_MAX, MEMORY_PER_SHARD_MIN,
+    SHARD_COUNT_MAX,
+};
 
 pub use self::byte_count::ByteCount;
+pub use self::period::Period;
 
 /// Every setting, with its default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +83,42 @@ pub struct Config {
     /// what this one leaves when it ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_directory: Option<PathBuf>,
+
+    /// Where checkpoints are. Default: none are taken, and state dies with the process.
+    ///
+    /// A job that is started again with the same directory goes on from the newest checkpoint
+    /// there, with any number of shards. SIGINT and SIGTERM then end it with a checkpoint. Sinks
+    /// that can, show their output when a checkpoint is complete, and so exactly once: see
+    /// [checkpoints](concepts/checkpoints.md). A directory belongs to one job, and one run has it
+    /// at a time. When the input of a job ends, its checkpoints are removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_directory: Option<PathBuf>,
+
+    /// From one checkpoint to the next: `500ms`, `10s`. Default `10s`.
+    ///
+    /// Shorter: less is done again after a crash, and output is seen sooner. Longer: less is
+    /// written.
+    pub checkpoint_interval: Period,
+
+    /// From the end of one checkpoint to the beginning of the next, at least. Default `0s`.
+    ///
+    /// Longer: a job whose checkpoints take as long as the interval has time for records.
+    pub checkpoint_min_pause: Period,
+
+    /// How long a checkpoint may take before it is given up. Default `10m`.
+    ///
+    /// The job goes on; the next one is tried when it is due.
+    pub checkpoint_timeout: Period,
+
+    /// How many checkpoints may be under way at a time. Default `1`.
+    ///
+    /// More: the interval holds though checkpoints take longer.
+    pub checkpoints_in_flight: u32,
+
+    /// How many complete checkpoints are kept. Default `2`.
+    ///
+    /// One is enough to go on from; another is there if the files of the first are damaged.
+    pub checkpoints_retained: u32,
 
     /// Who reads and writes files. Default `glommio`.
     ///
@@ -149,6 +191,12 @@ impl Default for Config {
             cores: Vec::new(),
             memory_per_shard: None,
             state_directory: None,
+            checkpoint_directory: None,
+            checkpoint_interval: Period(Duration::from_secs(10)),
+            checkpoint_min_pause: Period(Duration::ZERO),
+            checkpoint_timeout: Period(Duration::from_mins(10)),
+            checkpoints_in_flight: 1,
+            checkpoints_retained: 2,
             storage_service: StorageServiceKind::default(),
             listen: None,
             log: "info".to_string(),
@@ -236,6 +284,24 @@ impl Config {
                  memory nor be written",
                 ByteCount(MEMORY_PER_SHARD_MIN)
             ));
+        }
+        if self.checkpoint_interval.0 < CHECKPOINT_INTERVAL_MIN {
+            problems.push(format!(
+                "checkpoint_interval must be at least {}, not {}",
+                Period(CHECKPOINT_INTERVAL_MIN),
+                self.checkpoint_interval
+            ));
+        }
+        if self.checkpoint_timeout.0.is_zero() {
+            problems.push("checkpoint_timeout must be longer than nothing".to_string());
+        }
+        for (name, count) in [
+            ("checkpoints_in_flight", self.checkpoints_in_flight),
+            ("checkpoints_retained", self.checkpoints_retained),
+        ] {
+            if !(1..=CHECKPOINT_COUNT_MAX).contains(&count) {
+                problems.push(format!("{name} must be 1 to {CHECKPOINT_COUNT_MAX}, not {count}"));
+            }
         }
         if self.pin == Pin::Off && !self.cores.is_empty() {
             problems.push("cores are named, but pin is off: leave one of them out".to_string());

@@ -4,6 +4,7 @@
 //! is one pinned thread and everything it owns.
 
 pub mod api;
+pub mod checkpoint;
 pub mod config;
 pub mod connector;
 pub mod data;

@@ -1,5 +1,7 @@
 //! Hard limits: not settings. Their relations are checked before the program runs.
 
+use std::time::Duration;
+
 /// Most key groups a job may have. Fixes the width of the prefix in every stored key.
 pub const KEY_GROUP_COUNT_MAX: u32 = 1 << 15;
 const _: () = assert!(KEY_GROUP_COUNT_MAX <= 1 << 16, "a key group is stored as a u16 prefix");
@@ -93,3 +95,10 @@ const _: () = assert!(
 /// dozens of reads at once; the others are rows of the same keys, and of keys whose blocks are
 /// being read.
 pub const PARKED_ROWS_MAX: usize = 256;
+
+/// Shortest time between two checkpoints: less than a few syncs of a disk (0.2 to 10 ms each) would
+/// be nothing but checkpoints.
+pub const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_millis(1);
+
+/// Most checkpoints that are under way, or kept.
+pub const CHECKPOINT_COUNT_MAX: u32 = 1000;

@@ -12,7 +12,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use crate::process::Job;
+use millstream_tests::child::Job;
 
 fn command(kind: &str, output: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_connector-job"));

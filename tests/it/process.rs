@@ -4,85 +4,22 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
-/// Longer than anything here takes, on any machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+use millstream_tests::child::{self, Job, PATIENCE};
 
-pub(crate) struct Job {
-    child: Child,
-    log: BufReader<ChildStderr>,
-}
-
-fn command(kind: &str, args: &[&str], output: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_test_job"));
-    command.arg(kind).args(args).env("TEST_JOB_OUTPUT", output).env("RUST_LOG", "info");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
+pub(crate) fn command(kind: &str, args: &[&str], output: &Path) -> Command {
+    child::command(env!("CARGO_BIN_EXE_test_job"), kind, args, output)
 }
 
 /// Runs a job to its end.
 pub(crate) fn run(kind: &str, args: &[&str], output: &Path) -> Output {
-    command(kind, args, output).output().expect("the job is there")
+    child::run(command(kind, args, output))
 }
 
-impl Job {
-    fn start(kind: &str, args: &[&str], output: &Path) -> Self {
-        Self::of(command(kind, args, output))
-    }
-
-    /// The job that `command` starts, with its log piped.
-    pub(crate) fn of(mut command: Command) -> Self {
-        let mut child = command.spawn().expect("the job is there");
-        let log = BufReader::new(child.stderr.take().expect("piped"));
-        Self { child, log }
-    }
-
-    /// Reads the log up to a line that contains `text`, and gives that line.
-    pub(crate) fn await_line(&mut self, text: &str) -> String {
-        let mut seen = String::new();
-        let mut line = String::new();
-        while self.log.read_line(&mut line).expect("the log is text") > 0 {
-            if line.contains(text) {
-                return line;
-            }
-            seen.push_str(&line);
-            line.clear();
-        }
-        panic!("the job ended without saying {text:?}, but:\n{seen}");
-    }
-
-    /// Where it serves HTTP.
-    fn await_address(&mut self) -> String {
-        let line = self.await_line("http server listens");
-        line.split("address=").nth(1).expect("it says where").trim().to_string()
-    }
-
-    pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").args([signal, &pid]).status().expect("kill is there");
-        assert!(status.success());
-    }
-
-    /// The exit code, once it has ended.
-    pub(crate) fn await_end(mut self) -> Option<i32> {
-        let until = Instant::now() + PATIENCE;
-        // The log must be read on, or the job could wait for us.
-        let drain = std::thread::spawn(move || {
-            let mut rest = String::new();
-            self.log.read_to_string(&mut rest).expect("the log is text");
-            rest
-        });
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                drain.join().expect("reading does not fail");
-                return status.code();
-            }
-            assert!(Instant::now() < until, "the job does not end");
-            std::thread::yield_now();
-        }
-    }
+fn start(kind: &str, args: &[&str], output: &Path) -> Job {
+    Job::of(command(kind, args, output))
 }
 
 /// All numbers in the files of `directory`. No file may be unfinished.
@@ -190,7 +127,7 @@ fn a_signal_drains_what_is_under_way_and_exits_0() {
     for signal in ["-INT", "-TERM"] {
         let directory = tempfile::tempdir().expect("a place for files");
         let args = ["--shards", "2", "--listen", "127.0.0.1:0"];
-        let mut job = Job::start("endless", &args, directory.path());
+        let mut job = start("endless", &args, directory.path());
         let address = job.await_address();
         let sum_in = await_metric(&address, RECORDS_IN, "numbers", 10_000);
         job.signal(signal);
@@ -211,7 +148,7 @@ fn a_signal_drains_what_is_under_way_and_exits_0() {
 #[test]
 fn a_second_signal_ends_whatever_user_code_does() {
     let directory = tempfile::tempdir().expect("a place for files");
-    let mut job = Job::start("stuck", &["--shards", "1"], directory.path());
+    let mut job = start("stuck", &["--shards", "1"], directory.path());
     job.await_line("stuck");
     job.signal("-INT");
     job.await_line("draining");
@@ -223,7 +160,7 @@ fn a_second_signal_ends_whatever_user_code_does() {
 #[test]
 fn a_second_run_in_the_directory_is_refused_and_the_first_goes_on() {
     let directory = tempfile::tempdir().expect("a place for files");
-    let mut job = Job::start("endless", &["--shards", "2"], directory.path());
+    let mut job = start("endless", &["--shards", "2"], directory.path());
     job.await_line("started");
     await_unfinished(directory.path());
     for shards in ["1", "2", "3"] {
@@ -242,7 +179,7 @@ fn a_second_run_in_the_directory_is_refused_and_the_first_goes_on() {
 #[test]
 fn a_run_after_a_kill_removes_what_was_not_finished() {
     let directory = tempfile::tempdir().expect("a place for files");
-    let mut job = Job::start("endless", &["--shards", "3"], directory.path());
+    let mut job = start("endless", &["--shards", "3"], directory.path());
     job.await_line("started");
     await_unfinished(directory.path());
     job.signal("-KILL");
@@ -318,7 +255,7 @@ fn a_panic_outside_of_every_turn_ends_the_job_too() {
 #[test]
 fn a_signal_that_comes_before_the_first_turn_drains_as_well() {
     let directory = tempfile::tempdir().expect("a place for files");
-    let mut job = Job::start("slow-to-open", &["--shards", "1"], directory.path());
+    let mut job = start("slow-to-open", &["--shards", "1"], directory.path());
     job.await_line("opening");
     job.signal("-INT");
     assert_eq!(job.await_end(), Some(0));
@@ -337,7 +274,7 @@ fn a_job_with_mistakes_does_not_start_and_exits_2() {
 fn http_shows_health_metrics_and_shards() {
     let directory = tempfile::tempdir().expect("a place for files");
     let args = ["--shards", "2", "--listen", "127.0.0.1:0"];
-    let mut job = Job::start("endless", &args, directory.path());
+    let mut job = start("endless", &args, directory.path());
     let address = job.await_address();
     assert!(http_get(&address, "/healthz").starts_with("HTTP/1.1 200"));
     for name in [RECORDS_IN, "millstream_task_records_out_total", "millstream_task_watermark_ms"] {
@@ -433,7 +370,7 @@ const RECORDS_IN: &str = "millstream_task_records_in_total";
 fn a_reader_of_standard_output_that_lags_holds_up_nobody_else() {
     let directory = tempfile::tempdir().expect("a place for files");
     let args = ["--shards", "1", "--listen", "127.0.0.1:0"];
-    let mut job = Job::start("prints", &args, directory.path());
+    let mut job = start("prints", &args, directory.path());
     let address = job.await_address();
     // Nobody reads: once the pipe is full, the task that prints waits, and the other goes on.
     await_metric(&address, "millstream_task_backpressured_ms_total", "printed", 50);
@@ -464,7 +401,7 @@ fn a_reader_of_standard_output_that_lags_holds_up_nobody_else() {
 #[test]
 fn a_reader_of_standard_output_that_leaves_ends_the_job() {
     let directory = tempfile::tempdir().expect("a place for files");
-    let mut job = Job::start("prints", &["--shards", "2"], directory.path());
+    let mut job = start("prints", &["--shards", "2"], directory.path());
     let mut lines = BufReader::new(job.child.stdout.take().expect("piped")).lines();
     assert!(lines.next().is_some_and(|line| line.is_ok()));
     drop(lines);

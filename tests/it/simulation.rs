@@ -19,7 +19,6 @@ mod process;
 mod sockets;
 mod windows;
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -111,10 +110,10 @@ fn check<T: Record, J>(
         let write = |job: &Job, layout: &Layout, ledger| write(&drawn, job, layout, ledger);
         let (rows, report) = run(seed, &first, &config, &write);
         verify(&format!("seed {seed}, {first:?}"), &drawn, &[&first], rows);
-        let Some(restore) = pick(report.checkpoints, &mut rng) else { continue };
+        let Some(restore) = pick(&report, &mut rng) else { continue };
         restored_count += 1;
         let second = Layout::draw(&mut rng);
-        config = SimConfig { restore, seed: rng.next_u64(), ..config };
+        config = SimConfig { restore: Some(restore), seed: rng.next_u64(), ..config };
         let (rows, _) = run(seed, &second, &config, &write);
         let about = format!("seed {seed}, restored, {first:?}, {second:?}");
         verify(&about, &drawn, &[&first, &second], rows);
@@ -122,14 +121,12 @@ fn check<T: Record, J>(
     assert!(seed_count < SEEDS_FOR_RESTORES || restored_count > 0, "no checkpoint completed");
 }
 
-/// One of the checkpoints.
-fn pick<C>(
-    checkpoints: BTreeMap<C, BTreeMap<u16, Snapshot>>,
-    rng: &mut Rng,
-) -> Option<BTreeMap<u16, Snapshot>> {
-    let count = checkpoints.len() as u64;
+/// The state of one of the checkpoints.
+fn pick(report: &SimReport, rng: &mut Rng) -> Option<Snapshot> {
+    let count = report.checkpoints.len() as u64;
     let index = (count > 0).then(|| rng.below(count))?;
-    checkpoints.into_values().nth(index as usize)
+    let checkpoint = report.checkpoints[index as usize];
+    Some(report.checkpoint(checkpoint).expect("what is complete is whole"))
 }
 
 /// Compares results without regard to their order.

@@ -1,3 +1,4 @@
-//! What the integration tests share: oracles.
+//! What the integration tests share: oracles, and real processes.
 
+pub mod child;
 pub mod model;

@@ -3,13 +3,14 @@
 //! ```text
 //! my-job                            runs the job
 //!   --memory-per-shard 2GiB  --state-directory PATH
+//!   --checkpoint-directory PATH  --checkpoint-interval 10s
 //!   --shards N  --idle spin|yield|park  --listen 127.0.0.1:8081  --config job.toml  --print-config
 //! my-job explain [--format text|json|dot]
 //! my-job simulate [--seeds N] [--first SEED] [--file PATH] [--drain-after 10s]
 //! ```
 //!
-//! Exit codes: 0 the job finished or was drained, 1 it failed, 2 it was not started because of the
-//! command line, the configuration or the plan.
+//! Exit codes: 0 the job finished, was drained, or was stopped with a checkpoint, 1 it failed, 2 it
+//! was not started because of the command line, the configuration or the plan.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::api::job::Job;
 use crate::api::progress::Progress;
 use crate::api::simulate::SimulateArgs;
-use crate::config::{ByteCount, Config, Idle};
+use crate::config::{ByteCount, Config, Idle, Period};
 use crate::error::{Error, Result};
 use crate::graph::ExplainFormat;
 use crate::runtime::control::Watch;
@@ -79,6 +80,12 @@ pub struct RunArgs {
     /// Where state goes that has no room in memory.
     #[arg(long, value_name = "DIRECTORY")]
     pub state_directory: Option<PathBuf>,
+    /// Where checkpoints are taken, and which the job goes on from.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub checkpoint_directory: Option<PathBuf>,
+    /// From one checkpoint to the next, such as 500ms or 10s.
+    #[arg(long, value_name = "TIME")]
+    pub checkpoint_interval: Option<Period>,
     /// Address and port of the HTTP interface (/healthz, /metrics).
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
@@ -201,6 +208,9 @@ impl RunArgs {
         config.listen = self.listen.or(config.listen);
         config.memory_per_shard = self.memory_per_shard.or(config.memory_per_shard);
         config.state_directory = self.state_directory.clone().or(config.state_directory);
+        config.checkpoint_directory =
+            self.checkpoint_directory.clone().or(config.checkpoint_directory);
+        config.checkpoint_interval = self.checkpoint_interval.unwrap_or(config.checkpoint_interval);
         effective(config)
     }
 }

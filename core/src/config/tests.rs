@@ -26,6 +26,10 @@ fn what_is_printed_can_be_read() {
         listen: Some("127.0.0.1:8081".parse().expect("an address")),
         memory_per_shard: Some(ByteCount(3 << 29)),
         state_directory: Some("/fast/state".into()),
+        checkpoint_directory: Some("/safe/checkpoints".into()),
+        checkpoint_interval: Period(Duration::from_millis(1_500)),
+        checkpoint_timeout: Period(Duration::from_secs(90)),
+        checkpoints_in_flight: 3,
         ..Config::default()
     };
     assert_eq!(Config::from_toml(&config.to_toml()).expect("just printed"), config);
@@ -126,7 +130,7 @@ fn document() -> String {
 fn the_documentation_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
     let expected = document();
-    assert_eq!(expected.matches("\n## `").count(), 10, "one section a setting");
+    assert_eq!(expected.matches("\n## `").count(), 16, "one section a setting");
     if std::env::var_os("MILLSTREAM_WRITE_DOCS").is_some() {
         std::fs::write(path, &expected).expect("docs/ can be written");
     }

@@ -7,6 +7,7 @@
 
 pub mod ahead;
 pub mod archived_row;
+pub mod bytes;
 pub mod either;
 pub mod element;
 pub mod frame;

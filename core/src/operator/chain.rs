@@ -12,6 +12,7 @@ use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
 
 use crate::data::ahead::Ahead;
+use crate::data::element::CheckpointId;
 use crate::data::row::{MAX_WATERMARK, NO_EVENT_TIME, Row};
 use crate::error::Error;
 use crate::limits::STAGE_COUNT_MAX;
@@ -118,8 +119,17 @@ pub trait Chain: 'static {
     /// Sees to it that every operator can write all of its state.
     fn gather(&mut self, env: &TaskEnv) -> Progress;
 
-    /// Tells every operator that the snapshot has been taken.
-    fn on_cut(&mut self);
+    /// Tells every operator that the snapshot of `checkpoint` has been taken.
+    fn on_cut(&mut self, checkpoint: CheckpointId);
+
+    /// Whether everything is durable that the snapshot of `checkpoint` speaks of.
+    fn is_settled(&self, checkpoint: CheckpointId) -> bool;
+
+    /// Tells every operator that `checkpoint` is complete.
+    fn on_completed(&mut self, checkpoint: CheckpointId, env: &TaskEnv);
+
+    /// Whether an operator is committing something.
+    fn owes_commit(&self) -> bool;
 
     /// Appends every operator's state to `snapshot`.
     fn snapshot(&self, snapshot: &mut Snapshot);
@@ -372,8 +382,20 @@ impl<O: Operator> Chain for Stage<O> {
         call!(self, env, ctx => self.operator.gather(&ctx))
     }
 
-    fn on_cut(&mut self) {
-        self.operator.on_cut();
+    fn on_cut(&mut self, checkpoint: CheckpointId) {
+        self.operator.on_cut(checkpoint);
+    }
+
+    fn is_settled(&self, checkpoint: CheckpointId) -> bool {
+        self.operator.is_settled(checkpoint)
+    }
+
+    fn on_completed(&mut self, checkpoint: CheckpointId, env: &TaskEnv) {
+        call!(self, env, ctx => self.operator.on_completed(checkpoint, &ctx));
+    }
+
+    fn owes_commit(&self) -> bool {
+        self.operator.owes_commit()
     }
 
     fn snapshot(&self, snapshot: &mut Snapshot) {
@@ -596,9 +618,22 @@ where
         }
     }
 
-    fn on_cut(&mut self) {
-        self.first.on_cut();
-        self.second.on_cut();
+    fn on_cut(&mut self, checkpoint: CheckpointId) {
+        self.first.on_cut(checkpoint);
+        self.second.on_cut(checkpoint);
+    }
+
+    fn is_settled(&self, checkpoint: CheckpointId) -> bool {
+        self.first.is_settled(checkpoint) && self.second.is_settled(checkpoint)
+    }
+
+    fn on_completed(&mut self, checkpoint: CheckpointId, env: &TaskEnv) {
+        self.first.on_completed(checkpoint, env);
+        self.second.on_completed(checkpoint, env);
+    }
+
+    fn owes_commit(&self) -> bool {
+        self.first.owes_commit() || self.second.owes_commit()
     }
 
     fn snapshot(&self, snapshot: &mut Snapshot) {

@@ -29,6 +29,9 @@ pub struct TaskEnv {
     /// Where operators put state that they have no room for; none if all of it stays in memory.
     /// Set before they are opened.
     pub store: OnceCell<Rc<ShardStore>>,
+    /// Whether checkpoints are taken: operators that can, commit what they write with them. Set
+    /// before they are opened.
+    pub has_checkpoints: Cell<bool>,
     /// Processing time of this turn, ms since 1970.
     pub processing_time_ms: Cell<i64>,
     /// Time of this turn, ns since the host's start: for pacing and for measuring latency.
@@ -124,6 +127,8 @@ pub struct Requests {
     pub prints: Vec<(OpId, Vec<u8>)>,
     /// What people call the splits that a source has begun to read.
     pub split_names: Vec<SplitName>,
+    /// An operator ends only with a checkpoint that is triggered from now on.
+    pub checkpoint: bool,
 }
 
 /// What people call a split, so that an error far downstream can name the record that caused it:
@@ -150,6 +155,7 @@ impl TaskEnv {
         Self {
             task,
             store: OnceCell::new(),
+            has_checkpoints: Cell::new(false),
             processing_time_ms: Cell::new(0),
             now_ns: Cell::new(0),
             event_time_ms: Cell::new(NO_EVENT_TIME),
@@ -420,6 +426,16 @@ impl<'a> OperatorContext<'a> {
         let name = SplitName { split, name: name.into(), unit };
         self.env.split_names.borrow_mut().insert(OWN_SOURCE, &name);
         self.env.requests.borrow_mut().split_names.push(name);
+    }
+
+    /// Whether what is written is to be committed with checkpoints; else it is when it is whole.
+    pub fn has_checkpoints(&self) -> bool {
+        self.env.has_checkpoints.get()
+    }
+
+    /// Asks for a checkpoint that has everything up to now: this operator cannot end before.
+    pub fn want_checkpoint(&self) {
+        self.env.requests.borrow_mut().checkpoint = true;
     }
 
     /// Stops the job with `error`.

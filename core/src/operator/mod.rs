@@ -32,6 +32,7 @@ pub mod watermark;
 pub mod window;
 
 use crate::data::ahead::Ahead;
+use crate::data::element::CheckpointId;
 use crate::data::row::{Origin, Row};
 use crate::error::Error;
 use crate::graph::Facts;
@@ -234,8 +235,24 @@ pub trait Operator: 'static {
         Progress::Done
     }
 
-    /// The snapshot has been taken.
-    fn on_cut(&mut self) {}
+    /// The snapshot of `checkpoint` has been taken.
+    fn on_cut(&mut self, _checkpoint: CheckpointId) {}
+
+    /// Whether everything is durable that the snapshot of `checkpoint` speaks of: until then the
+    /// task's part of it is held back.
+    fn is_settled(&self, _checkpoint: CheckpointId) -> bool {
+        true
+    }
+
+    /// `checkpoint` is complete: a restart goes on from it or from a later one. What was written
+    /// before it is committed now. Asked for by [`OperatorContext::want_checkpoint`], told of every
+    /// one that is complete, of some only by a later one.
+    fn on_completed(&mut self, _checkpoint: CheckpointId, _ctx: &OperatorContext<'_>) {}
+
+    /// Whether something is being committed.
+    fn owes_commit(&self) -> bool {
+        false
+    }
 
     /// Writes everything that [`Operator::restore`] needs to continue from here.
     fn snapshot(&self, _writer: &mut SnapshotWriter<'_>) {}

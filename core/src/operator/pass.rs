@@ -6,6 +6,7 @@ use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
 
 use crate::data::ahead::Ahead;
+use crate::data::element::CheckpointId;
 use crate::data::row::Row;
 use crate::error::Error;
 use crate::operator::chain::{Chain, Label};
@@ -139,7 +140,17 @@ impl<T: 'static> Chain for Pass<T> {
         Progress::Done
     }
 
-    fn on_cut(&mut self) {}
+    fn on_cut(&mut self, _checkpoint: CheckpointId) {}
+
+    fn is_settled(&self, _checkpoint: CheckpointId) -> bool {
+        true
+    }
+
+    fn on_completed(&mut self, _checkpoint: CheckpointId, _env: &TaskEnv) {}
+
+    fn owes_commit(&self) -> bool {
+        false
+    }
 
     fn snapshot(&self, _snapshot: &mut Snapshot) {}
 

@@ -10,7 +10,7 @@
 //! The loop enters the kernel only when sockets have something to submit or nothing is there to do.
 //! A descriptor that finds its ring full waits in the peer's [`Overflow`].
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_net::io::SocketDone;
@@ -33,6 +33,7 @@ use crate::shard::event::{Effect, Event};
 use crate::shard::metrics::ShardStatus;
 use crate::shard::panic::catch;
 use crate::shard::{Next, Shard};
+use crate::state::snapshot::Snapshot;
 
 /// Traffic is recent for this long: about the time that a wake-up takes, so that sleeping less
 /// would not have been worth it.
@@ -94,6 +95,8 @@ impl Peer {
 pub(super) struct Host {
     pub(super) index: u32,
     pub(super) shard: Shard,
+    /// What the job goes on from, until it is opened.
+    pub(super) restore: Option<Arc<Snapshot>>,
     pub(super) clock: Steady,
     pub(super) idle: Idle,
     /// By shard; none for the shard itself.
@@ -167,7 +170,7 @@ impl Host {
     }
 
     fn live(&mut self) -> Result<(), Error> {
-        self.shard.open(&BTreeMap::new())?;
+        self.shard.open(self.restore.take().as_deref())?;
         let mut scratch = Scratch::default();
         let mut busy_at = Duration::ZERO;
         loop {

@@ -3,14 +3,17 @@
 //! The thread that calls [`run`] waits for the control thread; every shard is built on the thread
 //! that runs it, pinned to its core, and never leaves it.
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use crate::checkpoint::{CheckpointSettings, Coordinator};
 use crate::config::{Config, Idle, Pin, StorageServiceKind};
 use crate::error::Error;
 use crate::exchange::descriptor::Descriptor;
+use crate::runtime::checkpoint_directory::CheckpointDirectory;
 use crate::runtime::clock::{Clock, Steady, wall_ms};
 use crate::runtime::control::node::{HostReport, Node};
 use crate::runtime::control::{Control, HostLink, Order, Watch};
@@ -30,6 +33,7 @@ use crate::shard::metrics::ShardStatus;
 use crate::shard::panic::catch;
 use crate::shard::program::Program;
 use crate::state::shard_store::ShardStoreConfig;
+use crate::state::snapshot::Snapshot;
 
 /// Why a job is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub enum JobEnd {
     InputEnded,
     /// A signal ended its sources; what was under way has been processed.
     Drained,
+    /// A signal ended it, with a checkpoint that another run goes on from.
+    Stopped,
 }
 
 /// What came of a run.
@@ -85,6 +91,7 @@ pub fn run_watched(
 ) -> Result<JobReport, Error> {
     let begun = Instant::now();
     config.check()?;
+    let Beginning { directory, restore, coordinator } = Beginning::of(program, config)?;
     let has_state = (0..program.shard_count()).any(|shard| program.key_groups(shard).is_some());
     let state = has_state.then(|| StateDirectory::claim(config, &program.name)).transpose()?;
     let memory = config.clone().with_memory(memory_bytes()).memory_per_shard;
@@ -114,7 +121,7 @@ pub fn run_watched(
     let parts = handles.zip(rings(&wakers)).zip(&placement.shards);
     for (index, ((((parker, storage), printer), peers), core)) in (0_u32..).zip(parts) {
         let (orders_in, orders) = spsc::ring(ORDER_SLOTS);
-        links.push(HostLink { orders: orders_in, waker: parker.waker() });
+        links.push(HostLink::new(orders_in, parker.waker()));
         let (reports, core) = (reports.clone(), *core);
         let store = program.key_groups(index).zip(state.as_ref()).map(|((range, count), state)| {
             ShardStoreConfig::new(state.shard(index), range, count, memory_bytes)
@@ -127,6 +134,8 @@ pub fn run_watched(
             clock,
             start_ms,
             store,
+            has_checkpoints: directory.is_some(),
+            restore: restore.clone(),
             parker,
             storage,
             printer,
@@ -136,10 +145,12 @@ pub fn run_watched(
         });
     }
     drop(reports);
+    // Shards have it until they are opened.
+    drop(restore);
     let give_up = || links.iter_mut().for_each(|link| link.tell(Order::Exit));
     let threads = start_all(seats, |seat| seat.start(program), give_up)?;
     tracing::debug!(job = program.name, shards = threads.len(), ?idle, "threads started");
-    let node = Node::new(program.shard_count(), program.source_names.clone());
+    let node = Node::new(program.shard_count(), program.source_names.clone(), coordinator);
     let core = placement.housekeeping;
     let outcome = on_control_thread(core, || control.run(node, &mut links, received, watch));
     let outcome = outcome.unwrap_or_else(|error| {
@@ -154,7 +165,51 @@ pub fn run_watched(
     service.leave(patience);
     drop(state);
     let end = outcome?;
+    if let (JobEnd::InputEnded | JobEnd::Drained, Some(directory)) = (end, &directory) {
+        directory.clear();
+    }
     Ok(JobReport { end, took: begun.elapsed(), shards: shards? })
+}
+
+/// What a run begins with.
+struct Beginning {
+    /// Where its checkpoints are, if any are taken.
+    directory: Option<CheckpointDirectory>,
+    /// What it goes on from.
+    restore: Option<Arc<Snapshot>>,
+    coordinator: Option<Coordinator>,
+}
+
+impl Beginning {
+    fn of(program: &Program, config: &Config) -> Result<Self, Error> {
+        let Some(path) = &config.checkpoint_directory else {
+            return Ok(Self { directory: None, restore: None, coordinator: None });
+        };
+        let (directory, found) = CheckpointDirectory::claim(path)?;
+        let restore = found.newest.map(|restored| {
+            restored.check(&program.name, config.key_group_count)?;
+            let checkpoint = restored.manifest.checkpoint.0;
+            tracing::info!(checkpoint, "going on from a checkpoint");
+            Ok(Arc::new(restored.snapshot))
+        });
+        let settings = CheckpointSettings {
+            interval: config.checkpoint_interval.0,
+            min_pause: config.checkpoint_min_pause.0,
+            timeout: config.checkpoint_timeout.0,
+            in_flight_max: config.checkpoints_in_flight as usize,
+            retained: config.checkpoints_retained as usize,
+        };
+        let coordinator = Coordinator::new(
+            settings,
+            program.name.clone(),
+            (program.shard_count(), config.key_group_count),
+            path.clone(),
+            found.last,
+            found.kept,
+        );
+        let restore = restore.transpose()?;
+        Ok(Self { directory: Some(directory), restore, coordinator: Some(coordinator) })
+    }
 }
 
 /// Runs `control` on a thread of its own, so that pinning it leaves the caller's as it was.
@@ -243,6 +298,9 @@ struct Seat {
     start_ms: i64,
     /// Where state goes that has no room in memory; none if there are no keys.
     store: Option<ShardStoreConfig>,
+    has_checkpoints: bool,
+    /// What the job goes on from.
+    restore: Option<Arc<Snapshot>>,
     parker: Parker,
     storage: StorageHandle,
     printer: PrinterHandle,
@@ -274,9 +332,11 @@ impl Seat {
         cpu::pin_if_any(self.core, &format!("shard-{}", self.index));
         let sockets = Ring::new(self.index, self.connection_count_max)
             .map_err(|source| system("set up io_uring", source))?;
+        let shard = program.shard(self.index, self.start_ms, self.store)?;
         Ok(Host {
             index: self.index,
-            shard: program.shard(self.index, self.start_ms, self.store)?,
+            shard: if self.has_checkpoints { shard.with_checkpoints() } else { shard },
+            restore: self.restore,
             clock: Steady::new(self.clock, self.start_ms),
             idle: self.idle,
             peers: self.peers,

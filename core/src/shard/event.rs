@@ -2,16 +2,18 @@
 //!
 //! Two closed sets: whatever can ever wake the program is one `match`.
 
+use std::path::PathBuf;
+
 use millstream_net::io::{SocketDone, SocketOp};
 use millstream_storage::io::{FileDone, FileOp, OpId};
 
+use crate::checkpoint::{Order, PartRow};
 use crate::data::element::CheckpointId;
 use crate::data::row::Origin;
 use crate::error::Error;
 use crate::exchange::descriptor::Descriptor;
 use crate::operator::env::SplitName;
 use crate::shard::metrics::ShardStatus;
-use crate::state::snapshot::Snapshot;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -36,11 +38,48 @@ pub enum Event {
 pub enum Command {
     /// End the sources, process what is under way, end.
     Drain,
-    /// Cut a checkpoint: sources send its barrier, and every task reports its part once, the latest
-    /// when it ends.
-    Trigger(CheckpointId),
+    /// Cut a checkpoint: sources send its barrier, every task has its part in it, the latest when
+    /// it ends, and the shard writes all of them into a file of this directory: answered by
+    /// [`Report::Part`] or [`Report::CheckpointFailed`].
+    Trigger(CheckpointId, PathBuf),
+    /// Write this manifest at this path, durably: answered by [`Report::ManifestWritten`] or
+    /// [`Report::CheckpointFailed`].
+    Commit(CheckpointId, PathBuf, Vec<u8>),
+    /// The checkpoint is complete: commit what was written before it. Answered by
+    /// [`Report::Settled`].
+    Completed(CheckpointId),
+    /// Nothing more is wanted of the checkpoint.
+    GiveUp(CheckpointId),
+    /// Remove these files, one after the other, until one cannot be removed.
+    Remove(Vec<PathBuf>),
     /// Say how you stand: answered by [`Report::Status`].
     Status,
+}
+
+/// A command, and whose it is.
+#[derive(Debug)]
+pub enum Addressed {
+    /// All shards are told.
+    All(Command),
+    /// The first one is.
+    First(Command),
+}
+
+impl Command {
+    /// What the coordinator orders, as shards understand it.
+    pub fn of(order: Order) -> Addressed {
+        match order {
+            Order::Trigger(checkpoint, directory) => {
+                Addressed::All(Self::Trigger(checkpoint, directory))
+            }
+            Order::Commit(checkpoint, path, bytes) => {
+                Addressed::First(Self::Commit(checkpoint, path, bytes))
+            }
+            Order::Completed(checkpoint) => Addressed::All(Self::Completed(checkpoint)),
+            Order::GiveUp(checkpoint) => Addressed::All(Self::GiveUp(checkpoint)),
+            Order::Remove(paths) => Addressed::First(Self::Remove(paths)),
+        }
+    }
 }
 
 /// Something that is wanted.
@@ -104,15 +143,28 @@ pub enum Report {
         /// The split's number and name.
         split: SplitName,
     },
-    /// A task's part of a checkpoint.
-    Snapshot {
-        /// Which checkpoint.
+    /// What its tasks had is in a file, durably.
+    Part {
+        /// Of which checkpoint.
         checkpoint: CheckpointId,
-        /// Number of the task's chain.
-        chain_index: u16,
-        /// Its state.
-        snapshot: Snapshot,
+        /// Where.
+        directory: PathBuf,
+        /// Which file there.
+        row: PartRow,
     },
+    /// A manifest is durable.
+    ManifestWritten(CheckpointId),
+    /// A part or a manifest cannot be written.
+    CheckpointFailed {
+        /// Of which checkpoint.
+        checkpoint: CheckpointId,
+        /// Why not.
+        reason: String,
+    },
+    /// Everything that was written before the checkpoint is committed.
+    Settled(CheckpointId),
+    /// An operator ends only with a checkpoint that is triggered from now on.
+    CheckpointWanted,
     /// The answer to [`Command::Status`].
     Status(ShardStatus),
 }

@@ -18,6 +18,7 @@
 //! the slower it is (`pace.rs`). The host says how long a turn took ([`Shard::turn_ended`]).
 
 mod alignment;
+mod checkpointing;
 pub mod event;
 pub mod metrics;
 mod pace;
@@ -26,7 +27,6 @@ pub mod program;
 mod routes;
 mod storing;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_storage::arena::Slab;
@@ -40,6 +40,7 @@ use crate::graph::plan::ChannelId;
 use crate::limits::{CHANNEL_CREDIT_FRAMES, FRAME_BYTES};
 use crate::operator::env::owner_of;
 use crate::shard::alignment::SourceAlignment;
+use crate::shard::checkpointing::Checkpointing;
 use crate::shard::event::{Command, Effect, Event, Report};
 use crate::shard::metrics::{ShardStatus, TaskReport, TurnMetrics};
 use crate::shard::pace::{Pace, Turn};
@@ -63,6 +64,7 @@ pub struct Shard {
     pace: Pace,
     /// Where its tasks put state that they have no room for, if not all of it stays in memory.
     storing: Option<Storing>,
+    checkpointing: Checkpointing,
     /// When the turn began.
     now: Duration,
     /// Whether there was anything to do in it.
@@ -106,6 +108,7 @@ impl Shard {
         let slab = Slab::new(FRAME_BYTES, buffer_count_max);
         let outbox = Outbox { local: Vec::new(), remote: Vec::new(), slab };
         let pace = Pace::new(tasks.iter().map(|task| task.plan().channel_count()));
+        let checkpointing = Checkpointing::new(index, tasks.len());
         let scheduled = |task| Scheduled {
             task,
             activity: Activity::Busy,
@@ -123,6 +126,7 @@ impl Shard {
             metrics: TurnMetrics::default(),
             pace,
             storing: None,
+            checkpointing,
             now: Duration::ZERO,
             is_busy: false,
             running: None,
@@ -141,17 +145,24 @@ impl Shard {
         self.local_trace.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Prepares all operators, and gives those of the chains in `snapshots` their state back.
+    /// The same shard, of a job of which checkpoints are taken. Before it is opened.
+    #[must_use]
+    pub fn with_checkpoints(self) -> Self {
+        self.tasks.iter().for_each(|scheduled| scheduled.task.env().has_checkpoints.set(true));
+        self
+    }
+
+    /// Prepares all operators, and gives them their state back if they go on from a `snapshot`.
     ///
     /// # Errors
     /// The first operator's that cannot run.
-    pub fn open(&mut self, snapshots: &BTreeMap<u16, Snapshot>) -> Result<(), Error> {
+    pub fn open(&mut self, snapshot: Option<&Snapshot>) -> Result<(), Error> {
         for number in (0..self.tasks.len()).rev() {
             self.running = Some(number);
             let task = &mut self.tasks[number].task;
             task.env().processing_time_ms.set(self.start_ms);
             task.open()?;
-            if let Some(snapshot) = snapshots.get(&task.plan().chain_index) {
+            if let Some(snapshot) = snapshot {
                 task.restore(snapshot)?;
             }
         }
@@ -169,12 +180,11 @@ impl Shard {
         if self.is_over {
             // Buffers go home even now, so that it can be said that none is lost; whoever asks how
             // it stands is answered; and checkpoints go on elsewhere, with a part of every task.
-            let concerns = |event: &Event| {
-                matches!(
-                    event,
-                    Event::Peer { descriptor: Descriptor::Credit { .. }, .. }
-                        | Event::Command(Command::Status | Command::Trigger(_))
-                )
+            let concerns = |event: &Event| match event {
+                Event::Peer { descriptor: Descriptor::Credit { .. }, .. } => true,
+                Event::Command(command) => *command != Command::Drain,
+                Event::File(done) => Checkpointing::owns(done.op),
+                _ => false,
             };
             events.retain(concerns);
             events.drain(..).for_each(|event| self.deliver(event, effects));
@@ -188,6 +198,7 @@ impl Shard {
         }
         self.tell_source_watermarks(effects);
         self.turn_store(effects);
+        self.settle(effects);
         let mut activities = self.tasks.iter().map(|scheduled| scheduled.activity);
         if !self.is_over && activities.all(|activity| activity == Activity::Finished) {
             assert_eq!(self.alignment.next_due(), None, "what is over owes nothing");
@@ -387,9 +398,9 @@ impl Shard {
     /// Brings a task's parts of checkpoints to `effects`.
     fn carry_snapshots(&mut self, number: usize, effects: &mut Vec<Effect>) {
         let chain_index = self.tasks[number].task.plan().chain_index;
-        effects.extend(self.mail.snapshots.drain(..).map(|(checkpoint, snapshot)| {
-            Effect::report(Report::Snapshot { checkpoint, chain_index, snapshot })
-        }));
+        for (checkpoint, snapshot) in self.mail.snapshots.drain(..) {
+            self.checkpointing.collect(checkpoint, chain_index, snapshot, effects);
+        }
     }
 
     /// Brings what a task wants of the world to `effects`.
@@ -404,6 +415,9 @@ impl Shard {
         let source = plan.source_index.unwrap_or_default();
         let named = requests.split_names.drain(..);
         effects.extend(named.map(|split| Effect::report(Report::SplitNamed { source, split })));
+        if std::mem::take(&mut requests.checkpoint) {
+            effects.push(Effect::report(Report::CheckpointWanted));
+        }
         drop(requests);
         if let Some((error, origin)) = task.env().take_failure_at() {
             self.fail(error, origin, effects);
@@ -419,6 +433,9 @@ impl Shard {
     fn deliver(&mut self, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Peer { from, descriptor } => self.deliver_descriptor(from, descriptor),
+            Event::File(done) if Checkpointing::owns(done.op) => {
+                self.checkpointing.on_done(done, effects);
+            }
             Event::File(done) if done.op.0 & STORE_ID_BIT != 0 => {
                 if !self.is_over {
                     self.on_store_done(done, effects);
@@ -432,10 +449,17 @@ impl Shard {
                 let (chain, stage) = owner_of(self.routes.owner(&done).0);
                 self.wake(self.routes.chain(chain)).on_socket_done(stage, done);
             }
-            Event::Command(Command::Drain) => {
+            Event::Command(command) => self.obey(command, effects),
+        }
+    }
+
+    fn obey(&mut self, command: Command, effects: &mut Vec<Effect>) {
+        match command {
+            Command::Drain => {
                 (0..self.tasks.len()).for_each(|number| self.wake(number).drain());
             }
-            Event::Command(Command::Trigger(checkpoint)) => {
+            Command::Trigger(checkpoint, directory) => {
+                self.checkpointing.begin(checkpoint, directory);
                 for number in 0..self.tasks.len() {
                     let scheduled = &mut self.tasks[number];
                     scheduled.is_woken = true;
@@ -443,9 +467,13 @@ impl Shard {
                     self.carry_snapshots(number, effects);
                 }
             }
-            Event::Command(Command::Status) => {
-                effects.push(Effect::report(Report::Status(self.status())));
+            Command::Commit(checkpoint, path, bytes) => {
+                self.checkpointing.commit(checkpoint, path, bytes, effects);
             }
+            Command::Completed(checkpoint) => self.complete(checkpoint, effects),
+            Command::GiveUp(checkpoint) => self.checkpointing.give_up(checkpoint),
+            Command::Remove(paths) => self.checkpointing.remove(paths, effects),
+            Command::Status => effects.push(Effect::report(Report::Status(self.status()))),
         }
     }
 

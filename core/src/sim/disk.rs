@@ -41,6 +41,7 @@ use self::errno::os_error;
 use self::stored::StoredFile;
 use self::tree::{StoredId, Tree};
 use super::rng::{Chance, Rng};
+use crate::checkpoint::directory::Files;
 
 pub use self::faults::DiskFaults;
 
@@ -72,6 +73,19 @@ struct OpenFile {
     mode: OpenMode,
     /// None if it could not be opened.
     stored: Option<StoredId>,
+}
+
+impl Files for Disk {
+    fn names(&self, directory: &Path) -> io::Result<Vec<String>> {
+        let names = self.files().filter(|(path, _)| path.parent() == Some(directory));
+        let names = names.filter_map(|(path, _)| path.file_name()?.to_str());
+        Ok(names.map(str::to_string).collect())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = self.files().find(|(other, _)| *other == path);
+        file.map(|(_, bytes)| bytes.to_vec()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
 }
 
 /// Operations of one lane are carried out in order.

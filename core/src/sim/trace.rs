@@ -11,7 +11,7 @@ use millstream_net::io::{SocketDone, SocketOp};
 use millstream_storage::io::{FileAnswer, FileDone, FileOp};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::shard::event::{Effect, Event, Report};
+use crate::shard::event::{Effect, Event};
 
 /// The record of one simulation.
 pub struct Trace {
@@ -65,7 +65,9 @@ impl Trace {
                 "{now_ns:>12} shard {shard} -> {socket:?}: send {}",
                 Hashed(bytes)
             )),
-            Effect::Report(report) => self.report(now_ns, shard, report),
+            Effect::Report(report) => {
+                self.write(format_args!("{now_ns:>12} shard {shard} -> {report:?}"));
+            }
             _ => self.write(format_args!("{now_ns:>12} shard {shard} -> {effect:?}")),
         }
     }
@@ -88,17 +90,6 @@ impl Trace {
     /// The text, if it was kept.
     pub fn into_text(self) -> Option<String> {
         self.text
-    }
-
-    fn report(&mut self, now_ns: u128, shard: u32, report: &Report) {
-        match report {
-            Report::Snapshot { checkpoint, chain_index, snapshot } => self.write(format_args!(
-                "{now_ns:>12} shard {shard} -> {checkpoint:?} of chain {chain_index}, hash64 \
-                 {:016x}",
-                snapshot.hash64()
-            )),
-            _ => self.write(format_args!("{now_ns:>12} shard {shard} -> {report:?}")),
-        }
     }
 
     fn write(&mut self, line: fmt::Arguments<'_>) {

@@ -16,18 +16,21 @@
 //! Not simulated: the production drivers in `runtime/`, which have conformance tests of their own.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millstream_storage::arena::CHUNK_BYTES;
 use millstream_storage::io::{FileAnswer, FileDone, OpId};
 
+use crate::checkpoint::directory::{self, Files};
+use crate::checkpoint::names::{FileName, manifest_name};
+use crate::checkpoint::{CheckpointSettings, Coordinator, Order};
 use crate::config::Config;
 use crate::data::element::CheckpointId;
 use crate::data::row::Origin;
 use crate::error::Error;
 use crate::operator::split_names::SplitNames;
-use crate::shard::event::{Command, Effect, Event, Report};
+use crate::shard::event::{Addressed, Command, Effect, Event, Report};
 use crate::shard::metrics::ShardStatus;
 use crate::shard::panic::catch;
 use crate::shard::program::Program;
@@ -42,6 +45,9 @@ use crate::state::snapshot::Snapshot;
 
 /// Where shards have state that has no room in memory. It goes when the job has ended.
 pub const STATE_DIRECTORY: &str = "/simulated/state";
+
+/// Where checkpoints are.
+pub const CHECKPOINT_DIRECTORY: &str = "/simulated/checkpoints";
 
 /// Shards with less than this many working bytes let state go to disk now and then.
 const SMALL_BYTES: usize = 1 << 20;
@@ -82,8 +88,10 @@ pub struct SimConfig {
     /// A stall lasts at most this long.
     pub stall_max: Duration,
     /// Checkpoints are triggered this far apart, while no more than a few are under way; none
-    /// without it.
+    /// without it. They are in [`CHECKPOINT_DIRECTORY`].
     pub checkpoint_interval: Option<Duration>,
+    /// How many of them are kept.
+    pub checkpoints_retained: usize,
     /// The job is told to drain at this time; never without it.
     pub drain_at: Option<Duration>,
     /// The machine loses its power at this time, if the job has not ended by then: the run ends
@@ -93,9 +101,9 @@ pub struct SimConfig {
     pub turn_count_max: u64,
     /// Whether the text of the trace is kept.
     pub keep_trace: bool,
-    /// State to begin with, by chain: one of [`SimReport::checkpoints`] of an earlier run, on
-    /// whatever number of shards.
-    pub restore: BTreeMap<u16, Snapshot>,
+    /// State to begin with: [`SimReport::checkpoint`] of an earlier run, on whatever number of
+    /// shards.
+    pub restore: Option<Snapshot>,
 }
 
 impl SimConfig {
@@ -117,11 +125,12 @@ impl SimConfig {
             stall_one_in: 500,
             stall_max: Duration::from_millis(20),
             checkpoint_interval: None,
+            checkpoints_retained: usize::MAX,
             drain_at: None,
             crash_at: None,
             turn_count_max: 20_000_000,
             keep_trace: false,
-            restore: BTreeMap::new(),
+            restore: None,
         }
     }
 }
@@ -145,14 +154,42 @@ pub struct SimReport {
     pub stdout: Vec<u8>,
     /// How the shards stood at the end.
     pub shards: Vec<ShardStatus>,
-    /// The checkpoints that all tasks have taken part in, by chain, each chain's parts merged: what
-    /// [`SimConfig::restore`] takes.
-    pub checkpoints: BTreeMap<CheckpointId, BTreeMap<u16, Snapshot>>,
+    /// The checkpoints that are complete and kept, oldest first.
+    pub checkpoints: Vec<CheckpointId>,
     /// The disk as the job left it.
     pub disk: Disk,
     /// What each of [`SimConfig::peers`] has read, by connection in the order in which they were
     /// made.
     pub received: Vec<Vec<Vec<u8>>>,
+}
+
+impl SimConfig {
+    /// The same with another seed, and with the disk that `report` left: the job goes on from the
+    /// newest checkpoint there, if there is one.
+    ///
+    /// # Errors
+    /// If there are checkpoints and none of them is whole.
+    pub fn after(self, report: &SimReport, seed: u64) -> Result<Self, Error> {
+        let found = directory::look(&report.disk, Path::new(CHECKPOINT_DIRECTORY))?;
+        let left = report.disk.files().filter(|(path, _)| !path.starts_with(STATE_DIRECTORY));
+        Ok(Self {
+            seed,
+            files: left.map(|(path, bytes)| (path.to_path_buf(), bytes.to_vec())).collect(),
+            restore: found.newest.map(|restored| restored.snapshot),
+            ..self
+        })
+    }
+}
+
+impl SimReport {
+    /// The state of a checkpoint: what [`SimConfig::restore`] takes.
+    ///
+    /// # Errors
+    /// If it is not there or damaged.
+    pub fn checkpoint(&self, checkpoint: CheckpointId) -> Result<Snapshot, Error> {
+        let path = Path::new(CHECKPOINT_DIRECTORY).join(manifest_name(checkpoint));
+        directory::open(&self.disk, &path).map(|restored| restored.snapshot)
+    }
 }
 
 /// Runs `program` under `config` to its end.
@@ -183,11 +220,9 @@ struct World<'a> {
     failure: Option<Error>,
     finished_count: usize,
     turn_count: u64,
-    next_checkpoint: Option<(Duration, CheckpointId)>,
+    coordinator: Option<Coordinator>,
     has_drained: bool,
     split_names: SplitNames,
-    /// By checkpoint and chain: how many tasks have taken part, and their parts.
-    snapshots: BTreeMap<CheckpointId, BTreeMap<u16, (u32, Snapshot)>>,
 }
 
 struct SimShard {
@@ -216,12 +251,27 @@ fn store_of(program: &Program, config: &SimConfig, index: u32) -> Option<ShardSt
 }
 
 /// Checkpoints that may be under way at a time.
-const CHECKPOINTS_IN_FLIGHT_MAX: u64 = 4;
+const CHECKPOINTS_IN_FLIGHT_MAX: usize = 4;
 
-/// Whether all tasks have taken part in a checkpoint.
-fn is_complete(chains: &BTreeMap<u16, (u32, Snapshot)>, parallelism: &BTreeMap<u16, u32>) -> bool {
-    let counts = chains.iter().map(|(chain, (count, _))| (*chain, *count));
-    counts.eq(parallelism.iter().map(|(chain, count)| (*chain, *count)))
+/// Who triggers the checkpoints of `program`, if there are to be any; those that are on the disk
+/// already have lower numbers.
+fn coordinator(
+    program: &Program,
+    config: &SimConfig,
+    disk: &Disk,
+) -> Result<Option<Coordinator>, Error> {
+    let Some(interval) = config.checkpoint_interval else { return Ok(None) };
+    let found = directory::look(disk, Path::new(CHECKPOINT_DIRECTORY))?;
+    let settings = CheckpointSettings {
+        interval,
+        in_flight_max: CHECKPOINTS_IN_FLIGHT_MAX,
+        retained: config.checkpoints_retained,
+        ..CheckpointSettings::default()
+    };
+    let size = (program.shard_count(), config.key_group_count);
+    let directory = CHECKPOINT_DIRECTORY.into();
+    let job = program.name.clone();
+    Ok(Some(Coordinator::new(settings, job, size, directory, found.last, found.kept)))
 }
 
 impl<'a> World<'a> {
@@ -232,6 +282,9 @@ impl<'a> World<'a> {
             let slowness = if rng.chance(1, 4) { 1 + rng.below(8) } else { 1 };
             let mut shard =
                 program.shard(index, config.start_ms, store_of(program, config, index))?;
+            if config.checkpoint_interval.is_some() {
+                shard = shard.with_checkpoints();
+            }
             shard.trace_local();
             let (free_at, inbox, printed) = (Duration::ZERO, Vec::new(), VecDeque::new());
             let squeeze_rng = Rng::new(config.seed).fork(2_000 + u64::from(index));
@@ -242,11 +295,14 @@ impl<'a> World<'a> {
             Ok(shards) => (shards, None),
             Err(error) => (Vec::new(), Some(error)),
         };
-        let interval = config.checkpoint_interval;
         let mut disk = Disk::new(rng.fork(2), config.disk.clone());
         for (path, bytes) in &config.files {
             disk.write_file(path, bytes.clone());
         }
+        let (coordinator, failure) = match coordinator(program, config, &disk) {
+            Ok(coordinator) => (coordinator, failure),
+            Err(error) => (None, failure.or(Some(error))),
+        };
         Self {
             program,
             config,
@@ -267,17 +323,16 @@ impl<'a> World<'a> {
             failure,
             finished_count: 0,
             turn_count: 0,
-            next_checkpoint: interval.map(|interval| (interval, CheckpointId(1))),
+            coordinator,
             has_drained: false,
             split_names: SplitNames::default(),
-            snapshots: BTreeMap::new(),
         }
     }
 
     fn open(&mut self) {
         for index in 0..self.shards.len() {
             let shard = &mut self.shards[index].shard;
-            match catch(|| shard.open(&self.config.restore)) {
+            match catch(|| shard.open(self.config.restore.as_ref())) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => self.fail(error),
                 Err(message) => self.on_panic(index, message),
@@ -381,16 +436,18 @@ impl<'a> World<'a> {
         own.map(|(_, due)| *due).min()
     }
 
-    /// When the node wants something next. A checkpoint alone is no reason to go on: where nothing
-    /// else is going to happen (no turn, no draining, no crash) it would change nothing.
+    /// When the node wants something next. A checkpoint that nobody waits for is no reason to go
+    /// on: where nothing else is going to happen (no turn, no draining, no crash) it would change
+    /// nothing.
     fn next_command(&self, has_turn: bool) -> Option<Duration> {
         if self.is_finished() {
             return None;
         }
         let drain_at = self.config.drain_at.filter(|_| !self.has_drained);
         let last = drain_at.into_iter().chain(self.config.crash_at).min();
-        let checkpoint = self.next_checkpoint.filter(|_| has_turn || last.is_some());
-        checkpoint.map(|(due, _)| due).into_iter().chain(last).min()
+        let goes_on = has_turn || last.is_some();
+        let coordinator = self.coordinator.as_ref().filter(|it| goes_on || it.is_wanted());
+        coordinator.map(Coordinator::next_due).into_iter().chain(last).min()
     }
 
     /// Triggers checkpoints, drains and crashes, when it is time.
@@ -400,25 +457,32 @@ impl<'a> World<'a> {
             self.fail(Error::Crashed { after: self.now });
             return;
         }
-        let mut commands = Vec::new();
-        if let (Some((due, checkpoint)), Some(interval)) =
-            (self.next_checkpoint, self.config.checkpoint_interval)
-            && due <= self.now
-        {
-            // Behind a task that is slower than that, barriers would pile up without bound.
-            let has_room = self.in_flight_count(checkpoint) < CHECKPOINTS_IN_FLIGHT_MAX;
-            if has_room {
-                commands.push(Command::Trigger(checkpoint));
-            }
-            let next = CheckpointId(checkpoint.0 + u64::from(has_room));
-            self.next_checkpoint = Some((self.now + interval, next));
+        let now_ms = self.config.start_ms + self.now.as_millis() as i64;
+        if let Some(coordinator) = &mut self.coordinator {
+            let orders = coordinator.on_time(self.now, now_ms);
+            self.give(orders);
         }
         if !self.has_drained && self.config.drain_at.is_some_and(|at| at <= self.now) {
             self.has_drained = true;
-            commands.push(Command::Drain);
+            self.tell_all(&Command::Drain);
         }
+    }
+
+    /// Hands the coordinator's orders to the shards.
+    fn give(&mut self, orders: Vec<Order>) {
+        for order in orders {
+            match Command::of(order) {
+                Addressed::All(command) => self.tell_all(&command),
+                Addressed::First(command) => {
+                    self.shards[0].inbox.push(Event::Command(command));
+                }
+            }
+        }
+    }
+
+    fn tell_all(&mut self, command: &Command) {
         for sim in &mut self.shards {
-            sim.inbox.extend(commands.iter().cloned().map(Event::Command));
+            sim.inbox.push(Event::Command(command.clone()));
         }
     }
 
@@ -491,7 +555,7 @@ impl<'a> World<'a> {
             Effect::Socket(op) => self.sockets.submit(self.now, shard, op),
             Effect::Print { op, lines } => self.print(shard, op, lines),
             Effect::Send { to, descriptor } => self.network.send(self.now, shard, to, descriptor),
-            Effect::Report(report) => self.on_report(*report),
+            Effect::Report(report) => self.on_report(shard, *report),
         }
     }
 
@@ -505,7 +569,12 @@ impl<'a> World<'a> {
         sim.printed.push_back((due, done));
     }
 
-    fn on_report(&mut self, report: Report) {
+    fn on_report(&mut self, shard: u32, report: Report) {
+        let now = self.now;
+        let mut coordinate = |on: &dyn Fn(&mut Coordinator) -> Vec<Order>| {
+            let coordinator = self.coordinator.as_mut();
+            on(coordinator.expect("nobody else has triggered a checkpoint"))
+        };
         match report {
             Report::Finished => self.finished_count += 1,
             Report::Failed { error, origin } => {
@@ -515,13 +584,23 @@ impl<'a> World<'a> {
             Report::SplitNamed { source, split } => {
                 self.split_names.insert(source, &split);
             }
-            Report::Snapshot { checkpoint, chain_index, snapshot } => {
-                let chains = self.snapshots.entry(checkpoint).or_default();
-                let (count, merged) = chains.entry(chain_index).or_default();
-                *count += 1;
-                merged.merge(snapshot);
+            Report::Part { checkpoint, directory, row } => {
+                let part = (directory, row);
+                let orders = coordinate(&|it| it.on_part(shard, checkpoint, part.clone()));
+                self.give(orders);
             }
-            Report::Stalled { .. } | Report::Status(_) => {}
+            Report::ManifestWritten(checkpoint) => {
+                let orders = coordinate(&|it| it.on_committed(checkpoint, now));
+                self.give(orders);
+            }
+            Report::CheckpointFailed { checkpoint, reason } => {
+                let orders = coordinate(&|it| it.on_failed(checkpoint, reason.clone(), now));
+                self.give(orders);
+            }
+            Report::CheckpointWanted => {
+                self.coordinator.as_mut().map(Coordinator::want);
+            }
+            Report::Settled(_) | Report::Stalled { .. } | Report::Status(_) => {}
         }
     }
 
@@ -542,31 +621,6 @@ impl<'a> World<'a> {
         self.fail(last.into_error(message, record));
     }
 
-    /// How many checkpoints before `next` somebody's part is missing in.
-    fn in_flight_count(&self, next: CheckpointId) -> u64 {
-        let parallelism = self.parallelism();
-        let completed = self.snapshots.values().filter(|chains| is_complete(chains, &parallelism));
-        next.0 - 1 - completed.count() as u64
-    }
-
-    /// How many tasks each chain has.
-    fn parallelism(&self) -> BTreeMap<u16, u32> {
-        let plans = self.program.plans.iter().flatten();
-        plans.map(|plan| (plan.chain_index, plan.parallelism)).collect()
-    }
-
-    /// The checkpoints in which nobody's part is missing.
-    fn completed(&mut self) -> BTreeMap<CheckpointId, BTreeMap<u16, Snapshot>> {
-        let parallelism = self.parallelism();
-        let snapshots = std::mem::take(&mut self.snapshots);
-        let completed =
-            snapshots.into_iter().filter(|(_, chains)| is_complete(chains, &parallelism));
-        let parts = |chains: BTreeMap<u16, (u32, Snapshot)>| {
-            chains.into_iter().map(|(chain, (_, snapshot))| (chain, snapshot)).collect()
-        };
-        completed.map(|(checkpoint, chains)| (checkpoint, parts(chains))).collect()
-    }
-
     fn report(mut self) -> SimReport {
         let shards: Vec<_> = self.shards.iter().map(|sim| sim.shard.status()).collect();
         if self.failure.is_none() {
@@ -578,7 +632,13 @@ impl<'a> World<'a> {
         if self.failure.is_none() {
             self.disk.remove_directory(STATE_DIRECTORY);
         }
-        let checkpoints = self.completed();
+        let names = self.disk.names(Path::new(CHECKPOINT_DIRECTORY)).unwrap_or_default();
+        let complete = names.iter().filter_map(|name| match FileName::of(name) {
+            Some(FileName::Manifest(checkpoint)) => Some(checkpoint),
+            _ => None,
+        });
+        let mut checkpoints: Vec<_> = complete.collect();
+        checkpoints.sort_unstable();
         SimReport {
             seed: self.config.seed,
             outcome: self.failure.map_or(Ok(()), Err),

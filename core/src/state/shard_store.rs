@@ -109,6 +109,16 @@ pub enum Put {
 /// ```
 pub const STORE_ID_BIT: u64 = 1 << 63;
 
+/// Ids of operations and files of checkpoints have this bit beside [`STORE_ID_BIT`], and no id of a
+/// store has it.
+pub const CHECKPOINT_ID_BIT: u64 = 1 << 52;
+const _: () = assert!(CHECKPOINT_ID_BIT < 1 << SHARD_SHIFT);
+
+/// What is common to the ids of a shard that no operator has.
+pub fn id_prefix(shard_index: u32) -> u64 {
+    STORE_ID_BIT | u64::from(shard_index) << SHARD_SHIFT
+}
+
 /// Where the index of the shard is in an id: other shards of the node have other ids.
 const SHARD_SHIFT: u32 = 53;
 const _: () = assert!(SHARD_COUNT_MAX == 1 << (63 - SHARD_SHIFT));
@@ -195,7 +205,7 @@ impl ShardStore {
 
     /// The same store, with ids that no store of another shard has.
     pub fn with_ids_of(self, shard_index: u32) -> Self {
-        Self { id_prefix: STORE_ID_BIT | u64::from(shard_index) << SHARD_SHIFT, ..self }
+        Self { id_prefix: id_prefix(shard_index), ..self }
     }
 
     /// Opens a place for the keys of an operator.

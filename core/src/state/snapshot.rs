@@ -1,4 +1,4 @@
-//! One task's state as bytes, for tests of restore now and for checkpoints later.
+//! One task's state as bytes: its part of a checkpoint.
 //!
 //! ```text
 //! operator uid ──► watermark
@@ -12,6 +12,10 @@
 //! Stored keys have the layout of [`millstream_storage::key`]: they begin with the key group, so a
 //! task that owns other key groups than the writer takes just its own part. Everything is in
 //! ordered maps: equal states give equal snapshots, byte for byte.
+//!
+//! Not here: the bytes of all of it (`snapshot/encoding.rs`).
+
+mod encoding;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

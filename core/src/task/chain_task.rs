@@ -12,10 +12,12 @@
 //! **Checkpoints behind the end.** An input that has ended brings no more barriers. So a checkpoint
 //! that was triggered before the task ended, and whose barrier has not come, gets the task's last
 //! state as its part, and so do all later ones. That is a consistent cut: whoever reads from the
-//! task awaits its end before it cuts, and restored from that part the task ends without a row. A
-//! source that was drained would go on, with event time at its end: it has no part in what is
-//! triggered later, and the last checkpoint before is the one to restore. Nor has a task whose
-//! state had left memory, if the first checkpoint of all is triggered after it has ended.
+//! task awaits its end before it cuts, and restored from that part the task ends without a row, a
+//! source that was drained as well: who drains a job is done with it. Not so a task whose state had
+//! left memory, if the first checkpoint of all is triggered after it has ended: it has no part.
+//!
+//! An operator that ends only when what it wrote is committed needs a checkpoint for that. So a
+//! task whose input and event time have ended cuts what it awaits at once, in front of its own end.
 //!
 //! The task is idle when its feed is, and says so behind everything that its operators still owe.
 //! Rows that processing time causes meanwhile do not end that.
@@ -58,6 +60,8 @@ pub struct ChainTask<F, C, E> {
     awaited: VecDeque<CheckpointId>,
     /// The checkpoint that is to be cut as soon as the operators can write all of their state.
     gathering: Option<CheckpointId>,
+    /// Parts of checkpoints, in order, until all is durable that they speak of.
+    parts: VecDeque<(CheckpointId, Snapshot)>,
     last_cut: Option<CheckpointId>,
     /// Answers that came since the last turn.
     files: Vec<(u16, FileDone)>,
@@ -111,6 +115,7 @@ where
             is_idle: false,
             awaited: VecDeque::new(),
             gathering: None,
+            parts: VecDeque::new(),
             last_cut: None,
             files: Vec::new(),
             sockets: Vec::new(),
@@ -247,33 +252,35 @@ where
             && self.chain.gather(&self.env) == Progress::Done
         {
             self.gathering = None;
-            self.cut(checkpoint, mail);
-            self.chain.on_cut();
+            self.cut(checkpoint);
+        }
+        self.send_parts(mail);
+    }
+
+    /// What is durable of the parts of checkpoints goes to the shard.
+    fn send_parts(&mut self, mail: &mut TaskMail) {
+        while let Some(part) = self.parts.pop_front_if(|(id, _)| self.chain.is_settled(*id)) {
+            mail.snapshots.push(part);
         }
     }
 
     /// The epoch ends here: everything before is in the snapshot, everything after is not.
-    fn cut(&mut self, checkpoint: CheckpointId, mail: &mut TaskMail) {
+    fn cut(&mut self, checkpoint: CheckpointId) {
         self.last_cut = Some(checkpoint);
         // A barrier may be here before the command that caused it.
         self.awaited.retain(|awaited| checkpoint < *awaited);
-        self.report(checkpoint, mail);
+        let snapshot = self.snapshot();
+        self.parts.push_back((checkpoint, snapshot));
+        self.chain.on_cut(checkpoint);
         self.control(Control::Barrier(checkpoint));
     }
 
-    /// The task has ended, and its last state is its part of `checkpoint`.
-    fn report_end(&self, checkpoint: CheckpointId, mail: &mut TaskMail) {
-        if self.feed.ends_again() {
-            self.report(checkpoint, mail);
-        }
-    }
-
-    /// What the task's state is now is its part of `checkpoint`.
-    fn report(&self, checkpoint: CheckpointId, mail: &mut TaskMail) {
+    /// The task's state.
+    fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::default();
         self.feed.snapshot(&mut snapshot, &self.env);
         self.chain.snapshot(&mut snapshot);
-        mail.snapshots.push((checkpoint, snapshot));
+        snapshot
     }
 
     fn end_batch(&mut self, row_limit: u32) {
@@ -297,13 +304,16 @@ where
         }
     }
 
-    fn close(&mut self, row_limit: u32) {
+    fn close(&mut self, row_limit: u32, mail: &mut TaskMail) {
         if self.phase == Phase::Closing && !self.chain.is_pending() && self.is_writable() {
             self.env.set_budget(row_limit);
             let mut end = ChainEnd { end: &mut self.end, env: &self.env };
             if self.chain.on_end(&self.env, &mut end) == Progress::Done {
                 self.phase = Phase::Flushing;
                 self.control(Control::EndOfStream);
+            } else if let Some(checkpoint) = self.awaited.front().copied() {
+                self.gathering = Some(checkpoint);
+                self.gather(mail);
             }
         }
     }
@@ -315,9 +325,12 @@ where
         let is_empty = self.end.is_empty() && self.sides.iter().all(|side| side.is_empty());
         if self.phase == Phase::Flushing && is_empty && self.has_last_state() {
             self.phase = Phase::Finished;
-            self.awaited.iter().for_each(|checkpoint| self.report_end(*checkpoint, mail));
-            self.awaited.clear();
+            for checkpoint in std::mem::take(&mut self.awaited) {
+                let snapshot = self.snapshot();
+                self.parts.push_back((checkpoint, snapshot));
+            }
         }
+        self.send_parts(mail);
     }
 
     /// Whether its last state can be reported, if anybody may ask for it.
@@ -429,7 +442,7 @@ where
         }
         if self.phase == Phase::Finished {
             if self.chain.gather(&self.env) == Progress::Done {
-                self.report_end(checkpoint, mail);
+                mail.snapshots.push((checkpoint, self.snapshot()));
             }
             return;
         }
@@ -437,6 +450,14 @@ where
         if self.phase == Phase::Running {
             self.feed.trigger(checkpoint);
         }
+    }
+
+    fn on_completed(&mut self, checkpoint: CheckpointId) {
+        self.chain.on_completed(checkpoint, &self.env);
+    }
+
+    fn owes_commit(&self) -> bool {
+        self.chain.owes_commit()
     }
 
     fn turn(&mut self, row_limit: u32, mail: &mut TaskMail) -> Activity {
@@ -454,7 +475,7 @@ where
             self.end_batch(row_limit);
             self.tell_idleness();
         }
-        self.close(row_limit);
+        self.close(row_limit, mail);
         self.flush(mail);
         self.activity(time)
     }

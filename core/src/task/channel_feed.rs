@@ -365,10 +365,6 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
 
     fn drain(&mut self, _env: &TaskEnv) {}
 
-    fn ends_again(&self) -> bool {
-        true
-    }
-
     fn trigger(&mut self, _checkpoint: CheckpointId) {}
 
     fn row_count(&self) -> u64 {

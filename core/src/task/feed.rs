@@ -79,10 +79,6 @@ pub trait Feed: 'static {
     /// A source ends as soon as it has handed on what it holds.
     fn drain(&mut self, env: &TaskEnv);
 
-    /// Whether it would end again, without a row, if it were restored from what it is at its end:
-    /// not a source that was drained.
-    fn ends_again(&self) -> bool;
-
     /// A source sends a barrier next.
     fn trigger(&mut self, checkpoint: CheckpointId);
 

@@ -74,8 +74,14 @@ pub trait Task {
 
     /// Cut `checkpoint`, which is above those before: a source sends its barrier as soon as it can,
     /// other tasks await it. A task that ends without it reports its last state as its part then;
-    /// one that has ended does so at once, into `mail`. Not so a source that was drained.
+    /// one that has ended does so at once, into `mail`.
     fn trigger(&mut self, checkpoint: CheckpointId, mail: &mut TaskMail);
+
+    /// `checkpoint` is complete: operators commit what they wrote before it.
+    fn on_completed(&mut self, checkpoint: CheckpointId);
+
+    /// Whether an operator is committing something.
+    fn owes_commit(&self) -> bool;
 
     /// Works for one turn: pieces of at most `row_limit` rows from each input that has any.
     fn turn(&mut self, row_limit: u32, mail: &mut TaskMail) -> Activity;
@@ -97,7 +103,8 @@ pub struct TaskMail {
     pub outbox: Outbox,
     /// Emptied containers for the senders.
     pub returns: Vec<(ChannelPlan, Returned)>,
-    /// Snapshots whose barrier has passed, and those of a task that has ended.
+    /// Snapshots whose barrier has passed and of which all is durable, and those of a task that has
+    /// ended.
     pub snapshots: Vec<(CheckpointId, Snapshot)>,
 }
 

@@ -40,8 +40,6 @@ pub struct SourceFeed<S: Source> {
     /// A barrier has been sent since the last poll.
     owes_poll: bool,
     has_ended: bool,
-    /// It was told to end before its input has.
-    is_drained: bool,
     has_polled: bool,
     row_limit: u32,
     row_count: u64,
@@ -67,7 +65,6 @@ impl<S: Source> SourceFeed<S> {
             triggered: VecDeque::new(),
             owes_poll: false,
             has_ended: false,
-            is_drained: false,
             has_polled: false,
             row_limit: 0,
             row_count: 0,
@@ -202,14 +199,9 @@ impl<S: Source> Feed for SourceFeed<S> {
 
     fn drain(&mut self, env: &TaskEnv) {
         self.is_woken = true;
-        self.is_drained |= !self.has_ended;
         let ctx = Self::context(&self.name, env);
         let holds_more = self.reader.as_mut().is_some_and(|reader| ctx.run(|| reader.drain(&ctx)));
         self.has_ended |= !holds_more;
-    }
-
-    fn ends_again(&self) -> bool {
-        !self.is_drained
     }
 
     fn trigger(&mut self, checkpoint: CheckpointId) {
@@ -230,8 +222,7 @@ impl<S: Source> Feed for SourceFeed<S> {
 
     fn snapshot(&self, snapshot: &mut Snapshot, env: &TaskEnv) {
         let mut writer = SnapshotWriter::new(snapshot, &self.uid);
-        let ended = self.has_ended && self.ends_again();
-        writer.operator_state(&format!("{ENDED}{:010}", env.task.task_index), &ended);
+        writer.operator_state(&format!("{ENDED}{:010}", env.task.task_index), &self.has_ended);
         if let Some(reader) = &self.reader {
             reader.snapshot(&mut writer);
         }

@@ -11,6 +11,7 @@ use std::fmt;
 use millstream_net::io::SocketId;
 
 use crate::data::ahead::Ahead;
+use crate::data::element::CheckpointId;
 use crate::data::key::Key;
 use crate::data::row::{MAX_WATERMARK, NO_EVENT_TIME, Origin, Row};
 use crate::error::Error;
@@ -52,6 +53,8 @@ pub struct OperatorHarness<C: Chain> {
     watermark_ms: i64,
     sides: Vec<Side>,
     looked_at: Option<String>,
+    /// The last one that a snapshot was taken for.
+    checkpoint: CheckpointId,
     stdout: Vec<u8>,
     /// The listeners of accepted connections.
     accepted: BTreeMap<SocketId, SocketId>,
@@ -110,6 +113,7 @@ impl<C: Chain> OperatorHarness<C> {
             watermark_ms: NO_EVENT_TIME,
             sides: Vec::new(),
             looked_at: None,
+            checkpoint: CheckpointId::default(),
             stdout: Vec::new(),
             accepted: BTreeMap::new(),
             spill: None,

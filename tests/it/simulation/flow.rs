@@ -108,8 +108,8 @@ fn draining_in_the_middle() {
                 let hole = numbers.zip(expected).find(|(found, expected)| *found != expected);
                 assert_eq!(hole, None, "seed {seed}, round {round}, {layout:?}: a hole");
             }
-            let Some(restore) = pick(report.checkpoints, &mut rng) else { break };
-            config = SimConfig { restore, seed: rng.next_u64(), ..config };
+            let Some(restore) = pick(&report, &mut rng) else { break };
+            config = SimConfig { restore: Some(restore), seed: rng.next_u64(), ..config };
             layout = Layout::draw(&mut rng);
         }
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use millstream::prelude::*;
 
+#[path = "test_job/counted.rs"]
+mod counted;
 #[path = "test_job/flows.rs"]
 mod flows;
 
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     match args.kind.as_str() {
         "bounded" => numbers(&job, 10_000),
         "endless" => numbers(&job, u64::MAX),
+        "counted" => counted::write(&job),
         "prints" => {
             job.source("printed", GeneratorSource::new(u64::MAX, |n| n))
                 .sink("stdout", StdoutSink::text());

@@ -58,7 +58,7 @@ pub(crate) fn simulation(
 
 /// Builds the tests that simulate; the arguments that name them.
 fn build_simulation(profile: &str) -> anyhow::Result<String> {
-    let target = format!("{profile} --package millstream-tests --test it");
+    let target = format!("{profile} --package millstream-tests --test it --test checkpoints");
     run(&mut cargo(&format!("test --quiet --no-run {target}")))?;
     Ok(target)
 }

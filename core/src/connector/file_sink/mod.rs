@@ -2,22 +2,28 @@
 //!
 //! ```text
 //! alerts/part-00001-000007.jsonl              task 1, its eighth file: complete, durable
-//! alerts/part-00001-000008.jsonl.inprogress   being written, or left behind by a crash
-//! ```
+//! alerts/part-00001-000008.jsonl.inprogress   being written, or whole and not committed, or left
+//! ```                                            behind by a crash
 //!
 //! Each task writes one file at a time and begins the next when the file is large enough or old
-//! enough (processing time), and when the input ends. A task without records writes no file.
-//! Complete files that are there already stay: a task continues with the number after its highest,
-//! over restarts.
+//! enough (processing time), when a checkpoint is taken, and when the input ends. A task without
+//! records writes no file. Complete files that are there already stay: a task continues with the
+//! number after its highest, over restarts.
+//!
+//! Without checkpoints a file appears when it is whole. With checkpoints it appears when one is
+//! complete in whose snapshot it is: a job that goes on from there has its records behind it, and
+//! whole files that are in no complete checkpoint are removed and written again. So every record
+//! appears exactly once, whatever ends the process and whenever.
 //!
 //! The tasks of a run together hold a lock file in the directory while they run, so a second run of
 //! the job, or another job, cannot write there; two sinks of one job in one directory are a mistake
 //! of the plan. With the lock a task removes the unfinished files that an earlier run left: its
 //! own, and the first task also those of tasks that there are not any more.
 //!
-//! Not here: the life of one file (`part.rs`), how a task takes the directory (`take.rs`), formats
-//! (`connector/format/`).
+//! Not here: the life of one file (`part.rs`), finished files until they have their names
+//! (`finished.rs`), how a task takes the directory (`take.rs`), formats (`connector/format/`).
 
+mod finished;
 mod part;
 mod take;
 
@@ -28,14 +34,17 @@ use std::time::Duration;
 use millstream_storage::io::{FileAnswer, FileDone, OpId};
 use serde::Serialize;
 
+use self::finished::{Finished, UNCOMMITTED};
 use self::part::{Part, Step};
 use self::take::Take;
 use crate::connector::format::{CsvEncoder, Encode, JsonLinesEncoder, TextEncoder};
 use crate::connector::{fail_to_encode, file_error};
+use crate::data::element::CheckpointId;
 use crate::data::row::Row;
 use crate::error::Error;
 use crate::graph::Facts;
 use crate::operator::{Nothing, Operator, OperatorContext, Output, Progress};
+use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 
 /// Bytes of one write. Large enough that an operation's cost (5-20 µs) is small beside it.
 const WRITE_BYTES: usize = 128 << 10;
@@ -75,7 +84,9 @@ pub struct FileSink<E> {
     current: Option<Part>,
     /// Processing time (ms) of the first record of the file being written.
     begun_ms: Option<i64>,
-    finishing: Vec<Part>,
+    finished: Finished,
+    /// At its end, it has asked for a checkpoint.
+    has_asked: bool,
     /// Memory of answered writes.
     spare: Vec<Vec<u8>>,
 }
@@ -124,7 +135,8 @@ impl<E: Encode> FileSink<E> {
             take: Take::Not,
             current: None,
             begun_ms: None,
-            finishing: Vec::new(),
+            finished: Finished::default(),
+            has_asked: false,
             spare: Vec::new(),
         }
     }
@@ -172,25 +184,46 @@ impl<E: Encode> FileSink<E> {
     fn roll(&mut self, ctx: &OperatorContext<'_>) {
         if let Some(mut part) = self.current.take() {
             part.finish(|make| ctx.file(make));
-            self.finishing.push(part);
+            self.finished.push(part);
         }
         self.begun_ms = None;
     }
 
+    /// Renames what is to be renamed.
+    fn commit(&mut self, ctx: &OperatorContext<'_>) {
+        if self.take.is_taken() {
+            for part in self.finished.due(ctx.has_checkpoints()) {
+                part.rename(|make| ctx.file(make));
+            }
+        }
+    }
+
     fn on_part_done(&mut self, op: OpId, ctx: &OperatorContext<'_>) {
-        let finishing = self.finishing.iter_mut().enumerate();
-        let mut parts = finishing.map(|(i, part)| (Some(i), part));
-        let current = self.current.as_mut().map(|part| (None, part));
-        let found = parts.find(|(_, part)| part.is_waiting_for(op));
-        let found = found.or_else(|| current.filter(|(_, part)| part.is_waiting_for(op)));
-        let Some((index, part)) = found else {
-            return ctx.fail(Error::bug(ctx.name(), format!("an unexpected answer to {op:?}")));
-        };
-        match (part.on_done(op), index) {
-            (Step::Wait, _) => {}
-            (Step::Rename, _) => part.rename(|make| ctx.file(make)),
-            (Step::Complete, Some(index)) => drop(self.finishing.remove(index)),
-            (Step::Complete, None) => unreachable!("a file being written has not been renamed"),
+        if let Some(step) = self.finished.on_done(op) {
+            if step == Step::Whole {
+                self.commit(ctx);
+            }
+            return;
+        }
+        match self.current.as_mut().filter(|part| part.is_waiting_for(op)) {
+            Some(part) => assert_eq!(part.on_done(op), Step::Wait, "it is being written"),
+            None => ctx.fail(Error::bug(ctx.name(), format!("an unexpected answer to {op:?}"))),
+        }
+    }
+
+    /// The directory was listed, or lock or leftovers were answered.
+    fn on_take_done(&mut self, done: FileDone, ctx: &OperatorContext<'_>) {
+        if let Ok(FileAnswer::Listed { files }) = &done.result
+            && let Err(problem) = self.finished.find_left(files)
+        {
+            return ctx.fail(problem);
+        }
+        self.take.on_done(done, &self.directory, self.finished.left(), ctx);
+        if self.take.is_taken() {
+            self.commit(ctx);
+            if self.encoder.encoded_bytes() >= self.write_bytes() {
+                self.flush(ctx);
+            }
         }
     }
 }
@@ -284,7 +317,7 @@ impl<E: Encode> Operator for FileSink<E> {
     fn is_ready(&self) -> bool {
         self.take.is_taken()
             && self.current.as_ref().is_none_or(|part| part.waiting_count() < OPS_WAITING_MAX)
-            && self.finishing.len() < FINISHING_MAX
+            && self.finished.unwritten_count() < FINISHING_MAX
     }
 
     fn on_file_done(
@@ -294,11 +327,7 @@ impl<E: Encode> Operator for FileSink<E> {
         _out: &mut impl Output<Nothing>,
     ) {
         if self.take.is_waiting_for(done.op) {
-            self.take.on_done(done, &self.directory, ctx);
-            if self.take.is_taken() && self.encoder.encoded_bytes() >= self.write_bytes() {
-                self.flush(ctx);
-            }
-            return;
+            return self.on_take_done(done, ctx);
         }
         match done.result {
             Ok(FileAnswer::Written { bytes }) => {
@@ -316,11 +345,58 @@ impl<E: Encode> Operator for FileSink<E> {
         if self.take.is_taken() {
             self.flush(ctx);
             self.roll(ctx);
-            if self.finishing.is_empty() {
+            if self.finished.is_empty() {
                 self.take.release(ctx);
+            } else if ctx.has_checkpoints() && !std::mem::replace(&mut self.has_asked, true) {
+                ctx.want_checkpoint();
             }
         }
         if self.take.is_released() { Progress::Done } else { Progress::Pending }
+    }
+
+    /// The file being written ends: a checkpoint is about whole files.
+    fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
+        if !ctx.has_checkpoints() {
+            return Progress::Done;
+        }
+        self.flush(ctx);
+        self.roll(ctx);
+        if self.encoder.encoded_bytes() == 0 { Progress::Done } else { Progress::Pending }
+    }
+
+    fn on_cut(&mut self, checkpoint: CheckpointId) {
+        self.finished.on_cut(checkpoint);
+    }
+
+    fn is_settled(&self, checkpoint: CheckpointId) -> bool {
+        self.finished.is_settled(checkpoint)
+    }
+
+    fn on_completed(&mut self, checkpoint: CheckpointId, ctx: &OperatorContext<'_>) {
+        self.finished.on_completed(checkpoint);
+        self.commit(ctx);
+    }
+
+    fn owes_commit(&self) -> bool {
+        self.finished.owes_commit()
+    }
+
+    fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        for (name, bytes) in self.finished.names() {
+            writer.operator_state(&format!("{UNCOMMITTED}{name}"), &bytes);
+        }
+    }
+
+    fn restore(
+        &mut self,
+        reader: &SnapshotReader<'_>,
+        ctx: &OperatorContext<'_>,
+    ) -> Result<(), Error> {
+        for (name, bytes) in reader.operator_state::<u64>(UNCOMMITTED)? {
+            let name = name.trim_start_matches(UNCOMMITTED);
+            self.finished.restore(&self.directory, name, bytes, ctx)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,9 +1,12 @@
 //! One file of a file sink, from its opening to its final name.
 //!
 //! ```text
-//! Writing ──finish──► Finishing ──written, synced, closed──► Renaming ──renamed──► done
-//!   Open, Write...      Sync, Close                             Rename
+//! Writing ──finish──► Finishing ──written, synced, closed──► Whole ──rename──► Renaming ──► done
+//!   Open, Write...      Sync, Close                                              Rename
 //! ```
+//!
+//! Where there are checkpoints, a whole file is renamed when one is complete that speaks of it;
+//! else at once.
 //!
 //! Invariant: the file gets its final name only when everything in it is durable, so whoever sees
 //! the name sees the whole content, whenever the machine fails.
@@ -28,10 +31,12 @@ pub(super) struct Part {
     waiting: Vec<OpId>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Writing,
     Finishing,
+    /// Durable, under its temporary name.
+    Whole,
     Renaming,
 }
 
@@ -40,8 +45,8 @@ enum Phase {
 pub(super) enum Step {
     /// Nothing is to be done yet.
     Wait,
-    /// [`Part::rename`] is next.
-    Rename,
+    /// Everything in it is durable: [`Part::rename`] is next.
+    Whole,
     /// The file has its final name.
     Complete,
 }
@@ -96,14 +101,38 @@ impl Part {
         match self.phase {
             _ if !self.waiting.is_empty() => Step::Wait,
             Phase::Writing => Step::Wait,
-            Phase::Finishing => Step::Rename,
+            Phase::Finishing => {
+                self.phase = Phase::Whole;
+                Step::Whole
+            }
+            Phase::Whole => unreachable!("nothing is asked of a whole file"),
             Phase::Renaming => Step::Complete,
         }
     }
 
+    /// A file of so many bytes that an earlier run left whole, and has to be renamed.
+    pub(super) fn left(path: PathBuf, written_bytes: u64) -> Self {
+        Self { path, file: FileId(0), written_bytes, phase: Phase::Whole, waiting: Vec::new() }
+    }
+
+    /// Its name when it is complete.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether everything in it is durable.
+    pub(super) fn is_whole(&self) -> bool {
+        self.phase >= Phase::Whole
+    }
+
+    /// Whether it is being renamed.
+    pub(super) fn is_renaming(&self) -> bool {
+        self.phase == Phase::Renaming
+    }
+
     /// Gives the file its final name.
     pub(super) fn rename(&mut self, ask: impl FnOnce(Make<'_>) -> OpId) {
-        assert_eq!((self.phase, self.waiting.len()), (Phase::Finishing, 0), "it is durable first");
+        assert_eq!(self.phase, Phase::Whole, "it is durable first");
         self.phase = Phase::Renaming;
         let (from, to) = (in_progress(&self.path), self.path.clone());
         self.waiting.push(ask(Box::new(move |op| FileOp::Rename { op, from, to })));
@@ -113,7 +142,7 @@ impl Part {
 /// Makes an operation once its number is known.
 pub(super) type Make<'a> = Box<dyn FnOnce(OpId) -> FileOp + 'a>;
 
-fn in_progress(path: &Path) -> PathBuf {
+pub(super) fn in_progress(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(IN_PROGRESS_SUFFIX);
     name.into()

@@ -12,6 +12,7 @@
 //!
 //! Not here: the files themselves (`part.rs`).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -77,8 +78,14 @@ impl Take {
         }
     }
 
-    /// An operation was answered.
-    pub(super) fn on_done(&mut self, done: FileDone, directory: &Path, ctx: &OperatorContext<'_>) {
+    /// An operation was answered. `left` are the unfinished files that a checkpoint speaks of.
+    pub(super) fn on_done(
+        &mut self,
+        done: FileDone,
+        directory: &Path,
+        left: &BTreeSet<PathBuf>,
+        ctx: &OperatorContext<'_>,
+    ) {
         let answer = match done.result {
             Ok(answer) => answer,
             Err(fault) if self.is_removing() && fault.source.kind() == io::ErrorKind::NotFound => {
@@ -89,7 +96,7 @@ impl Take {
         match (self, answer) {
             (state @ Self::Locking { .. }, FileAnswer::Opened { .. }) => state.list(directory, ctx),
             (state @ Self::Listing { .. }, FileAnswer::Listed { files }) => {
-                state.remove_unfinished(&files, directory, ctx);
+                state.remove_unfinished(&files, directory, left, ctx);
             }
             (state @ Self::Removing { .. }, FileAnswer::Removed) => state.on_removed(done.op),
             (state @ Self::Releasing { .. }, FileAnswer::Closed) => *state = Self::Released,
@@ -109,6 +116,7 @@ impl Take {
         &mut self,
         files: &[FileEntry],
         directory: &Path,
+        left: &BTreeSet<PathBuf>,
         ctx: &OperatorContext<'_>,
     ) {
         let Self::Listing { lock, .. } = *self else { unreachable!("the caller has looked") };
@@ -118,8 +126,10 @@ impl Take {
         for (path, name) in names {
             let is_own = name.task_index == place.task_index;
             let is_nobodys = place.task_index == 0 && place.parallelism <= name.task_index;
-            if name.is_complete && is_own {
+            if is_own && (name.is_complete || left.contains(path)) {
                 number = number.max(name.number + 1);
+            } else if left.contains(path) {
+                // It is to be renamed, by whoever it belongs to now.
             } else if !name.is_complete && (is_own || is_nobodys) {
                 leftovers.push(path.clone());
             }
@@ -152,15 +162,15 @@ impl Take {
 
 /// What the name of a file says.
 #[derive(Debug, PartialEq, Eq)]
-struct Name {
-    task_index: u32,
+pub(super) struct Name {
+    pub(super) task_index: u32,
     number: u64,
-    is_complete: bool,
+    pub(super) is_complete: bool,
 }
 
 impl Name {
     /// None for a name that no sink gives.
-    fn of(path: &Path) -> Option<Self> {
+    pub(super) fn of(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
         let finished = name.strip_suffix(IN_PROGRESS_SUFFIX);
         let (task, rest) = finished.unwrap_or(name).strip_prefix("part-")?.split_once('-')?;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::data::ahead::Ahead;
+use crate::data::element::CheckpointId;
 use crate::data::key::Key;
 use crate::data::row::Row;
 use crate::error::Error;
@@ -328,7 +329,7 @@ where
         KeyedTask::of(&mut self.task).gather(ctx)
     }
 
-    fn on_cut(&mut self) {
+    fn on_cut(&mut self, _checkpoint: CheckpointId) {
         KeyedTask::of(&mut self.task).on_cut();
     }
 

@@ -11,6 +11,7 @@ mod http;
 mod metrics_text;
 mod roll;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel};
 use tokio::time::Instant;
 
 use crate::error::Error;
+use crate::runtime::clock::wall_ms;
 use crate::runtime::control::http::StatusRequest;
 use crate::runtime::control::node::{Decision, HostReport, Node};
 use crate::runtime::control::roll::Roll;
@@ -28,7 +30,7 @@ use crate::runtime::node::JobEnd;
 use crate::runtime::parking::Waker;
 use crate::runtime::refusal::system;
 use crate::runtime::spsc::Producer;
-use crate::shard::event::{Command, Report};
+use crate::shard::event::{Addressed, Command, Report};
 use crate::shard::metrics::ShardStatus;
 
 /// What a host is told.
@@ -42,20 +44,33 @@ pub enum Order {
 
 /// The way to one host.
 pub struct HostLink {
-    /// Orders to it.
-    pub orders: Producer<Order>,
-    /// Wakes it.
-    pub waker: Waker,
+    orders: Producer<Order>,
+    waker: Waker,
+    /// Orders that found no room: the shard is busy with something long.
+    backlog: VecDeque<Order>,
 }
 
 impl HostLink {
-    /// Tells the host.
-    ///
-    /// # Panics
-    /// If there is no room: at most one question is unanswered at a time (`roll.rs`), and the other
-    /// orders are given once.
+    /// Orders go into `orders`, and `waker` wakes the host.
+    pub(super) fn new(orders: Producer<Order>, waker: Waker) -> Self {
+        Self { orders, waker, backlog: VecDeque::new() }
+    }
+
+    /// Tells the host, as soon as there is room. There are few orders however busy a shard is: at
+    /// most one question is unanswered at a time (`roll.rs`), and checkpoints wait for each other.
     pub(super) fn tell(&mut self, order: Order) {
-        assert!(self.orders.push(order).is_ok(), "orders have room, however busy a shard is");
+        self.backlog.push_back(order);
+        self.flush();
+    }
+
+    /// Passes on what found no room.
+    fn flush(&mut self) {
+        while let Some(order) = self.backlog.pop_front() {
+            if let Err(order) = self.orders.push(order) {
+                self.backlog.push_front(order);
+                break;
+            }
+        }
         self.waker.wake();
     }
 }
@@ -67,6 +82,9 @@ pub struct Watch<'a> {
     /// Called on the control thread, which waits for it; the shards do not.
     pub look: &'a mut (dyn FnMut(&[ShardStatus]) + Send),
 }
+
+/// How long orders without room wait before they are tried again.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long a status question waits for a shard that is busy.
 const STATUS_PATIENCE: Duration = Duration::from_millis(250);
@@ -122,8 +140,8 @@ impl Control {
         let Self { runtime, mut signals, mut requests, _asker } = self;
         let roll = Roll::new(hosts.len());
         let looks = watch.map(|watch| Looks { due: Instant::now() + watch.every, watch });
-        let (round, next) = (None, Round::default());
-        let mut session = Session { node, hosts, reports, roll, round, next, looks };
+        let (round, next, start) = (None, Round::default(), Instant::now());
+        let mut session = Session { start, node, hosts, reports, roll, round, next, looks };
         runtime.block_on(async {
             while session.node.is_running() {
                 session.step(&mut requests, signals.as_mut()).await;
@@ -136,6 +154,7 @@ impl Control {
 
 /// A node while it runs.
 struct Session<'a, 'w> {
+    start: Instant,
     node: Node,
     hosts: &'a mut [HostLink],
     reports: UnboundedReceiver<(u32, HostReport)>,
@@ -163,11 +182,20 @@ impl Session<'_, '_> {
     ) {
         let until = self.round.as_ref().map(|(_, until)| *until);
         let look_due = self.looks.as_ref().map(|looks| looks.due);
+        let checkpoint_due = self.node.next_due().map(|due| self.start + due);
+        let has_backlog = self.hosts.iter().any(|host| !host.backlog.is_empty());
+        let backlog_due = has_backlog.then(|| Instant::now() + BACKLOG_PAUSE);
         tokio::select! {
             () = Signals::recv(signals) => {
-                if let Decision::Tell(command) = self.node.on_signal() {
-                    self.tell_all(|| Order::Command(command.clone()));
-                }
+                let decision = self.node.on_signal();
+                self.carry_out(decision);
+            }
+            () = sleep_until(checkpoint_due) => {
+                let decision = self.node.on_time(self.start.elapsed(), wall_ms());
+                self.carry_out(decision);
+            }
+            () = sleep_until(backlog_due) => {
+                self.hosts.iter_mut().for_each(HostLink::flush);
             }
             report = self.reports.recv() => self.on_report(report),
             () = sleep_until(until) => self.end_round(),
@@ -188,15 +216,16 @@ impl Session<'_, '_> {
     fn on_report(&mut self, report: Option<(u32, HostReport)>) {
         let Some((shard, report)) = report else {
             let error = Error::bug("node", "every shard is gone without a word");
-            let _ = self.node.on_report(0, HostReport::Died(error));
+            // What ends the job is noticed by whoever asks whether it runs.
+            let _ = self.node.on_report(0, HostReport::Died(error), self.start.elapsed());
             return;
         };
         let is_status = matches!(
             &report,
             HostReport::Shard(report) if matches!(**report, Report::Status(_))
         );
-        // What ends the job is noticed by whoever asks whether it runs; nothing is told to shards.
-        let _ = self.node.on_report(shard, report);
+        let decision = self.node.on_report(shard, report, self.start.elapsed());
+        self.carry_out(decision);
         if is_status && self.roll.on_answer(shard as usize) {
             self.hosts[shard as usize].tell(Order::Command(Command::Status));
         }
@@ -229,6 +258,16 @@ impl Session<'_, '_> {
             drop(request.send(statuses.clone()));
         }
         self.begin_round();
+    }
+
+    fn carry_out(&mut self, decision: Decision) {
+        let Decision::Tell(commands) = decision else { return };
+        for command in commands {
+            match command {
+                Addressed::All(command) => self.tell_all(|| Order::Command(command.clone())),
+                Addressed::First(command) => self.hosts[0].tell(Order::Command(command)),
+            }
+        }
     }
 
     fn tell_all(&mut self, order: impl Fn() -> Order) {

@@ -1,16 +1,25 @@
 //! What the control thread knows and decides: pure, without a thread or a socket.
 //!
 //! ```text
-//! Running ──signal──► Draining ──all shards finished──► Over(Ok)
-//!    │                   │  └─────second signal───────► Over(Interrupted)
-//!    └──────failure──────┴────────────────────────────► Over(Err)
+//! Running ──signal──► Draining ──all shards finished──────► Over(Ok)
+//!    │  │                │  └────second signal───────────► Over(Interrupted)
+//!    │  └─────signal──► Stopping ──checkpoint committed──► Over(Ok)
+//!    └──────failure──────┴───────────────────────────────► Over(Err)
 //! ```
+//!
+//! A signal drains a job without checkpoints: what is under way is processed, and windows that are
+//! open give their results. Where there are checkpoints it stops with one: another run goes on as
+//! if nothing had happened.
 
+use std::time::Duration;
+
+use crate::checkpoint::{Coordinator, Order};
+use crate::data::element::CheckpointId;
 use crate::data::row::Origin;
 use crate::error::Error;
 use crate::operator::split_names::SplitNames;
 use crate::runtime::node::JobEnd;
-use crate::shard::event::{Command, Report};
+use crate::shard::event::{Addressed, Command, Report};
 use crate::shard::metrics::ShardStatus;
 use crate::shard::panic::LastWords;
 
@@ -31,13 +40,13 @@ pub enum HostReport {
 }
 
 /// What is to be done now.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[must_use]
 pub enum Decision {
     /// Nothing.
     Nothing,
-    /// Tell every shard.
-    Tell(Command),
+    /// Tell the shards.
+    Tell(Vec<Addressed>),
     /// End the process's part in the job: every shard's host exits.
     End,
 }
@@ -50,12 +59,27 @@ pub struct Node {
     finished: Vec<bool>,
     split_names: SplitNames,
     is_draining: bool,
+    /// Where there are checkpoints.
+    coordinator: Option<Coordinator>,
+    stopping: Option<Stopping>,
     outcome: Option<Result<JobEnd, Error>>,
 }
 
+/// The job ends when this checkpoint, or a later one, has been committed by all shards.
+#[derive(Debug)]
+struct Stopping {
+    checkpoint: CheckpointId,
+    settled: Vec<bool>,
+}
+
 impl Node {
-    /// A node of `shard_count` shards that have just begun.
-    pub fn new(shard_count: u32, source_names: Vec<String>) -> Self {
+    /// A node of `shard_count` shards that have just begun, with a `coordinator` if checkpoints are
+    /// taken.
+    pub fn new(
+        shard_count: u32,
+        source_names: Vec<String>,
+        coordinator: Option<Coordinator>,
+    ) -> Self {
         let shard_count = shard_count as usize;
         Self {
             source_names,
@@ -63,14 +87,16 @@ impl Node {
             finished: vec![false; shard_count],
             split_names: SplitNames::default(),
             is_draining: false,
+            coordinator,
+            stopping: None,
             outcome: None,
         }
     }
 
-    /// A shard's host says something.
-    pub fn on_report(&mut self, shard: u32, report: HostReport) -> Decision {
+    /// A shard's host says something, at `now` by the clock of [`Node::on_time`].
+    pub fn on_report(&mut self, shard: u32, report: HostReport, now: Duration) -> Decision {
         match report {
-            HostReport::Shard(report) => self.on_shard_report(shard, *report),
+            HostReport::Shard(report) => self.on_shard_report(shard, *report, now),
             HostReport::Died(error) => self.fail(error),
             HostReport::Panicked { mut last, message } => {
                 for (source, split) in last.named.drain(..) {
@@ -82,14 +108,52 @@ impl Node {
         }
     }
 
-    /// The user asks for an end: drain first; at once the second time.
+    /// When [`Node::on_time`] has something to do.
+    pub fn next_due(&self) -> Option<Duration> {
+        self.coordinator.as_ref().map(Coordinator::next_due).filter(|due| *due != Duration::MAX)
+    }
+
+    /// Time has come to `now`, counted from the start, and to `now_ms` since 1970.
+    pub fn on_time(&mut self, now: Duration, now_ms: i64) -> Decision {
+        self.coordinate(|coordinator| coordinator.on_time(now, now_ms))
+    }
+
+    /// The user asks for an end: with a checkpoint, or by draining; at once the second time.
     pub fn on_signal(&mut self) -> Decision {
-        if self.is_draining {
+        if self.is_draining || self.stopping.is_some() {
             return self.fail(Error::Interrupted);
+        }
+        if let Some(coordinator) = &mut self.coordinator {
+            let checkpoint = coordinator.want();
+            tracing::info!("stopping with a checkpoint");
+            let settled = vec![false; self.finished.len()];
+            self.stopping = Some(Stopping { checkpoint, settled });
+            return Decision::Nothing;
         }
         self.is_draining = true;
         tracing::info!("draining: sources end, what is under way is processed");
-        Decision::Tell(Command::Drain)
+        Decision::Tell(vec![Addressed::All(Command::Drain)])
+    }
+
+    fn coordinate(&mut self, on: impl FnOnce(&mut Coordinator) -> Vec<Order>) -> Decision {
+        let Some(coordinator) = self.coordinator.as_mut().filter(|_| self.outcome.is_none()) else {
+            return Decision::Nothing;
+        };
+        let commands = on(coordinator).into_iter().map(Command::of);
+        Decision::Tell(commands.collect())
+    }
+
+    /// All that was written before `checkpoint` is committed on a shard.
+    fn on_settled(&mut self, shard: u32, checkpoint: CheckpointId) -> Decision {
+        let Some(stopping) = self.stopping.as_mut().filter(|it| it.checkpoint <= checkpoint) else {
+            return Decision::Nothing;
+        };
+        stopping.settled[shard as usize] = true;
+        if stopping.settled.iter().all(|settled| *settled) && self.outcome.is_none() {
+            self.outcome = Some(Ok(JobEnd::Stopped));
+            return Decision::End;
+        }
+        Decision::Nothing
     }
 
     /// How it ended, once it has.
@@ -107,7 +171,7 @@ impl Node {
         self.shards.iter().flatten()
     }
 
-    fn on_shard_report(&mut self, shard: u32, report: Report) -> Decision {
+    fn on_shard_report(&mut self, shard: u32, report: Report, now: Duration) -> Decision {
         match report {
             Report::Finished => {
                 self.finished[shard as usize] = true;
@@ -138,8 +202,21 @@ impl Node {
             Report::SplitNamed { source, split } => {
                 self.split_names.insert(source, &split);
             }
-            // Nothing triggers checkpoints yet on a real node.
-            Report::Snapshot { .. } => {}
+            Report::Part { checkpoint, directory, row } => {
+                return self.coordinate(|it| it.on_part(shard, checkpoint, (directory, row)));
+            }
+            Report::ManifestWritten(checkpoint) => {
+                tracing::debug!(checkpoint = checkpoint.0, "checkpoint is complete");
+                return self.coordinate(|it| it.on_committed(checkpoint, now));
+            }
+            Report::CheckpointFailed { checkpoint, reason } => {
+                tracing::warn!(checkpoint = checkpoint.0, shard, reason, "checkpoint failed");
+                return self.coordinate(|it| it.on_failed(checkpoint, reason, now));
+            }
+            Report::Settled(checkpoint) => return self.on_settled(shard, checkpoint),
+            Report::CheckpointWanted => {
+                self.coordinator.as_mut().map(Coordinator::want);
+            }
             Report::Status(status) => self.shards[shard as usize] = Some(status),
         }
         Decision::Nothing
@@ -166,44 +243,50 @@ mod tests {
     use crate::operator::env::SplitName;
     use crate::shard::panic::Culprit;
 
+    const NOW: Duration = Duration::ZERO;
+
+    fn node(shard_count: u32) -> Node {
+        Node::new(shard_count, Vec::new(), None)
+    }
+
     fn shard(report: Report) -> HostReport {
         HostReport::Shard(Box::new(report))
     }
 
     #[test]
     fn it_ends_when_the_last_shard_has_finished() {
-        let mut node = Node::new(2, Vec::new());
-        assert_eq!(node.on_report(1, shard(Report::Finished)), Decision::Nothing);
-        assert_eq!(node.on_report(0, shard(Report::Finished)), Decision::End);
+        let mut node = node(2);
+        assert!(matches!(node.on_report(1, shard(Report::Finished), NOW), Decision::Nothing));
+        assert!(matches!(node.on_report(0, shard(Report::Finished), NOW), Decision::End));
         assert!(matches!(node.take_outcome(), Some(Ok(JobEnd::InputEnded))));
     }
 
     #[test]
     fn the_first_signal_drains_and_the_second_ends() {
-        let mut node = Node::new(1, Vec::new());
-        assert_eq!(node.on_signal(), Decision::Tell(Command::Drain));
+        let mut node = node(1);
+        assert!(matches!(node.on_signal(), Decision::Tell(_)));
         assert!(node.is_running());
-        assert_eq!(node.on_signal(), Decision::End);
+        assert!(matches!(node.on_signal(), Decision::End));
         assert!(matches!(node.take_outcome(), Some(Err(Error::Interrupted))));
     }
 
     #[test]
     fn a_drained_job_says_that_it_was() {
-        let mut node = Node::new(1, Vec::new());
-        assert_eq!(node.on_signal(), Decision::Tell(Command::Drain));
+        let mut node = node(1);
+        assert!(matches!(node.on_signal(), Decision::Tell(_)));
         let finished = HostReport::Shard(Box::new(Report::Finished));
-        assert_eq!(node.on_report(0, finished), Decision::End);
+        assert!(matches!(node.on_report(0, finished, NOW), Decision::End));
         assert!(matches!(node.take_outcome(), Some(Ok(JobEnd::Drained))));
     }
 
     #[test]
     fn the_first_failure_counts() {
-        let mut node = Node::new(2, Vec::new());
+        let mut node = node(2);
         let failed = |what: &str| {
             shard(Report::Failed { error: Error::bug("sum", what), origin: Origin::NONE })
         };
-        assert_eq!(node.on_report(0, failed("first")), Decision::End);
-        assert_eq!(node.on_report(1, failed("second")), Decision::Nothing);
+        assert!(matches!(node.on_report(0, failed("first"), NOW), Decision::End));
+        assert!(matches!(node.on_report(1, failed("second"), NOW), Decision::Nothing));
         let outcome = node.take_outcome().expect("it has ended");
         assert!(outcome.expect_err("it failed").to_string().contains("first"));
     }
@@ -215,21 +298,24 @@ mod tests {
 
     #[test]
     fn a_panic_in_the_first_turn_brings_the_splits_name_with_it() {
-        let mut node = Node::new(1, vec!["payments".to_string()]);
+        let mut node = Node::new(1, vec!["payments".to_string()], None);
         let split = SplitName { split: 4, name: "a.csv".to_string(), unit: "byte" };
         let report = panicked(Origin::new(0, 4, 0), vec![(0, split)]);
-        assert_eq!(node.on_report(0, report), Decision::End);
+        assert!(matches!(node.on_report(0, report, NOW), Decision::End));
         let error = node.take_outcome().expect("it has ended").expect_err("it failed").to_string();
         assert!(error.contains("source payments, a.csv, byte 0"), "{error}");
     }
 
     #[test]
     fn a_panic_names_the_record_even_of_another_shards_source() {
-        let mut node = Node::new(2, vec!["payments".to_string()]);
+        let mut node = Node::new(2, vec!["payments".to_string()], None);
         let split = SplitName { split: 4, name: "a.csv".to_string(), unit: "byte" };
         let named = shard(Report::SplitNamed { source: 0, split });
-        assert_eq!(node.on_report(0, named), Decision::Nothing);
-        assert_eq!(node.on_report(1, panicked(Origin::new(0, 4, 99), Vec::new())), Decision::End);
+        assert!(matches!(node.on_report(0, named, NOW), Decision::Nothing));
+        assert!(matches!(
+            node.on_report(1, panicked(Origin::new(0, 4, 99), Vec::new()), NOW),
+            Decision::End
+        ));
         let error = node.take_outcome().expect("it has ended").expect_err("it failed").to_string();
         assert_eq!(
             error,

@@ -1,6 +1,7 @@
 //! What operators under test remember: their state and timers, and how they begin again from it.
 
 use super::{OperatorHarness, Phase};
+use crate::data::element::CheckpointId;
 use crate::data::key::Key;
 use crate::data::record::Record;
 use crate::error::Error;
@@ -20,7 +21,9 @@ impl<C: Chain> OperatorHarness<C> {
         self.gather();
         let mut snapshot = Snapshot::default();
         self.chain.snapshot(&mut snapshot);
-        self.chain.on_cut();
+        // Every one is of a checkpoint of its own, and none of them is ever complete.
+        self.checkpoint = CheckpointId(self.checkpoint.0 + 1);
+        self.chain.on_cut(self.checkpoint);
         snapshot
     }
 
@@ -53,6 +56,7 @@ impl<C: Chain> OperatorHarness<C> {
         self.rows = old.rows;
         self.watermark_ms = old.watermark_ms;
         self.sides = old.sides;
+        self.checkpoint = old.checkpoint;
         self.looked_at = old.looked_at;
         self.stdout = old.stdout;
         self.restore_or_panic(&snapshot);

@@ -3,7 +3,7 @@
 //! ```text
 //! error limits metrics            a module may use the rows above its own,
 //! data config                     not its own row's other modules,
-//! time graph checkpoint           not the rows below
+//! time graph                      not the rows below
 //!   ..
 //! api
 //! ```
@@ -12,9 +12,9 @@
 const ROWS: [&[&str]; 11] = [
     &["error", "limits", "metrics"],
     &["data", "config"],
-    &["time", "graph", "checkpoint"],
+    &["time", "graph"],
     &["state"],
-    &["operator"],
+    &["operator", "checkpoint"],
     &["exchange", "connector"],
     &["task"],
     &["shard"],

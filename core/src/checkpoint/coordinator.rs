@@ -1,0 +1,434 @@
+//! The coordinator: when checkpoints are triggered, complete, given up and removed.
+//!
+//! ```text
+//!            interval, or somebody wants one
+//!                     │
+//!                     ▼       part of every shard        manifest is durable
+//! Trigger ──────► Collecting ───────────────► Committing ───────────────────► completed
+//!                     │ a shard fails, timeout,    │ it cannot be written        │ newer ones
+//!                     ▼ a newer one is complete    ▼                             ▼
+//!                 given up: what was written of it is removed                 removed
+//! ```
+//!
+//! Several may be collected at a time. They are numbered upwards for ever; completing one gives up
+//! those before it that are still collected, for nobody would go back to them.
+//!
+//! While a manifest is being written a checkpoint cannot be given up: its name may be durable
+//! already. So that is waited for, whatever it takes.
+//!
+//! It is told the time and what happened, and answers with orders in their order; whoever carries
+//! them out keeps it.
+//!
+//! Invariant: at most one manifest is being written; a manifest is removed before its parts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::manifest::{Kind, Manifest, PartRow};
+use super::names::manifest_name;
+use crate::data::element::CheckpointId;
+
+/// What of it is chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointSettings {
+    /// From one trigger to the next.
+    pub interval: Duration,
+    /// From the end of one to the next trigger, at least.
+    pub min_pause: Duration,
+    /// How long one may take.
+    pub timeout: Duration,
+    /// How many may be under way at a time.
+    pub in_flight_max: usize,
+    /// How many complete ones are kept.
+    pub retained: usize,
+}
+
+impl Default for CheckpointSettings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(10),
+            min_pause: Duration::ZERO,
+            timeout: Duration::from_mins(10),
+            in_flight_max: 1,
+            retained: 2,
+        }
+    }
+}
+
+/// Something that the coordinator wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// All shards: cut this checkpoint, and write your part into the directory.
+    Trigger(CheckpointId, PathBuf),
+    /// One shard: write this manifest there, durably.
+    Commit(CheckpointId, PathBuf, Vec<u8>),
+    /// All shards: it is complete, and nothing before it will be gone back to.
+    Completed(CheckpointId),
+    /// All shards: nothing more is wanted of it.
+    GiveUp(CheckpointId),
+    /// One shard: remove these files, one after the other.
+    Remove(Vec<PathBuf>),
+}
+
+/// What became of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is under way.
+    Pending,
+    /// It is complete.
+    Completed,
+    /// Why not.
+    Failed(String),
+}
+
+/// A checkpoint as people want to know of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointReport {
+    /// Which.
+    pub checkpoint: CheckpointId,
+    /// Why it was taken.
+    pub kind: Kind,
+    /// When it was triggered, ms since 1970.
+    pub triggered_ms: i64,
+    /// From its trigger to its end.
+    pub took: Option<Duration>,
+    /// Bytes of the parts that are there.
+    pub bytes: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// How long after a failure somebody's wish is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Reports of checkpoints that are kept.
+const HISTORY_MAX: usize = 64;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Coordinator {
+    settings: CheckpointSettings,
+    job: String,
+    shard_count: u32,
+    key_group_count: u32,
+    directory: PathBuf,
+    next: CheckpointId,
+    pending: BTreeMap<CheckpointId, Pending>,
+    /// Complete ones that are kept, and their files, the manifest first.
+    kept: VecDeque<(CheckpointId, Vec<PathBuf>)>,
+    last_triggered: Option<Duration>,
+    last_ended: Option<Duration>,
+    /// Somebody wants one that is triggered from now on.
+    is_wanted: bool,
+    /// The one that was triggered because somebody wants it.
+    wanted: Option<CheckpointId>,
+    /// What is wanted is not tried again before this.
+    retry_at: Duration,
+    savepoints: VecDeque<Savepoint>,
+    history: VecDeque<CheckpointReport>,
+    completed_count: u64,
+    failed_count: u64,
+}
+
+/// A savepoint that is wanted.
+#[derive(Debug)]
+struct Savepoint {
+    directory: PathBuf,
+    is_last: bool,
+}
+
+#[derive(Debug)]
+struct Pending {
+    triggered: Duration,
+    triggered_ms: i64,
+    kind: Kind,
+    directory: PathBuf,
+    /// Whether sinks commit when it is complete: the job will go on from it and from nothing
+    /// before.
+    commits: bool,
+    /// By shard.
+    parts: BTreeMap<u32, PartRow>,
+    /// Its manifest is being written.
+    is_committing: bool,
+}
+
+impl Pending {
+    fn files(&self, checkpoint: CheckpointId) -> Vec<PathBuf> {
+        let manifest = std::iter::once(manifest_name(checkpoint));
+        let parts = self.parts.values().map(|part| part.name.clone());
+        manifest.chain(parts).map(|name| self.directory.join(name)).collect()
+    }
+}
+
+impl Coordinator {
+    /// For a job of so many shards and key groups, whose checkpoints are in `directory`. `last` is
+    /// the highest number that was ever used there; `kept` the complete ones that are there, oldest
+    /// first, and their files, each with the manifest first.
+    pub fn new(
+        settings: CheckpointSettings,
+        job: String,
+        (shard_count, key_group_count): (u32, u32),
+        directory: PathBuf,
+        last: CheckpointId,
+        kept: VecDeque<(CheckpointId, Vec<PathBuf>)>,
+    ) -> Self {
+        Self {
+            settings,
+            job,
+            shard_count,
+            key_group_count,
+            directory,
+            next: CheckpointId(last.0 + 1),
+            pending: BTreeMap::new(),
+            kept,
+            last_triggered: None,
+            last_ended: None,
+            is_wanted: false,
+            wanted: None,
+            retry_at: Duration::ZERO,
+            savepoints: VecDeque::new(),
+            history: VecDeque::new(),
+            completed_count: 0,
+            failed_count: 0,
+        }
+    }
+
+    /// Those under way and the last that ended, in the order of their triggers.
+    pub fn history(&self) -> impl Iterator<Item = CheckpointReport> {
+        let pending = self.pending.iter().map(|(checkpoint, pending)| CheckpointReport {
+            checkpoint: *checkpoint,
+            kind: pending.kind,
+            triggered_ms: pending.triggered_ms,
+            took: None,
+            bytes: pending.parts.values().map(|part| part.bytes).sum(),
+            outcome: Outcome::Pending,
+        });
+        self.history.iter().cloned().chain(pending)
+    }
+
+    /// The newest complete checkpoint.
+    pub fn last_completed(&self) -> Option<CheckpointId> {
+        self.kept.back().map(|(checkpoint, _)| *checkpoint)
+    }
+
+    /// How many were completed, and how many were not.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.completed_count, self.failed_count)
+    }
+
+    /// How many are under way.
+    pub fn pending_count(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether somebody waits for one that is to be triggered.
+    pub fn is_wanted(&self) -> bool {
+        self.is_wanted || !self.savepoints.is_empty()
+    }
+
+    /// Triggers a checkpoint as soon as there may be another: it has everything that is there now.
+    /// If it fails, another one. Answers the lowest number that it may have.
+    pub fn want(&mut self) -> CheckpointId {
+        self.is_wanted = true;
+        CheckpointId(self.next.0 + self.savepoints.len() as u64)
+    }
+
+    /// Triggers a savepoint into `directory` as soon as there may be another checkpoint. Answers
+    /// its number. Sinks commit with it only if it `is_last`: otherwise the job may have to go back
+    /// to a checkpoint before it.
+    pub fn want_savepoint(&mut self, directory: PathBuf, is_last: bool) -> CheckpointId {
+        self.savepoints.push_back(Savepoint { directory, is_last });
+        CheckpointId(self.next.0 + self.savepoints.len() as u64 - 1)
+    }
+
+    /// When [`Coordinator::on_time`] has something to do, by the clock of its `now`.
+    pub fn next_due(&self) -> Duration {
+        let timeouts = self.pending.values().filter(|pending| !pending.is_committing);
+        let timeout = timeouts.map(|pending| pending.triggered + self.settings.timeout).min();
+        let trigger =
+            (self.pending.len() < self.settings.in_flight_max).then(|| self.next_trigger());
+        timeout.into_iter().chain(trigger).min().unwrap_or(Duration::MAX)
+    }
+
+    /// Time has come to `now`, counted from any start, and to `now_ms` since 1970.
+    pub fn on_time(&mut self, now: Duration, now_ms: i64) -> Vec<Order> {
+        let mut orders = Vec::new();
+        let is_late =
+            |it: &Pending| !it.is_committing && it.triggered + self.settings.timeout <= now;
+        let late = self.pending.iter().filter(|(_, it)| is_late(it)).map(|(id, _)| *id);
+        for checkpoint in late.collect::<Vec<_>>() {
+            let missing = self.shard_count - self.pending[&checkpoint].parts.len() as u32;
+            let reason = format!(
+                "{missing} of {} shards had no part of it after {:?}",
+                self.shard_count, self.settings.timeout
+            );
+            self.give_up(checkpoint, reason, now, &mut orders);
+        }
+        if self.pending.len() < self.settings.in_flight_max && self.next_trigger() <= now {
+            self.trigger(now, now_ms, &mut orders);
+        }
+        orders
+    }
+
+    /// Shard `shard` has written its part.
+    pub fn on_part(
+        &mut self,
+        shard: u32,
+        checkpoint: CheckpointId,
+        (directory, part): (PathBuf, PartRow),
+    ) -> Vec<Order> {
+        let mut orders = Vec::new();
+        let Some(pending) = self.pending.get_mut(&checkpoint) else {
+            // It was given up before this was known.
+            orders.push(Order::Remove(vec![directory.join(part.name)]));
+            return orders;
+        };
+        let before = pending.parts.insert(shard, part);
+        assert_eq!(before, None, "shard {shard} has one part of {checkpoint:?}");
+        self.commit(&mut orders);
+        orders
+    }
+
+    /// A shard cannot write its part, or the manifest.
+    pub fn on_failed(
+        &mut self,
+        checkpoint: CheckpointId,
+        reason: String,
+        now: Duration,
+    ) -> Vec<Order> {
+        let mut orders = Vec::new();
+        if self.pending.contains_key(&checkpoint) {
+            self.give_up(checkpoint, reason, now, &mut orders);
+            self.commit(&mut orders);
+        }
+        orders
+    }
+
+    /// The manifest is durable.
+    pub fn on_committed(&mut self, checkpoint: CheckpointId, now: Duration) -> Vec<Order> {
+        let pending = self.pending.remove(&checkpoint).expect("what is committed is pending");
+        assert!(pending.is_committing, "a manifest is written when it is wanted");
+        let mut orders = Vec::new();
+        if pending.commits {
+            self.wanted.take_if(|wanted| *wanted <= checkpoint);
+            orders.push(Order::Completed(checkpoint));
+        }
+        let older = self.pending.range(..checkpoint);
+        let older = older.filter(|(_, it)| pending.commits && it.kind == Kind::Checkpoint);
+        for older in older.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let reason = format!("checkpoint {} was complete before it", checkpoint.0);
+            self.give_up(older, reason, now, &mut orders);
+        }
+        self.end(checkpoint, &pending, Outcome::Completed, now);
+        if pending.kind == Kind::Checkpoint {
+            self.kept.push_back((checkpoint, pending.files(checkpoint)));
+        }
+        while self.settings.retained < self.kept.len() {
+            let (_, files) = self.kept.pop_front().expect("there are some");
+            orders.push(Order::Remove(files));
+        }
+        self.commit(&mut orders);
+        orders
+    }
+
+    fn next_trigger(&self) -> Duration {
+        if self.is_wanted() {
+            return self.retry_at;
+        }
+        let next = self.last_triggered.unwrap_or_default() + self.settings.interval;
+        let pause = self.last_ended.map_or(Duration::ZERO, |end| end + self.settings.min_pause);
+        next.max(pause)
+    }
+
+    fn trigger(&mut self, now: Duration, now_ms: i64, orders: &mut Vec<Order>) {
+        let (kind, directory, commits) = match self.savepoints.pop_front() {
+            Some(Savepoint { directory, is_last }) => (Kind::Savepoint, directory, is_last),
+            None => {
+                if std::mem::take(&mut self.is_wanted) {
+                    self.wanted = Some(self.next);
+                }
+                self.last_triggered = Some(now);
+                (Kind::Checkpoint, self.directory.clone(), true)
+            }
+        };
+        let checkpoint = self.next;
+        self.next = CheckpointId(checkpoint.0 + 1);
+        orders.push(Order::Trigger(checkpoint, directory.clone()));
+        let pending = Pending {
+            triggered: now,
+            triggered_ms: now_ms,
+            kind,
+            directory,
+            commits,
+            parts: BTreeMap::new(),
+            is_committing: false,
+        };
+        self.pending.insert(checkpoint, pending);
+    }
+
+    /// Has the manifest of the newest checkpoint written that has all its parts, unless one is
+    /// being written.
+    fn commit(&mut self, orders: &mut Vec<Order>) {
+        if self.pending.values().any(|pending| pending.is_committing) {
+            return;
+        }
+        let is_whole = |pending: &Pending| pending.parts.len() as u32 == self.shard_count;
+        let mut newest_first = self.pending.iter_mut().rev();
+        let Some((checkpoint, pending)) = newest_first.find(|(_, pending)| is_whole(pending))
+        else {
+            return;
+        };
+        pending.is_committing = true;
+        let manifest = Manifest {
+            checkpoint: *checkpoint,
+            time_ms: pending.triggered_ms,
+            kind: pending.kind,
+            key_group_count: self.key_group_count,
+            job: self.job.clone(),
+            parts: pending.parts.values().cloned().collect(),
+        };
+        let path = pending.directory.join(manifest_name(*checkpoint));
+        orders.push(Order::Commit(*checkpoint, path, manifest.encode()));
+    }
+
+    fn give_up(
+        &mut self,
+        checkpoint: CheckpointId,
+        reason: String,
+        now: Duration,
+        orders: &mut Vec<Order>,
+    ) {
+        let pending = self.pending.remove(&checkpoint).expect("the caller has looked");
+        orders.push(Order::GiveUp(checkpoint));
+        // The manifest is among them: what failed may have left it.
+        orders.push(Order::Remove(pending.files(checkpoint)));
+        self.end(checkpoint, &pending, Outcome::Failed(reason), now);
+        if self.wanted.take_if(|wanted| *wanted == checkpoint).is_some() {
+            self.is_wanted = true;
+            self.retry_at = now + RETRY_PAUSE;
+        }
+    }
+
+    fn end(&mut self, checkpoint: CheckpointId, it: &Pending, outcome: Outcome, now: Duration) {
+        self.last_ended = Some(now);
+        match &outcome {
+            Outcome::Completed => self.completed_count += 1,
+            _ => self.failed_count += 1,
+        }
+        if self.history.len() == HISTORY_MAX {
+            self.history.pop_front();
+        }
+        self.history.push_back(CheckpointReport {
+            checkpoint,
+            kind: it.kind,
+            triggered_ms: it.triggered_ms,
+            took: Some(now.saturating_sub(it.triggered)),
+            bytes: it.parts.values().map(|part| part.bytes).sum(),
+            outcome,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! What is in a directory of checkpoints, and which of them a job goes on from.
+//!
+//! ```text
+//! names ─► manifests, newest first ─► one that can be read ─► its parts ─► all whole ─► go on
+//!                │ damaged                                       │ missing, damaged
+//!                └────────── told; the one before it ◄───────────┘
+//! ```
+//!
+//! Nothing that a manifest names is ever an orphan, though the manifest be damaged: somebody may
+//! want to mend it. If there are manifests and none of them is whole, that is an error: to begin
+//! anew would be to lose all state without a word.
+//!
+//! Not here: who reads files (a host gives [`Files`]), who removes orphans.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::manifest::{Damaged, Kind, Manifest};
+use super::names::FileName;
+use super::part::Part;
+use crate::data::element::CheckpointId;
+use crate::error::Error;
+use crate::state::snapshot::Snapshot;
+
+/// Files, as whoever looks for checkpoints sees them.
+pub trait Files {
+    /// The names of the files in a directory; none if there is no such directory.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being listed.
+    fn names(&self, directory: &Path) -> io::Result<Vec<String>>;
+
+    /// All bytes of a file.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being read.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+}
+
+/// What a job goes on from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// What is said of it.
+    pub manifest: Manifest,
+    /// The state of all tasks.
+    pub snapshot: Snapshot,
+}
+
+/// What is in a directory.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The newest checkpoint that is whole.
+    pub newest: Option<Restored>,
+    /// The highest number that a file has.
+    pub last: CheckpointId,
+    /// Those that can be gone back to, oldest first, and their files, each with the manifest first.
+    pub kept: VecDeque<(CheckpointId, Vec<PathBuf>)>,
+    /// Files that no manifest names, left by a crash.
+    pub orphans: Vec<PathBuf>,
+    /// What was passed over, and why: an error each.
+    pub passed_over: Vec<Error>,
+}
+
+/// Looks at `directory`.
+///
+/// # Errors
+/// If there are checkpoints and none of them is whole: of the newest, what is wrong with it. If the
+/// directory cannot be listed.
+pub fn look(files: &impl Files, directory: &Path) -> Result<Found, Error> {
+    let names = files.names(directory).map_err(|source| unreadable("list", directory, source))?;
+    let names: BTreeMap<FileName, String> =
+        names.into_iter().filter_map(|name| Some((FileName::of(&name)?, name))).collect();
+    let mut found = Found::default();
+    let mut with_manifest = BTreeSet::new();
+    for (kind, name) in names.iter().rev() {
+        found.last = found.last.max(kind.checkpoint());
+        let FileName::Manifest(checkpoint) = *kind else { continue };
+        with_manifest.insert(checkpoint);
+        let path = directory.join(name);
+        match read_manifest(files, &path, checkpoint) {
+            Ok(manifest) if found.newest.is_none() => {
+                match read_parts(files, directory, &manifest) {
+                    Ok(snapshot) => {
+                        found.kept.push_front((checkpoint, files_of(directory, name, &manifest)));
+                        found.newest = Some(Restored { manifest, snapshot });
+                    }
+                    Err(error) => found.passed_over.push(error),
+                }
+            }
+            Ok(manifest) => {
+                found.kept.push_front((checkpoint, files_of(directory, name, &manifest)));
+            }
+            Err(error) => found.passed_over.push(error),
+        }
+    }
+    if found.newest.is_none() && !found.passed_over.is_empty() {
+        return Err(found.passed_over.swap_remove(0));
+    }
+    let is_orphan = |kind: &FileName| match kind {
+        FileName::Manifest(_) => false,
+        FileName::Unfinished(_) => true,
+        FileName::Part(checkpoint, _) => !with_manifest.contains(checkpoint),
+    };
+    let orphans = names.iter().filter(|(kind, _)| is_orphan(kind));
+    found.orphans = orphans.map(|(_, name)| directory.join(name)).collect();
+    Ok(found)
+}
+
+/// Reads one checkpoint: `path` is its manifest, or a directory of which it is the newest that is
+/// whole.
+///
+/// # Errors
+/// If there is none, or it is not whole.
+pub fn open(files: &impl Files, path: &Path) -> Result<Restored, Error> {
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(FileName::of);
+    if let Some(FileName::Manifest(checkpoint)) = name {
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let manifest = read_manifest(files, path, checkpoint)?;
+        let snapshot = read_parts(files, directory, &manifest)?;
+        return Ok(Restored { manifest, snapshot });
+    }
+    look(files, path)?.newest.ok_or_else(|| {
+        let source = io::Error::from(io::ErrorKind::NotFound);
+        unreadable("find a checkpoint in", path, source)
+    })
+}
+
+impl Restored {
+    /// Why the job called `job`, with so many key groups, cannot go on from it.
+    ///
+    /// # Errors
+    /// [`Error::Plan`], with what to do.
+    pub fn check(&self, job: &str, key_group_count: u32) -> Result<(), Error> {
+        let Manifest { checkpoint, kind, job: own, key_group_count: own_groups, .. } =
+            &self.manifest;
+        let mut problems = Vec::new();
+        // A savepoint is named by whoever wants to go on from it.
+        if own != job && *kind == Kind::Checkpoint {
+            problems.push(format!(
+                "checkpoint {} is of job {own}, and this is job {job}: give it a \
+                 checkpoint_directory of its own",
+                checkpoint.0
+            ));
+        }
+        if *own_groups != key_group_count {
+            problems.push(format!(
+                "checkpoint {} has {own_groups} key groups, and the job has {key_group_count}: set \
+                 key_group_count to {own_groups}",
+                checkpoint.0
+            ));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Error::Plan { problems }) }
+    }
+}
+
+fn files_of(directory: &Path, name: &str, manifest: &Manifest) -> Vec<PathBuf> {
+    let parts = manifest.parts.iter().map(|part| part.name.as_str());
+    std::iter::once(name).chain(parts).map(|name| directory.join(name)).collect()
+}
+
+fn read_manifest(
+    files: &impl Files,
+    path: &Path,
+    checkpoint: CheckpointId,
+) -> Result<Manifest, Error> {
+    let bytes = files.read(path).map_err(|source| unreadable("read", path, source))?;
+    let manifest = Manifest::decode(&bytes).map_err(|damaged| corrupt(path, &damaged))?;
+    if manifest.checkpoint != checkpoint {
+        return Err(other(path, "it is the manifest of another checkpoint"));
+    }
+    Ok(manifest)
+}
+
+fn read_parts(
+    files: &impl Files,
+    directory: &Path,
+    manifest: &Manifest,
+) -> Result<Snapshot, Error> {
+    let mut snapshot = Snapshot::default();
+    for (shard, row) in manifest.parts.iter().enumerate() {
+        let path = directory.join(&row.name);
+        let bytes = files.read(&path).map_err(|source| unreadable("read", &path, source))?;
+        if let Some(objection) = row.objection(&bytes) {
+            return Err(other(&path, objection));
+        }
+        let part = Part::decode(&bytes).map_err(|damaged| corrupt(&path, &damaged))?;
+        if (part.checkpoint, part.shard as usize) != (manifest.checkpoint, shard) {
+            return Err(other(&path, "it is another part than the manifest says"));
+        }
+        part.chains.into_iter().for_each(|(_, chain)| snapshot.merge(chain));
+    }
+    Ok(snapshot)
+}
+
+fn unreadable(verb: &str, path: &Path, source: io::Error) -> Error {
+    let advice = "a checkpoint is a manifest and all files that it names, in one directory";
+    Error::System { action: format!("{verb} {}", path.display()), advice: Some(advice), source }
+}
+
+fn corrupt(path: &Path, damaged: &Damaged) -> Error {
+    let (what, reason) = (path.display().to_string(), damaged.to_string());
+    Error::Corrupt { what, offset: damaged.offset(), reason }
+}
+
+fn other(path: &Path, reason: &str) -> Error {
+    Error::Corrupt { what: path.display().to_string(), offset: 0, reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

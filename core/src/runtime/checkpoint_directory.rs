@@ -1,0 +1,159 @@
+//! The directory of a job's checkpoints, while a run has it.
+//!
+//! ```text
+//! <checkpoint directory>/.lock               held while the run lasts
+//!                       /chk-0000000042.…    see `crate::checkpoint`
+//! ```
+//!
+//! One run has it at a time, whatever job it is: two that number their checkpoints would overwrite
+//! each other's. What a crash left of unfinished checkpoints is removed when the next run begins.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::directory::{Files, Found, look};
+use crate::checkpoint::names::FileName;
+use crate::error::Error;
+use crate::runtime::storage_service::{Lock, lock};
+
+/// The directory, and the lock on it.
+#[derive(Debug)]
+pub(super) struct CheckpointDirectory {
+    path: PathBuf,
+    lock: Option<Lock>,
+}
+
+/// The files of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemFiles;
+
+impl Files for SystemFiles {
+    fn names(&self, directory: &Path) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        // A name that is not UTF-8 is none of ours.
+        let name = |entry: io::Result<fs::DirEntry>| {
+            entry.map(|entry| entry.file_name().into_string().ok()).transpose()
+        };
+        entries.filter_map(name).collect()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+}
+
+impl CheckpointDirectory {
+    /// Takes `path`, and looks at what is there.
+    ///
+    /// # Errors
+    /// If another run has it, it cannot be written to, or what is there cannot be used.
+    pub(super) fn claim(path: &Path) -> Result<(Self, Found), Error> {
+        let lock_path = path.join(".lock");
+        let lock = lock(&lock_path).map_err(|source| refusal(&lock_path, source))?;
+        let directory = Self { path: path.to_path_buf(), lock: Some(lock) };
+        let found = look(&SystemFiles, path)?;
+        for error in &found.passed_over {
+            tracing::error!(error = error.chain(), "a checkpoint is damaged and is passed over");
+        }
+        for orphan in &found.orphans {
+            tracing::info!(path = %orphan.display(), "removing what an earlier run left");
+            remove(orphan);
+        }
+        Ok((directory, found))
+    }
+
+    /// The job is over, and nobody will go on from its checkpoints: they go, manifests first.
+    pub(super) fn clear(&self) {
+        let Ok(names) = SystemFiles.names(&self.path) else { return };
+        let files = names.iter().filter_map(|name| Some((FileName::of(name)?, name)));
+        let mut in_order: Vec<_> = files.collect();
+        in_order.sort_unstable();
+        for (_, name) in in_order {
+            remove(&self.path.join(name));
+        }
+    }
+}
+
+impl Drop for CheckpointDirectory {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.lock.take().map(Lock::release) {
+            tracing::warn!(path = %self.path.display(), %error, "a lock file is left behind");
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %error, "a checkpoint's file is left behind");
+    }
+}
+
+fn refusal(path: &Path, source: io::Error) -> Error {
+    let advice = if source.kind() == io::ErrorKind::WouldBlock {
+        "another run has its checkpoints there: end it, or give this one a checkpoint_directory of \
+         its own"
+    } else {
+        "name a directory that can be written to as checkpoint_directory"
+    };
+    Error::System { action: format!("lock {}", path.display()), advice: Some(advice), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::manifest::{Kind, Manifest, PartRow};
+    use crate::checkpoint::names::{manifest_name, part_name};
+    use crate::checkpoint::part::Part;
+    use crate::data::element::CheckpointId;
+
+    /// Writes a checkpoint of one shard.
+    fn write(directory: &Path, id: u64) {
+        let checkpoint = CheckpointId(id);
+        let part = Part { checkpoint, shard: 0, chains: Vec::new() }.encode();
+        let name = part_name(checkpoint, 0);
+        fs::write(directory.join(&name), &part).expect("it can be written");
+        let manifest = Manifest {
+            checkpoint,
+            time_ms: 0,
+            kind: Kind::Checkpoint,
+            key_group_count: 8,
+            job: "job".to_string(),
+            parts: vec![PartRow::of(name, &part)],
+        };
+        let path = directory.join(manifest_name(checkpoint));
+        fs::write(path, manifest.encode()).expect("it can be written");
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names = SystemFiles.names(directory).expect("it can be listed");
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn one_run_has_it_and_finds_what_the_last_one_left() {
+        let place = tempfile::tempdir().expect("a place for files");
+        let path = place.path().join("checkpoints");
+        let (first, found) = CheckpointDirectory::claim(&path).expect("nobody has it");
+        assert!(found.newest.is_none() && found.last == CheckpointId(0));
+        let refusal = CheckpointDirectory::claim(&path).expect_err("the first has it").chain();
+        assert!(refusal.contains("another run has its checkpoints there"), "{refusal}");
+        (3..5).for_each(|id| write(&path, id));
+        fs::write(path.join("notes"), "mine").expect("it can be written");
+        fs::write(path.join(part_name(CheckpointId(9), 0)), "half").expect("it can be written");
+        drop(first);
+        let (second, found) = CheckpointDirectory::claim(&path).expect("nobody has it any more");
+        assert_eq!(found.newest.map(|it| it.manifest.checkpoint), Some(CheckpointId(4)));
+        assert_eq!(found.last, CheckpointId(9), "no number is used twice");
+        assert_eq!(names(&path).len(), 6, "the orphan is gone: {:?}", names(&path));
+        second.clear();
+        assert_eq!(names(&path), [".lock", "notes"]);
+        drop(second);
+        assert_eq!(names(&path), ["notes"]);
+    }
+}

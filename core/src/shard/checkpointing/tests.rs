@@ -1,0 +1,132 @@
+//! Commands in, files and reports out, over a disk in memory.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::checkpoint::manifest::PartRow;
+use crate::checkpoint::part::Part;
+use crate::data::element::CheckpointId;
+use crate::shard::event::{Command, Effect, Event, Report};
+use crate::shard::tests::Bench;
+use crate::task::Activity;
+use crate::testing::MemoryDisk;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Turns until nothing is wanted of the disk any more; what is reported.
+fn settle(bench: &mut Bench, disk: &mut MemoryDisk, commands: &[Command]) -> Vec<Report> {
+    let mut events: Vec<Event> = commands.iter().cloned().map(Event::Command).collect();
+    let mut reports = Vec::new();
+    loop {
+        for effect in bench.turn_with(std::mem::take(&mut events), MS / 100) {
+            match effect {
+                Effect::Report(report) => reports.push(*report),
+                Effect::File(op) => disk.accept_ops(vec![op]),
+                other => panic!("nothing else is wanted: {other:?}"),
+            }
+        }
+        match disk.answer() {
+            Some(done) => events.push(Event::File(done)),
+            None => return reports,
+        }
+    }
+}
+
+fn trigger(id: u64) -> Command {
+    Command::Trigger(CheckpointId(id), "/checkpoints".into())
+}
+
+/// A shard whose two tasks have ended.
+fn over() -> Bench {
+    let mut bench = Bench::new(&[Activity::Finished; 2]);
+    let effects = bench.turn_with(Vec::new(), MS / 100);
+    assert!(
+        matches!(&effects[..], [Effect::Report(report)] if matches!(**report, Report::Finished))
+    );
+    bench
+}
+
+#[test]
+fn a_shard_that_is_over_has_a_part_in_every_later_checkpoint() {
+    let (mut bench, mut disk) = (over(), MemoryDisk::new(1));
+    let reports = settle(&mut bench, &mut disk, &[trigger(4), trigger(5)]);
+    let mut rows = Vec::new();
+    for report in reports {
+        let Report::Part { checkpoint, directory, row } = report else { panic!("{report:?}") };
+        let bytes = &disk.files[&directory.join(&row.name)];
+        assert_eq!(PartRow::of(row.name.clone(), bytes), row);
+        let part = Part::decode(bytes).expect("just written");
+        let chains: Vec<u16> = part.chains.iter().map(|(chain, _)| *chain).collect();
+        assert_eq!((part.checkpoint, part.shard, chains), (checkpoint, 0, vec![0, 1]));
+        rows.push(checkpoint.0);
+    }
+    rows.sort_unstable();
+    assert_eq!(rows, [4, 5]);
+    assert_eq!(disk.files.len(), 2, "{:?}", disk.files.keys());
+}
+
+#[test]
+fn a_part_that_cannot_be_written_is_told_and_leaves_nothing() {
+    for (op, path) in [
+        ("open", "/checkpoints/chk-0000000004.shard-00000.part"),
+        ("write", "/checkpoints/chk-0000000004.shard-00000.part"),
+        ("sync", "/checkpoints/chk-0000000004.shard-00000.part"),
+        ("rename", "/checkpoints/chk-0000000004.shard-00000.part"),
+    ] {
+        let mut disk = MemoryDisk::new(1);
+        disk.faults_of.insert((op, path.into()), std::io::ErrorKind::StorageFull);
+        let reports = settle(&mut over(), &mut disk, &[trigger(4)]);
+        let [Report::CheckpointFailed { checkpoint: CheckpointId(4), reason }] = &reports[..]
+        else {
+            panic!("{op}: {reports:?}");
+        };
+        assert!(reason.contains("chk-0000000004.shard-00000"), "{reason}");
+        assert!(disk.files.is_empty(), "{op}: {:?}", disk.files.keys());
+    }
+}
+
+#[test]
+fn manifests_are_written_and_files_removed_in_their_order() {
+    let (mut bench, mut disk) = (over(), MemoryDisk::new(1));
+    let (manifest, part) = (Path::new("/checkpoints/m"), Path::new("/checkpoints/p"));
+    let commands = [
+        Command::Commit(CheckpointId(1), manifest.into(), b"manifest".to_vec()),
+        Command::Commit(CheckpointId(2), part.into(), b"part".to_vec()),
+    ];
+    let reports = settle(&mut bench, &mut disk, &commands);
+    assert!(matches!(reports[..], [Report::ManifestWritten(_), Report::ManifestWritten(_)]));
+    assert_eq!(disk.files[manifest], b"manifest");
+    // What cannot be removed keeps what comes behind it: a manifest, and what it names.
+    let remove = Command::Remove(vec!["/gone".into(), manifest.into(), part.into()]);
+    disk.faults_of.insert(("remove", manifest.into()), std::io::ErrorKind::PermissionDenied);
+    settle(&mut bench, &mut disk, std::slice::from_ref(&remove));
+    assert_eq!(disk.files.len(), 2);
+    disk.faults_of.clear();
+    settle(&mut bench, &mut disk, &[remove]);
+    assert!(disk.files.is_empty());
+}
+
+#[test]
+fn what_is_given_up_is_not_written() {
+    let mut bench = Bench::new(&[Activity::Idle(None)]);
+    let mut disk = MemoryDisk::new(1);
+    let reports = settle(&mut bench, &mut disk, &[trigger(1), Command::GiveUp(CheckpointId(1))]);
+    assert!(reports.is_empty(), "{reports:?}");
+    let reports = settle(&mut bench, &mut disk, &[Command::Drain]);
+    assert!(matches!(reports[..], [Report::Finished]), "{reports:?}");
+    assert!(disk.files.is_empty());
+}
+
+#[test]
+fn all_is_settled_when_no_task_owes_a_commit() {
+    let mut bench = Bench::new(&[Activity::Idle(None); 2]);
+    let mut disk = MemoryDisk::new(1);
+    bench.logs[1].owes_commit.set(true);
+    let completed = [Command::Completed(CheckpointId(3))];
+    assert!(settle(&mut bench, &mut disk, &completed).is_empty());
+    assert_eq!(bench.logs[0].completed.get(), 3);
+    bench.logs[1].owes_commit.set(false);
+    let reports = settle(&mut bench, &mut disk, &[]);
+    assert!(matches!(reports[..], [Report::Settled(CheckpointId(3))]), "{reports:?}");
+    assert!(settle(&mut bench, &mut disk, &[]).is_empty(), "once");
+}
