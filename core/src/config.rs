@@ -94,6 +94,30 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_directory: Option<PathBuf>,
 
+    /// Where savepoints are: each in a directory of its own there. Default: `savepoints` in the
+    /// checkpoint directory.
+    ///
+    /// A savepoint is asked for by name (`POST /savepoints`), and stays until somebody removes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub savepoint_directory: Option<PathBuf>,
+
+    /// What the job begins with, if there is no checkpoint in its checkpoint directory: the
+    /// manifest of a checkpoint or savepoint, or a directory with some, of which it is the newest.
+    /// Default: nothing.
+    ///
+    /// A job that is started again after a failure with the same settings goes on from its own
+    /// newest checkpoint, which has more. To go back to a savepoint, give the job an empty
+    /// checkpoint directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<PathBuf>,
+
+    /// Whether state of operators that the job does not have any more may be dropped. Default
+    /// `false`.
+    ///
+    /// `false`: a job does not start if the checkpoint has state of a uid that no operator has:
+    /// perhaps one was renamed.
+    pub allow_dropped_state: bool,
+
     /// From one checkpoint to the next: `500ms`, `10s`. Default `10s`.
     ///
     /// Shorter: less is done again after a crash, and output is seen sooner. Longer: less is
@@ -192,6 +216,9 @@ impl Default for Config {
             memory_per_shard: None,
             state_directory: None,
             checkpoint_directory: None,
+            savepoint_directory: None,
+            restore: None,
+            allow_dropped_state: false,
             checkpoint_interval: Period(Duration::from_secs(10)),
             checkpoint_min_pause: Period(Duration::ZERO),
             checkpoint_timeout: Period(Duration::from_mins(10)),
@@ -236,6 +263,12 @@ impl Config {
         let share = memory_bytes.unwrap_or(0) / 5 * 3 / shards;
         let share = ByteCount((share >> 20 << 20).max(MEMORY_PER_SHARD_MIN));
         Self { memory_per_shard: Some(self.memory_per_shard.unwrap_or(share)), ..self }
+    }
+
+    /// Where savepoints are: as set, otherwise in the checkpoint directory; nowhere without one.
+    pub fn savepoints(&self) -> Option<PathBuf> {
+        let within = || Some(self.checkpoint_directory.as_ref()?.join("savepoints"));
+        self.savepoint_directory.clone().or_else(within)
     }
 
     /// All settings as TOML, for `--print-config`.

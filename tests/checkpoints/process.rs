@@ -184,3 +184,79 @@ fn two_runs_never_share_checkpoints_and_another_job_is_refused() {
     assert_eq!(output.status.code(), Some(2), "{}", log_of(&output));
     assert!(log_of(&output).contains("set key_group_count to 1024"), "{}", log_of(&output));
 }
+
+/// How many checkpoints of a kind are complete.
+fn completed(address: &str, kind: &str) -> usize {
+    let status = child::json_of(&child::http(address, "GET", "/checkpoints", ""));
+    let history = status["history"].as_array().expect("a list").iter();
+    let is_one = |it: &&serde_json::Value| it["kind"] == kind && it["outcome"] == "completed";
+    history.filter(is_one).count()
+}
+
+#[test]
+fn savepoints_are_made_while_it_runs_and_when_it_stops_and_another_job_begins_with_them() {
+    // So slow that it cannot end before it is stopped.
+    let job = Counted::new(10_000);
+    let args = ["--shards", "2", "--listen", "127.0.0.1:0", "--checkpoint-interval", "1h"];
+    let mut child = Job::of(job.command(&args));
+    let address = child.await_address();
+    let wish = |path: &str, json: &str| child::http(&address, "POST", path, json);
+    // Output appears with checkpoints, and the interval is far.
+    while job.lines() == 0 {
+        assert!(wish("/checkpoints", "{}").starts_with("HTTP/1.1 202"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let granted = wish("/savepoints", r#"{"name": "first"}"#);
+    assert!(granted.starts_with("HTTP/1.1 202"), "{granted}");
+    while completed(&address, "savepoint") == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(wish("/savepoints", r#"{"name": "first"}"#).contains("is there already"));
+    assert!(wish("/savepoints", r#"{"name": "../first"}"#).contains("is no name"));
+    assert!(wish("/savepoints", r#"{"name": "a", "b": 1}"#).starts_with("HTTP/1.1 422"));
+    let metrics = child::http(&address, "GET", "/metrics", "");
+    let count =
+        metrics.lines().find_map(|it| it.strip_prefix("millstream_checkpoints_completed_total "));
+    let count: usize = count.and_then(|it| it.parse().ok()).expect("it is among the metrics");
+    assert!(completed(&address, "checkpoint") < count, "the savepoint is one, too");
+    assert!(wish("/stop", r#"{"savepoint": "last"}"#).starts_with("HTTP/1.1 202"));
+    assert_eq!(child.await_end(), Some(0));
+    let first = job.lines() as u64;
+    assert!(0 < first && first < COUNT, "{first} lines");
+    // With the same directory it would go on; with another it begins with the savepoint. What the
+    // savepoint says of files is about the place where they were written.
+    let savepoint = job.checkpoints().join("savepoints/last");
+    let other = Counted { place: tempfile::tempdir().expect("a place for files"), rate: 200_000 };
+    let restore = savepoint.to_str().expect("a path of characters");
+    let args = ["--shards", "3", "--restore", restore];
+    let output = other.run(&args);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(log_of(&output).contains("write where it wrote before"), "{}", log_of(&output));
+    let mut command = other.command(&args);
+    let output = command.env("TEST_JOB_OUTPUT", job.output()).output().expect("the job is there");
+    assert_eq!(output.status.code(), Some(0), "{}", log_of(&output));
+    assert_eq!(job.lines() as u64, COUNT);
+}
+
+#[test]
+fn pages_of_other_hosts_are_kept_out() {
+    use std::io::{Read as _, Write as _};
+    let job = Counted::new(50_000);
+    let mut child = Job::of(job.command(&["--shards", "1", "--listen", "127.0.0.1:0"]));
+    let address = child.await_address();
+    for (head, status) in [
+        ("POST /stop HTTP/1.1\r\nHost: evil.example\r\nContent-Type: application/json", "403"),
+        ("GET /shards HTTP/1.1\r\nHost: 127.0.0.1.evil.example:80", "403"),
+        ("POST /stop HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain", "415"),
+        ("GET /healthz HTTP/1.1\r\nHost: [::1]:80", "200"),
+    ] {
+        let mut stream = std::net::TcpStream::connect(&address).expect("it listens");
+        write!(stream, "{head}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}")
+            .expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{head}: {answer}");
+    }
+    child.signal("-KILL");
+    child.await_end();
+}

@@ -36,18 +36,11 @@ fn numbers_in(directory: &Path) -> Vec<u64> {
 }
 
 fn http_get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
-        .expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    answer
+    child::http(address, "GET", path, "")
 }
 
 fn http_json(address: &str, path: &str) -> serde_json::Value {
-    let answer = http_get(address, path);
-    let body = answer.split("\r\n\r\n").nth(1).expect("it has a body");
-    serde_json::from_str(body).expect("it is JSON")
+    child::json_of(&http_get(address, path))
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Real processes of the test job: started, listened to, told to end.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -101,4 +102,31 @@ impl Job {
             std::thread::yield_now();
         }
     }
+}
+
+/// The answer to an HTTP request with a body of JSON, none if it is empty: head and body.
+///
+/// # Panics
+/// If nobody answers.
+pub fn http(address: &str, method: &str, path: &str, json: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let length = json.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{json}"
+    )
+    .expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
+/// The JSON of an answer.
+///
+/// # Panics
+/// If it has none.
+pub fn json_of(answer: &str) -> serde_json::Value {
+    let body = answer.split("\r\n\r\n").nth(1).expect("it has a body");
+    serde_json::from_str(body).expect("it is JSON")
 }

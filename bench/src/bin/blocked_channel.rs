@@ -187,6 +187,7 @@ fn program(channel_count: usize, shared: &Arc<Shared>) -> Program {
         ],
         factories: sources.chain((0..channel_count).map(make_sink)).collect(),
         source_names: vec!["numbers".to_string()],
+        uids: Vec::new(),
     }
 }
 

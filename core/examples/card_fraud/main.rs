@@ -115,7 +115,7 @@ fn tour(job: &Job, world: &World, args: &mut Args) -> anyhow::Result<()> {
     println!("\nJudging them as fast as possible");
     args.job.run.progress = true;
     let Some(report) = job.execute(&args.job)? else { return Ok(()) };
-    if report.end == JobEnd::Drained {
+    if report.end != JobEnd::InputEnded {
         println!("\nEnded before all payments were judged: what came of the others is in");
         report::print_files(&args.dir);
         return Ok(());

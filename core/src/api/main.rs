@@ -3,7 +3,7 @@
 //! ```text
 //! my-job                            runs the job
 //!   --memory-per-shard 2GiB  --state-directory PATH
-//!   --checkpoint-directory PATH  --checkpoint-interval 10s
+//!   --checkpoint-directory PATH  --checkpoint-interval 10s  --restore PATH
 //!   --shards N  --idle spin|yield|park  --listen 127.0.0.1:8081  --config job.toml  --print-config
 //! my-job explain [--format text|json|dot]
 //! my-job simulate [--seeds N] [--first SEED] [--file PATH] [--drain-after 10s]
@@ -83,6 +83,12 @@ pub struct RunArgs {
     /// Where checkpoints are taken, and which the job goes on from.
     #[arg(long, value_name = "DIRECTORY")]
     pub checkpoint_directory: Option<PathBuf>,
+    /// What the job begins with: a savepoint, or a checkpoint of another directory.
+    #[arg(long, value_name = "PATH")]
+    pub restore: Option<PathBuf>,
+    /// State of operators that the job does not have any more is dropped.
+    #[arg(long)]
+    pub allow_dropped_state: bool,
     /// From one checkpoint to the next, such as 500ms or 10s.
     #[arg(long, value_name = "TIME")]
     pub checkpoint_interval: Option<Period>,
@@ -210,6 +216,8 @@ impl RunArgs {
         config.state_directory = self.state_directory.clone().or(config.state_directory);
         config.checkpoint_directory =
             self.checkpoint_directory.clone().or(config.checkpoint_directory);
+        config.restore = self.restore.clone().or(config.restore);
+        config.allow_dropped_state |= self.allow_dropped_state;
         config.checkpoint_interval = self.checkpoint_interval.unwrap_or(config.checkpoint_interval);
         effective(config)
     }

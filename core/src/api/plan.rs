@@ -34,6 +34,7 @@ impl Job {
             plans: (0..shard_count).map(|shard| graph.task_plans(shard)).collect(),
             factories: draft.factories(),
             source_names: draft.graph.sources().map(|node| node.name.clone()).collect(),
+            uids: draft.graph.nodes.iter().map(|node| node.uid().to_string()).collect(),
         };
         Ok(JobPlan { graph, program, warnings })
     }

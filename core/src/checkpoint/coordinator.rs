@@ -25,6 +25,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::manifest::{Kind, Manifest, PartRow};
 use super::names::manifest_name;
 use crate::data::element::CheckpointId;
@@ -72,7 +74,8 @@ pub enum Order {
 }
 
 /// What became of a checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It is under way.
     Pending,
@@ -83,7 +86,7 @@ pub enum Outcome {
 }
 
 /// A checkpoint as people want to know of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckpointReport {
     /// Which.
     pub checkpoint: CheckpointId,
@@ -91,12 +94,23 @@ pub struct CheckpointReport {
     pub kind: Kind,
     /// When it was triggered, ms since 1970.
     pub triggered_ms: i64,
-    /// From its trigger to its end.
-    pub took: Option<Duration>,
+    /// From its trigger to its end, microseconds.
+    pub took_us: Option<u64>,
     /// Bytes of the parts that are there.
     pub bytes: u64,
     /// What became of it.
     pub outcome: Outcome,
+}
+
+/// How the checkpoints of a job stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CheckpointsStatus {
+    /// How many were completed since the start.
+    pub completed_count: u64,
+    /// How many were given up.
+    pub failed_count: u64,
+    /// The last ones, in the order of their triggers, and those under way.
+    pub history: Vec<CheckpointReport>,
 }
 
 /// How long after a failure somebody's wish is tried again.
@@ -125,17 +139,10 @@ pub struct Coordinator {
     wanted: Option<CheckpointId>,
     /// What is wanted is not tried again before this.
     retry_at: Duration,
-    savepoints: VecDeque<Savepoint>,
+    savepoints: VecDeque<PathBuf>,
     history: VecDeque<CheckpointReport>,
     completed_count: u64,
     failed_count: u64,
-}
-
-/// A savepoint that is wanted.
-#[derive(Debug)]
-struct Savepoint {
-    directory: PathBuf,
-    is_last: bool,
 }
 
 #[derive(Debug)]
@@ -144,9 +151,6 @@ struct Pending {
     triggered_ms: i64,
     kind: Kind,
     directory: PathBuf,
-    /// Whether sinks commit when it is complete: the job will go on from it and from nothing
-    /// before.
-    commits: bool,
     /// By shard.
     parts: BTreeMap<u32, PartRow>,
     /// Its manifest is being written.
@@ -200,26 +204,25 @@ impl Coordinator {
             checkpoint: *checkpoint,
             kind: pending.kind,
             triggered_ms: pending.triggered_ms,
-            took: None,
+            took_us: None,
             bytes: pending.parts.values().map(|part| part.bytes).sum(),
             outcome: Outcome::Pending,
         });
         self.history.iter().cloned().chain(pending)
     }
 
+    /// How it stands, for people.
+    pub fn status(&self) -> CheckpointsStatus {
+        CheckpointsStatus {
+            completed_count: self.completed_count,
+            failed_count: self.failed_count,
+            history: self.history().collect(),
+        }
+    }
+
     /// The newest complete checkpoint.
     pub fn last_completed(&self) -> Option<CheckpointId> {
         self.kept.back().map(|(checkpoint, _)| *checkpoint)
-    }
-
-    /// How many were completed, and how many were not.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.completed_count, self.failed_count)
-    }
-
-    /// How many are under way.
-    pub fn pending_count(&self) -> usize {
-        self.pending.len()
     }
 
     /// Whether somebody waits for one that is to be triggered.
@@ -235,10 +238,10 @@ impl Coordinator {
     }
 
     /// Triggers a savepoint into `directory` as soon as there may be another checkpoint. Answers
-    /// its number. Sinks commit with it only if it `is_last`: otherwise the job may have to go back
-    /// to a checkpoint before it.
-    pub fn want_savepoint(&mut self, directory: PathBuf, is_last: bool) -> CheckpointId {
-        self.savepoints.push_back(Savepoint { directory, is_last });
+    /// its number. Sinks do not commit with it, for after a failure the job may have to go back to
+    /// a checkpoint before it.
+    pub fn want_savepoint(&mut self, directory: PathBuf) -> CheckpointId {
+        self.savepoints.push_back(directory);
         CheckpointId(self.next.0 + self.savepoints.len() as u64 - 1)
     }
 
@@ -310,18 +313,19 @@ impl Coordinator {
         let pending = self.pending.remove(&checkpoint).expect("what is committed is pending");
         assert!(pending.is_committing, "a manifest is written when it is wanted");
         let mut orders = Vec::new();
-        if pending.commits {
+        let commits = pending.kind == Kind::Checkpoint;
+        if commits {
             self.wanted.take_if(|wanted| *wanted <= checkpoint);
             orders.push(Order::Completed(checkpoint));
         }
         let older = self.pending.range(..checkpoint);
-        let older = older.filter(|(_, it)| pending.commits && it.kind == Kind::Checkpoint);
+        let older = older.filter(|(_, it)| commits && it.kind == Kind::Checkpoint);
         for older in older.map(|(id, _)| *id).collect::<Vec<_>>() {
             let reason = format!("checkpoint {} was complete before it", checkpoint.0);
             self.give_up(older, reason, now, &mut orders);
         }
         self.end(checkpoint, &pending, Outcome::Completed, now);
-        if pending.kind == Kind::Checkpoint {
+        if commits {
             self.kept.push_back((checkpoint, pending.files(checkpoint)));
         }
         while self.settings.retained < self.kept.len() {
@@ -342,14 +346,14 @@ impl Coordinator {
     }
 
     fn trigger(&mut self, now: Duration, now_ms: i64, orders: &mut Vec<Order>) {
-        let (kind, directory, commits) = match self.savepoints.pop_front() {
-            Some(Savepoint { directory, is_last }) => (Kind::Savepoint, directory, is_last),
+        let (kind, directory) = match self.savepoints.pop_front() {
+            Some(directory) => (Kind::Savepoint, directory),
             None => {
                 if std::mem::take(&mut self.is_wanted) {
                     self.wanted = Some(self.next);
                 }
                 self.last_triggered = Some(now);
-                (Kind::Checkpoint, self.directory.clone(), true)
+                (Kind::Checkpoint, self.directory.clone())
             }
         };
         let checkpoint = self.next;
@@ -360,7 +364,6 @@ impl Coordinator {
             triggered_ms: now_ms,
             kind,
             directory,
-            commits,
             parts: BTreeMap::new(),
             is_committing: false,
         };
@@ -423,7 +426,7 @@ impl Coordinator {
             checkpoint,
             kind: it.kind,
             triggered_ms: it.triggered_ms,
-            took: Some(now.saturating_sub(it.triggered)),
+            took_us: Some(now.saturating_sub(it.triggered).as_micros() as u64),
             bytes: it.parts.values().map(|part| part.bytes).sum(),
             outcome,
         });

@@ -127,11 +127,12 @@ pub fn open(files: &impl Files, path: &Path) -> Result<Restored, Error> {
 }
 
 impl Restored {
-    /// Why the job called `job`, with so many key groups, cannot go on from it.
+    /// Checks that a job can go on from it, and says what becomes of every state.
     ///
     /// # Errors
     /// [`Error::Plan`], with what to do.
-    pub fn check(&self, job: &str, key_group_count: u32) -> Result<(), Error> {
+    pub fn check(&self, heir: &Heir<'_>) -> Result<Inheritance, Error> {
+        let Heir { job, key_group_count, uids, may_drop } = *heir;
         let Manifest { checkpoint, kind, job: own, key_group_count: own_groups, .. } =
             &self.manifest;
         let mut problems = Vec::new();
@@ -150,8 +151,52 @@ impl Restored {
                 checkpoint.0
             ));
         }
-        if problems.is_empty() { Ok(()) } else { Err(Error::Plan { problems }) }
+        let is_own = |uid: &&str| uids.iter().any(|own| own == uid);
+        let (inherited, dropped): (Vec<&str>, Vec<&str>) =
+            self.snapshot.uids_with_state().partition(is_own);
+        if !may_drop {
+            problems.extend(dropped.iter().map(|uid| {
+                format!(
+                    "checkpoint {} has state of {uid}, and no operator of the job has that uid: \
+                     give it to the one that the state belongs to (.uid(\"{uid}\")), or set \
+                     allow_dropped_state",
+                    checkpoint.0
+                )
+            }));
+        }
+        if !problems.is_empty() {
+            return Err(Error::Plan { problems });
+        }
+        let is_known: BTreeSet<&str> = self.snapshot.uids().collect();
+        let new = uids.iter().filter(|uid| !is_known.contains(uid.as_str()));
+        let owned = |uids: Vec<&str>| uids.into_iter().map(str::to_string).collect();
+        let (inherited, dropped) = (owned(inherited), owned(dropped));
+        Ok(Inheritance { inherited, new: new.cloned().collect(), dropped })
     }
+}
+
+/// A job that is to go on from a checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct Heir<'a> {
+    /// Its name.
+    pub job: &'a str,
+    /// Its key groups.
+    pub key_group_count: u32,
+    /// The uids of its sources, operators and sinks.
+    pub uids: &'a [String],
+    /// Whether state that belongs to none of them may be dropped.
+    pub may_drop: bool,
+}
+
+/// What becomes of the states of a checkpoint: uids.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inheritance {
+    /// Operators that find their state.
+    pub inherited: Vec<String>,
+    /// Operators that the checkpoint does not know: they begin without state.
+    pub new: Vec<String>,
+    /// State that belongs to no operator any more.
+    pub dropped: Vec<String>,
 }
 
 fn files_of(directory: &Path, name: &str, manifest: &Manifest) -> Vec<PathBuf> {

@@ -35,7 +35,8 @@ const LENGTH_AT: usize = 16;
 const HEAD_BYTES: usize = 24;
 
 /// Why a checkpoint was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// To go on from after a failure; goes when there are enough newer ones.
     Checkpoint,

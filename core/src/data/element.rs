@@ -10,7 +10,7 @@ use crate::data::record::Record;
 use crate::data::row::Row;
 
 /// Numbers the checkpoints of a job, upwards from 1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct CheckpointId(pub u64);
 
 /// One thing in a channel.

@@ -9,11 +9,13 @@
 //! each other's. What a crash left of unfinished checkpoints is removed when the next run begins.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::directory::{Files, Found, look};
-use crate::checkpoint::names::FileName;
+use crate::checkpoint::directory::{Files, Found, look, open};
+use crate::checkpoint::manifest::{Kind, Manifest};
+use crate::checkpoint::names::{FileName, manifest_name};
+use crate::data::element::CheckpointId;
 use crate::error::Error;
 use crate::runtime::storage_service::{Lock, lock};
 
@@ -67,6 +69,30 @@ impl CheckpointDirectory {
         Ok((directory, found))
     }
 
+    /// Makes a savepoint of a checkpoint that is complete: in `savepoint`, a directory of its own.
+    ///
+    /// # Errors
+    /// If it cannot be read or written.
+    pub(super) fn copy(&self, checkpoint: CheckpointId, savepoint: &Path) -> Result<(), Error> {
+        let failed = |source| {
+            let action = format!("make the savepoint {}", savepoint.display());
+            let advice = "the checkpoint that it was to be made of is complete";
+            Error::System { action, advice: Some(advice), source }
+        };
+        let restored = open(&SystemFiles, &self.path.join(manifest_name(checkpoint)))?;
+        let manifest = Manifest { kind: Kind::Savepoint, ..restored.manifest };
+        fs::create_dir_all(savepoint).map_err(failed)?;
+        for part in &manifest.parts {
+            let bytes = fs::read(self.path.join(&part.name)).map_err(failed)?;
+            write_durably(&savepoint.join(&part.name), &bytes).map_err(failed)?;
+        }
+        let name = manifest_name(checkpoint);
+        let temporary = savepoint.join(format!("{name}.part"));
+        write_durably(&temporary, &manifest.encode()).map_err(failed)?;
+        fs::rename(&temporary, savepoint.join(&name)).map_err(failed)?;
+        fs::File::open(savepoint).and_then(|it| it.sync_all()).map_err(failed)
+    }
+
     /// The job is over, and nobody will go on from its checkpoints: they go, manifests first.
     pub(super) fn clear(&self) {
         let Ok(names) = SystemFiles.names(&self.path) else { return };
@@ -85,6 +111,12 @@ impl Drop for CheckpointDirectory {
             tracing::warn!(path = %self.path.display(), %error, "a lock file is left behind");
         }
     }
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn remove(path: &Path) {
@@ -106,10 +138,9 @@ fn refusal(path: &Path, source: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::manifest::{Kind, Manifest, PartRow};
-    use crate::checkpoint::names::{manifest_name, part_name};
+    use crate::checkpoint::manifest::PartRow;
+    use crate::checkpoint::names::part_name;
     use crate::checkpoint::part::Part;
-    use crate::data::element::CheckpointId;
 
     /// Writes a checkpoint of one shard.
     fn write(directory: &Path, id: u64) {
@@ -151,6 +182,10 @@ mod tests {
         assert_eq!(found.newest.map(|it| it.manifest.checkpoint), Some(CheckpointId(4)));
         assert_eq!(found.last, CheckpointId(9), "no number is used twice");
         assert_eq!(names(&path).len(), 6, "the orphan is gone: {:?}", names(&path));
+        let savepoint = place.path().join("before");
+        second.copy(CheckpointId(4), &savepoint).expect("it can be written");
+        let opened = open(&SystemFiles, &savepoint).expect("it is whole").manifest;
+        assert_eq!((opened.checkpoint, opened.kind), (CheckpointId(4), Kind::Savepoint));
         second.clear();
         assert_eq!(names(&path), [".lock", "notes"]);
         drop(second);

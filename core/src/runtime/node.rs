@@ -3,17 +3,18 @@
 //! The thread that calls [`run`] waits for the control thread; every shard is built on the thread
 //! that runs it, pinned to its core, and never leaves it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::checkpoint::{CheckpointSettings, Coordinator};
 use crate::config::{Config, Idle, Pin, StorageServiceKind};
+use crate::data::element::CheckpointId;
 use crate::error::Error;
 use crate::exchange::descriptor::Descriptor;
-use crate::runtime::checkpoint_directory::CheckpointDirectory;
+use crate::runtime::beginning::Beginning;
 use crate::runtime::clock::{Clock, Steady, wall_ms};
 use crate::runtime::control::node::{HostReport, Node};
 use crate::runtime::control::{Control, HostLink, Order, Watch};
@@ -36,14 +37,19 @@ use crate::state::shard_store::ShardStoreConfig;
 use crate::state::snapshot::Snapshot;
 
 /// Why a job is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobEnd {
     /// Its sources had no more.
     InputEnded,
     /// A signal ended its sources; what was under way has been processed.
     Drained,
-    /// A signal ended it, with a checkpoint that another run goes on from.
-    Stopped,
+    /// It was stopped with a checkpoint that another run goes on from.
+    Stopped {
+        /// Which.
+        checkpoint: CheckpointId,
+        /// Where a savepoint of it is, if one was asked for.
+        savepoint: Option<PathBuf>,
+    },
 }
 
 /// What came of a run.
@@ -151,8 +157,12 @@ pub fn run_watched(
     let threads = start_all(seats, |seat| seat.start(program), give_up)?;
     tracing::debug!(job = program.name, shards = threads.len(), ?idle, "threads started");
     let node = Node::new(program.shard_count(), program.source_names.clone(), coordinator);
+    let savepoints = config.savepoints();
     let core = placement.housekeeping;
-    let outcome = on_control_thread(core, || control.run(node, &mut links, received, watch));
+    let outcome = {
+        let run = || control.run(node, &mut links, received, watch, savepoints);
+        on_control_thread(core, run)
+    };
     let outcome = outcome.unwrap_or_else(|error| {
         for link in &mut links {
             link.tell(Order::Exit);
@@ -165,51 +175,16 @@ pub fn run_watched(
     service.leave(patience);
     drop(state);
     let end = outcome?;
-    if let (JobEnd::InputEnded | JobEnd::Drained, Some(directory)) = (end, &directory) {
-        directory.clear();
+    if let Some(directory) = &directory {
+        match &end {
+            JobEnd::InputEnded | JobEnd::Drained => directory.clear(),
+            JobEnd::Stopped { checkpoint, savepoint: Some(savepoint) } => {
+                directory.copy(*checkpoint, savepoint)?;
+            }
+            JobEnd::Stopped { .. } => {}
+        }
     }
     Ok(JobReport { end, took: begun.elapsed(), shards: shards? })
-}
-
-/// What a run begins with.
-struct Beginning {
-    /// Where its checkpoints are, if any are taken.
-    directory: Option<CheckpointDirectory>,
-    /// What it goes on from.
-    restore: Option<Arc<Snapshot>>,
-    coordinator: Option<Coordinator>,
-}
-
-impl Beginning {
-    fn of(program: &Program, config: &Config) -> Result<Self, Error> {
-        let Some(path) = &config.checkpoint_directory else {
-            return Ok(Self { directory: None, restore: None, coordinator: None });
-        };
-        let (directory, found) = CheckpointDirectory::claim(path)?;
-        let restore = found.newest.map(|restored| {
-            restored.check(&program.name, config.key_group_count)?;
-            let checkpoint = restored.manifest.checkpoint.0;
-            tracing::info!(checkpoint, "going on from a checkpoint");
-            Ok(Arc::new(restored.snapshot))
-        });
-        let settings = CheckpointSettings {
-            interval: config.checkpoint_interval.0,
-            min_pause: config.checkpoint_min_pause.0,
-            timeout: config.checkpoint_timeout.0,
-            in_flight_max: config.checkpoints_in_flight as usize,
-            retained: config.checkpoints_retained as usize,
-        };
-        let coordinator = Coordinator::new(
-            settings,
-            program.name.clone(),
-            (program.shard_count(), config.key_group_count),
-            path.clone(),
-            found.last,
-            found.kept,
-        );
-        let restore = restore.transpose()?;
-        Ok(Self { directory: Some(directory), restore, coordinator: Some(coordinator) })
-    }
 }
 
 /// Runs `control` on a thread of its own, so that pinning it leaves the caller's as it was.

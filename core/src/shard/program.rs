@@ -25,6 +25,8 @@ pub struct Program {
     pub factories: Vec<TaskFactory>,
     /// Names of the sources, by their number.
     pub source_names: Vec<String>,
+    /// Uids of all sources, operators and sinks.
+    pub uids: Vec<String>,
 }
 
 impl Program {
@@ -86,6 +88,7 @@ mod tests {
             plans: vec![plans],
             factories: Vec::new(),
             source_names: Vec::new(),
+            uids: Vec::new(),
         };
         let check = |plans, expected| {
             let found = program(plans).key_groups(0);

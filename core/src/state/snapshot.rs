@@ -110,6 +110,14 @@ impl Snapshot {
         self.operators.keys().map(String::as_str)
     }
 
+    /// The uids of the operators that have state in it, in order.
+    pub fn uids_with_state(&self) -> impl Iterator<Item = &str> {
+        let has_state = |operator: &OperatorSnapshot| {
+            !operator.operator_state.is_empty() || !operator.keyed_state.is_empty()
+        };
+        self.operators.iter().filter(move |(_, it)| has_state(it)).map(|(uid, _)| uid.as_str())
+    }
+
     /// How many keyed entries it holds, over all operators.
     pub fn keyed_entry_count(&self) -> usize {
         self.operators.values().flat_map(|op| op.keyed_state.values()).map(BTreeMap::len).sum()

@@ -153,8 +153,27 @@ fn parts_of_another_checkpoint_are_refused() {
 fn another_job_or_other_key_groups_are_refused_with_what_to_do() {
     let found = Memory::default().with(3).look().expect("nothing is wrong");
     let restored = found.newest.expect("one is there");
-    restored.check("job", 8).expect("it is its own");
-    let error = restored.check("other", 16).expect_err("both are others").to_string();
+    let uids = ["op".to_string()];
+    let heir = Heir { job: "job", key_group_count: 8, uids: &uids, may_drop: false };
+    restored.check(&heir).expect("it is its own");
+    let other = Heir { job: "other", key_group_count: 16, ..heir };
+    let error = restored.check(&other).expect_err("both are others").to_string();
     assert!(error.contains("checkpoint 3 is of job job, and this is job other"), "{error}");
     assert!(error.contains("set key_group_count to 8"), "{error}");
+}
+
+#[test]
+fn it_is_said_what_becomes_of_every_state() {
+    let found = Memory::default().with(3).look().expect("nothing is wrong");
+    let restored = found.newest.expect("one is there");
+    let uids = ["other".to_string()];
+    let heir = Heir { job: "job", key_group_count: 8, uids: &uids, may_drop: false };
+    let error = restored.check(&heir).expect_err("the state belongs to nobody").to_string();
+    assert!(error.contains("has state of op, and no operator of the job has that uid"), "{error}");
+    let becomes = restored.check(&Heir { may_drop: true, ..heir }).expect("it may be dropped");
+    let only = |uid: &str| vec![uid.to_string()];
+    assert_eq!((becomes.new, becomes.dropped), (only("other"), only("op")));
+    let uids = ["op".to_string(), "other".to_string()];
+    let becomes = restored.check(&Heir { uids: &uids, ..heir }).expect("nothing is dropped");
+    assert_eq!((becomes.inherited, becomes.new), (only("op"), only("other")));
 }

@@ -168,7 +168,9 @@ impl Finished {
                 (Some(_), _) => true,
                 (None, Some(_)) => false,
                 (None, None) => {
-                    problem.get_or_insert((temporary, "it is not there".to_string()));
+                    problem.get_or_insert((temporary, "it is not there; let the sink write where it wrote before, and see whether somebody \
+                               has removed it"
+                        .to_string()));
                     true
                 }
             }

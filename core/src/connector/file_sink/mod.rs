@@ -274,7 +274,7 @@ impl<E: Encode> Operator for FileSink<E> {
         }
         let detail = format!("files in {} ({})", self.directory.display(), self.encoder.describe());
         let directory = Some(self.directory.clone());
-        Facts { directory, problems, ..Facts::stateless().detailed(detail) }
+        Facts { directory, is_stateful: true, problems, ..Facts::stateless().detailed(detail) }
     }
 
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! The node's HTTP interface: health, metrics, shards.
+//! The node's HTTP interface: health, metrics, shards, checkpoints.
 //!
 //! | path | answer |
 //! |---|---|
@@ -6,19 +6,32 @@
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /shards` | JSON: every shard with its turns and its tasks |
 //! | `GET /threads` | JSON: the threads and the core that each is to be pinned to |
+//! | `GET /checkpoints` | JSON: how many were completed, the last ones with their times and sizes |
+//! | `POST /checkpoints` | has one taken: `202 {"checkpoint": 42}` |
+//! | `POST /savepoints` `{"name": "before-upgrade"}` | has a savepoint made |
+//! | `POST /stop` `{}` or `{"savepoint": "name"}` | stops with a checkpoint, as a signal does |
+//!
+//! What is not possible is `409` with the reason as text.
 //!
 //! It listens on loopback only, which the settings see to: there is no mutual TLS yet to let
-//! anybody else in.
+//! anybody else in. Pages in a browser of the machine are kept out as well: a request has to name
+//! the machine itself as its host, and what changes something has to be JSON, which a browser does
+//! not send to another origin without asking first.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use axum::Router;
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HOST};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::checkpoint::coordinator::CheckpointsStatus;
+use crate::data::element::CheckpointId;
 use crate::error::Error;
 use crate::runtime::control::metrics_text;
 use crate::runtime::cpu::ThreadPlace;
@@ -28,7 +41,25 @@ use crate::shard::metrics::ShardStatus;
 /// A question that needs fresh numbers of the shards.
 pub(super) type StatusRequest = oneshot::Sender<Vec<ShardStatus>>;
 
-type Requests = mpsc::Sender<StatusRequest>;
+/// A wish, and where the number of the checkpoint goes, or why there is none.
+type Wish = oneshot::Sender<Result<CheckpointId, String>>;
+
+/// Something that somebody wants of the node.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// To know how the shards stand.
+    Status(StatusRequest),
+    /// To know how checkpoints stand; none if none are taken.
+    Checkpoints(oneshot::Sender<Option<CheckpointsStatus>>),
+    /// A checkpoint.
+    Checkpoint(Wish),
+    /// A savepoint of this name.
+    Savepoint(String, Wish),
+    /// That it stops with a checkpoint, and with a savepoint of a name.
+    Stop(Option<String>, Wish),
+}
+
+type Requests = mpsc::Sender<Request>;
 
 /// Listens at `address` and serves until the runtime ends. Answers the address with the port that
 /// the system chose.
@@ -51,7 +82,11 @@ pub(super) async fn serve(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
         .route("/shards", get(shards))
-        .route("/threads", get(|| async { axum::Json(threads) }))
+        .route("/threads", get(|| async { Json(threads) }))
+        .route("/checkpoints", get(checkpoints).post(checkpoint))
+        .route("/savepoints", post(savepoint))
+        .route("/stop", post(stop))
+        .layer(middleware::from_fn(own_host))
         .with_state(requests);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, app).await {
@@ -61,19 +96,82 @@ pub(super) async fn serve(
     Ok(bound)
 }
 
-async fn statuses(requests: &Requests) -> Vec<ShardStatus> {
-    let (sender, receiver) = oneshot::channel();
-    if requests.send(sender).await.is_err() {
-        return Vec::new();
+/// Lets only requests through that name the machine itself as their host.
+async fn own_host(request: axum::extract::Request, next: Next) -> Response {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+        if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
+    });
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_own = name == "localhost" || address.is_ok_and(|it| it.to_canonical().is_loopback());
+    if is_own {
+        return next.run(request).await;
     }
-    receiver.await.unwrap_or_default()
+    (StatusCode::FORBIDDEN, "the host has to be the machine itself\n").into_response()
+}
+
+/// The answer to what `make` asks; none if the node has ended.
+async fn ask<T>(
+    requests: &Requests,
+    make: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    requests.send(make(sender)).await.ok()?;
+    receiver.await.ok()
 }
 
 async fn metrics(State(requests): State<Requests>) -> impl IntoResponse {
-    let text = metrics_text::render(&statuses(&requests).await);
+    let shards = ask(&requests, Request::Status).await.unwrap_or_default();
+    let checkpoints = ask(&requests, Request::Checkpoints).await.flatten();
+    let text = metrics_text::render(&shards, checkpoints.as_ref());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 async fn shards(State(requests): State<Requests>) -> impl IntoResponse {
-    axum::Json(statuses(&requests).await)
+    Json(ask(&requests, Request::Status).await.unwrap_or_default())
+}
+
+async fn checkpoints(State(requests): State<Requests>) -> impl IntoResponse {
+    Json(ask(&requests, Request::Checkpoints).await.flatten())
+}
+
+async fn checkpoint(State(requests): State<Requests>, Json(Nothing {}): Json<Nothing>) -> Response {
+    granted(ask(&requests, Request::Checkpoint).await)
+}
+
+async fn savepoint(State(requests): State<Requests>, Json(wish): Json<SavepointWish>) -> Response {
+    granted(ask(&requests, |answer| Request::Savepoint(wish.name, answer)).await)
+}
+
+async fn stop(State(requests): State<Requests>, Json(wish): Json<StopWish>) -> Response {
+    granted(ask(&requests, |answer| Request::Stop(wish.savepoint, answer)).await)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavepointWish {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StopWish {
+    #[serde(default)]
+    savepoint: Option<String>,
+}
+
+/// What is said of a wish.
+fn granted(answer: Option<Result<CheckpointId, String>>) -> Response {
+    match answer {
+        Some(Ok(checkpoint)) => {
+            let body = Json(serde_json::json!({ "checkpoint": checkpoint }));
+            (StatusCode::ACCEPTED, body).into_response()
+        }
+        Some(Err(reason)) => (StatusCode::CONFLICT, format!("{reason}\n")).into_response(),
+        None => (StatusCode::CONFLICT, "the job has ended\n").into_response(),
+    }
 }

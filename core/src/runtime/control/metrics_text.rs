@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::checkpoint::coordinator::{CheckpointReport, CheckpointsStatus, Outcome};
 use crate::data::row::NO_EVENT_TIME;
 use crate::shard::metrics::{ShardStatus, TaskReport};
 use crate::state::shard_store::StoreStatus;
@@ -28,6 +29,14 @@ struct StoreMetric {
     kind: &'static str,
     help: &'static str,
     value: fn(&StoreStatus) -> u64,
+}
+
+/// One metric of checkpoints.
+struct CheckpointMetric {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    value: fn(&CheckpointsStatus) -> Option<f64>,
 }
 
 const TASK_METRICS: [TaskMetric; 9] = [
@@ -189,9 +198,56 @@ const STORE_METRICS: [StoreMetric; 10] = [
     },
 ];
 
-/// The numbers of `shards` as text.
-pub(super) fn render(shards: &[ShardStatus]) -> String {
+const CHECKPOINT_METRICS: [CheckpointMetric; 5] = [
+    CheckpointMetric {
+        name: "millstream_checkpoints_completed_total",
+        kind: "counter",
+        help: "Checkpoints and savepoints that were completed",
+        value: |status| Some(status.completed_count as f64),
+    },
+    CheckpointMetric {
+        name: "millstream_checkpoints_failed_total",
+        kind: "counter",
+        help: "Checkpoints and savepoints that were given up",
+        value: |status| Some(status.failed_count as f64),
+    },
+    CheckpointMetric {
+        name: "millstream_checkpoints_in_flight",
+        kind: "gauge",
+        help: "Checkpoints and savepoints that are under way",
+        value: |status| {
+            let is_pending = |report: &&CheckpointReport| report.outcome == Outcome::Pending;
+            Some(status.history.iter().filter(is_pending).count() as f64)
+        },
+    },
+    CheckpointMetric {
+        name: "millstream_checkpoint_last_seconds",
+        kind: "gauge",
+        help: "How long the last completed one took",
+        value: |status| last(status)?.took_us.map(|took_us| took_us as f64 / 1e6),
+    },
+    CheckpointMetric {
+        name: "millstream_checkpoint_last_bytes",
+        kind: "gauge",
+        help: "Bytes of the last completed one",
+        value: |status| Some(last(status)?.bytes as f64),
+    },
+];
+
+/// The last one that was completed.
+fn last(status: &CheckpointsStatus) -> Option<&CheckpointReport> {
+    status.history.iter().rfind(|report| report.outcome == Outcome::Completed)
+}
+
+/// The numbers of `shards` and of checkpoints, if any are taken, as text.
+pub(super) fn render(shards: &[ShardStatus], checkpoints: Option<&CheckpointsStatus>) -> String {
     let mut text = String::new();
+    for metric in &CHECKPOINT_METRICS {
+        head(&mut text, metric.name, metric.kind, metric.help);
+        if let Some(value) = checkpoints.and_then(metric.value) {
+            line(&mut text, format_args!("{} {value}", metric.name));
+        }
+    }
     for metric in &SHARD_METRICS {
         head(&mut text, metric.name, metric.kind, metric.help);
         for shard in shards {
@@ -293,7 +349,7 @@ mod tests {
             frames_outstanding: 0,
             store: None,
         };
-        let text = render(&[shard]);
+        let text = render(&[shard], None);
         let expected = r#"millstream_task_records_in_total{shard="1",task="read \"all\""} 7"#;
         assert!(text.lines().any(|line| line == expected.replace(r"\\", r"\")), "{text}");
         assert!(!text.contains("millstream_task_watermark_ms{"), "no watermark, no line");
@@ -310,7 +366,7 @@ mod tests {
             store,
         };
         let store = StoreStatus { read_count: 9, pressure: 2, ..StoreStatus::default() };
-        let text = render(&[shard(0, None), shard(1, Some(store))]);
+        let text = render(&[shard(0, None), shard(1, Some(store))], None);
         let lines: Vec<_> = text.lines().filter(|l| l.starts_with("millstream_store_")).collect();
         assert_eq!(lines.len(), STORE_METRICS.len(), "{text}");
         assert!(lines.contains(&"millstream_store_reads_total{shard=\"1\"} 9"), "{text}");
@@ -330,7 +386,7 @@ mod tests {
             frames_outstanding: 0,
             store: None,
         };
-        let text = render(&[shard]);
+        let text = render(&[shard], None);
         let bucket = |le: &str, count: u32| {
             text.contains(&format!(
                 "millstream_shard_turn_ns_bucket{{shard=\"0\",le=\"{le}\"}} {count}\n"
@@ -350,7 +406,7 @@ mod tests {
                 (name, rest.split_once(" | ").expect("a kind and a question").0)
             })
             .collect();
-        let text = render(&[]);
+        let text = render(&[], None);
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE millstream_"));
         let rendered = types.map(|line| line.split_once(' ').expect("a name and a kind"));
         assert_eq!(listed, rendered.collect());

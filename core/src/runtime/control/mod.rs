@@ -13,6 +13,7 @@ mod roll;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -22,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::runtime::clock::wall_ms;
-use crate::runtime::control::http::StatusRequest;
+use crate::runtime::control::http::{Request, StatusRequest};
 use crate::runtime::control::node::{Decision, HostReport, Node};
 use crate::runtime::control::roll::Roll;
 use crate::runtime::cpu::ThreadPlace;
@@ -83,6 +84,9 @@ pub struct Watch<'a> {
     pub look: &'a mut (dyn FnMut(&[ShardStatus]) + Send),
 }
 
+/// Why somebody's wish for a checkpoint is not fulfilled.
+const NO_CHECKPOINTS: &str = "no checkpoints are taken: set checkpoint_directory";
+
 /// How long orders without room wait before they are tried again.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 
@@ -94,9 +98,9 @@ const STATUS_PATIENCE: Duration = Duration::from_millis(250);
 pub(super) struct Control {
     runtime: Runtime,
     signals: Option<Signals>,
-    requests: Receiver<StatusRequest>,
+    requests: Receiver<Request>,
     /// The HTTP server asks as long as there is one; this keeps the queue open if there is none.
-    _asker: Sender<StatusRequest>,
+    _asker: Sender<Request>,
 }
 
 impl Control {
@@ -125,7 +129,7 @@ impl Control {
     }
 
     /// Runs `node` and lets `watch` look, until its job ends; then tells all hosts to exit. Answers
-    /// why it ended.
+    /// why it ended. Savepoints are made in `savepoints`.
     ///
     /// # Errors
     /// What ended the job.
@@ -135,13 +139,15 @@ impl Control {
         hosts: &mut [HostLink],
         reports: UnboundedReceiver<(u32, HostReport)>,
         watch: Option<Watch<'_>>,
+        savepoints: Option<PathBuf>,
     ) -> Result<JobEnd, Error> {
         tracing::info!(shards = hosts.len(), "started");
         let Self { runtime, mut signals, mut requests, _asker } = self;
         let roll = Roll::new(hosts.len());
         let looks = watch.map(|watch| Looks { due: Instant::now() + watch.every, watch });
         let (round, next, start) = (None, Round::default(), Instant::now());
-        let mut session = Session { start, node, hosts, reports, roll, round, next, looks };
+        let mut session =
+            Session { start, node, savepoints, hosts, reports, roll, round, next, looks };
         runtime.block_on(async {
             while session.node.is_running() {
                 session.step(&mut requests, signals.as_mut()).await;
@@ -156,6 +162,7 @@ impl Control {
 struct Session<'a, 'w> {
     start: Instant,
     node: Node,
+    savepoints: Option<PathBuf>,
     hosts: &'a mut [HostLink],
     reports: UnboundedReceiver<(u32, HostReport)>,
     roll: Roll,
@@ -175,11 +182,7 @@ struct Round {
 
 impl Session<'_, '_> {
     /// Waits for one thing to happen.
-    async fn step(
-        &mut self,
-        requests: &mut Receiver<StatusRequest>,
-        signals: Option<&mut Signals>,
-    ) {
+    async fn step(&mut self, requests: &mut Receiver<Request>, signals: Option<&mut Signals>) {
         let until = self.round.as_ref().map(|(_, until)| *until);
         let look_due = self.looks.as_ref().map(|looks| looks.due);
         let checkpoint_due = self.node.next_due().map(|due| self.start + due);
@@ -206,11 +209,49 @@ impl Session<'_, '_> {
                 self.next.is_look = true;
                 self.begin_round();
             }
-            Some(request) = requests.recv() => {
-                self.next.requests.push(request);
+            Some(request) = requests.recv() => self.on_request(request),
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Status(answer) => {
+                self.next.requests.push(answer);
                 self.begin_round();
             }
+            // Who has asked may have hung up.
+            Request::Checkpoints(answer) => drop(answer.send(self.node.checkpoints())),
+            Request::Checkpoint(answer) => {
+                drop(answer.send(self.node.want_checkpoint(None).ok_or(NO_CHECKPOINTS.into())));
+            }
+            Request::Savepoint(name, answer) => {
+                let wanted = self.savepoint(&name).and_then(|directory| {
+                    self.node.want_checkpoint(Some(directory)).ok_or(NO_CHECKPOINTS.into())
+                });
+                drop(answer.send(wanted));
+            }
+            Request::Stop(name, answer) => {
+                let savepoint = name.map(|name| self.savepoint(&name)).transpose();
+                let stops = savepoint.and_then(|savepoint| {
+                    let refusal = || "no checkpoints are taken, or it stops already".to_string();
+                    self.node.stop(savepoint).ok_or_else(refusal)
+                });
+                drop(answer.send(stops));
+            }
         }
+    }
+
+    /// Where the savepoint of this name is to be.
+    fn savepoint(&self, name: &str) -> Result<PathBuf, String> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
+            return Err(format!("{name:?} is no name of letters, digits, -, _ and ."));
+        }
+        let directory = self.savepoints.as_ref().ok_or(NO_CHECKPOINTS)?.join(name);
+        if directory.exists() {
+            return Err(format!("{} is there already", directory.display()));
+        }
+        Ok(directory)
     }
 
     fn on_report(&mut self, report: Option<(u32, HostReport)>) {

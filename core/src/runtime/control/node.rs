@@ -11,8 +11,10 @@
 //! open give their results. Where there are checkpoints it stops with one: another run goes on as
 //! if nothing had happened.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::checkpoint::coordinator::CheckpointsStatus;
 use crate::checkpoint::{Coordinator, Order};
 use crate::data::element::CheckpointId;
 use crate::data::row::Origin;
@@ -69,6 +71,8 @@ pub struct Node {
 #[derive(Debug)]
 struct Stopping {
     checkpoint: CheckpointId,
+    /// Where a savepoint is to be made of it.
+    savepoint: Option<PathBuf>,
     settled: Vec<bool>,
 }
 
@@ -123,16 +127,38 @@ impl Node {
         if self.is_draining || self.stopping.is_some() {
             return self.fail(Error::Interrupted);
         }
-        if let Some(coordinator) = &mut self.coordinator {
-            let checkpoint = coordinator.want();
-            tracing::info!("stopping with a checkpoint");
-            let settled = vec![false; self.finished.len()];
-            self.stopping = Some(Stopping { checkpoint, settled });
+        if self.stop(None).is_some() {
             return Decision::Nothing;
         }
         self.is_draining = true;
         tracing::info!("draining: sources end, what is under way is processed");
         Decision::Tell(vec![Addressed::All(Command::Drain)])
+    }
+
+    /// Stops with a checkpoint, of which a `savepoint` is made if it is to be somewhere. Answers the
+    /// lowest number that it may have; none if none are taken, or if it stops already.
+    pub fn stop(&mut self, savepoint: Option<PathBuf>) -> Option<CheckpointId> {
+        let coordinator = self.coordinator.as_mut().filter(|_| self.stopping.is_none())?;
+        let checkpoint = coordinator.want();
+        tracing::info!("stopping with a checkpoint");
+        let settled = vec![false; self.finished.len()];
+        self.stopping = Some(Stopping { checkpoint, savepoint, settled });
+        Some(checkpoint)
+    }
+
+    /// Has a checkpoint taken, or a savepoint if it is to be somewhere. Answers its number, or the
+    /// lowest that it may have; none if none are taken.
+    pub fn want_checkpoint(&mut self, savepoint: Option<PathBuf>) -> Option<CheckpointId> {
+        let coordinator = self.coordinator.as_mut()?;
+        Some(match savepoint {
+            Some(directory) => coordinator.want_savepoint(directory),
+            None => coordinator.want(),
+        })
+    }
+
+    /// How checkpoints stand; none if none are taken.
+    pub fn checkpoints(&self) -> Option<CheckpointsStatus> {
+        self.coordinator.as_ref().map(Coordinator::status)
     }
 
     fn coordinate(&mut self, on: impl FnOnce(&mut Coordinator) -> Vec<Order>) -> Decision {
@@ -150,7 +176,8 @@ impl Node {
         };
         stopping.settled[shard as usize] = true;
         if stopping.settled.iter().all(|settled| *settled) && self.outcome.is_none() {
-            self.outcome = Some(Ok(JobEnd::Stopped));
+            let savepoint = stopping.savepoint.take();
+            self.outcome = Some(Ok(JobEnd::Stopped { checkpoint, savepoint }));
             return Decision::End;
         }
         Decision::Nothing

@@ -167,6 +167,7 @@ fn program(
         plans: plans.collect(),
         factories: vec![source, sink],
         source_names: vec!["numbers".to_string()],
+        uids: Vec::new(),
     }
 }
 
