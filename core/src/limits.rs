@@ -96,6 +96,10 @@ const _: () = assert!(
 /// being read.
 pub const PARKED_ROWS_MAX: usize = 256;
 
+/// Bytes of an accumulator that may leave memory as a part of what its key has in a window: so few
+/// that many of one key fit into a chunk of the store. Larger ones stay until the window fires.
+pub const PARTIAL_BYTES_MAX: usize = 64 << 10;
+
 /// Shortest time between two checkpoints: less than a few syncs of a disk (0.2 to 10 ms each) would
 /// be nothing but checkpoints.
 pub const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_millis(1);

@@ -39,12 +39,15 @@ impl<T> HugeVec<T> {
         if fit == 0 { 1 } else { fit }
     };
 
+    /// Bytes of its mapping.
+    pub const BYTES: usize = (Self::CAPACITY * size_of::<T>()).next_multiple_of(CHUNK_BYTES);
+
     /// An empty one. Maps the memory; a page of it takes space once it is written.
     ///
     /// # Panics
     /// If the system refuses the memory.
     pub fn new() -> Self {
-        let bytes = (Self::CAPACITY * size_of::<T>()).next_multiple_of(CHUNK_BYTES);
+        let bytes = Self::BYTES;
         let mapping = MmapMut::map_anon(bytes).unwrap_or_else(|error| {
             panic!("the system refused {bytes} bytes for state, check memory limits: {error}")
         });

@@ -71,6 +71,20 @@ fn check<O: Operator<In = Record, Out: std::fmt::Debug>>(make: impl Fn() -> O) {
     }
 }
 
+/// How often state that left memory was written.
+fn flush_count<O: Operator<In = Record>>(make: impl Fn() -> O) -> u64 {
+    let mut harness = OperatorHarness::new(make()).keyed_by(key_of).reading(LATE).spilling(1);
+    for step in script(1, |_, key, number| (key, number)) {
+        match step {
+            Step::Record { value, event_time_ms } => harness.push(value, event_time_ms),
+            Step::Watermark(watermark_ms) => harness.watermark(watermark_ms),
+            Step::ProcessingTime(time_ms) => harness.processing_time(time_ms),
+            Step::End => harness.end(),
+        }
+    }
+    harness.store_status().expect("it is spilling").flush_count
+}
+
 fn key_of(record: &Record) -> u32 {
     record.0
 }
@@ -173,7 +187,9 @@ fn tumbling_windows_may_be_cut_anywhere() {
         // its key has fired, and how far firing has come differs from cut to cut. What each window
         // gives is compared in `windows.rs`.
         let lateness = || Lateness::default().to(LATE);
-        check(|| TumblingWindows::new(by(), key_of, Aggregate(Sum), result, lateness()));
+        let sums = || TumblingWindows::new(by(), key_of, Aggregate(Sum), result, lateness());
+        assert!(20 < flush_count(sums), "accumulators leave memory, and are written");
+        check(sums);
         let sum = |a: Record, b: Record| (a.0, a.1 + b.1);
         check(|| TumblingWindows::new(by(), key_of, Reduce::new(sum), EmitResult, lateness()));
     }

@@ -80,7 +80,17 @@ fn lateness(ms: i64) -> Lateness<Record> {
 /// An operator of windows, without its type.
 trait Windows {
     /// Runs the moves with `units` of work a call; everything that comes out.
-    fn drive(&self, moves: &[Move], units: u32) -> Vec<Firing>;
+    fn drive(&self, moves: &[Move], units: u32, memory: Memory) -> Vec<Firing>;
+}
+
+/// Where state is.
+#[derive(Debug, Clone, Copy)]
+enum Memory {
+    Enough,
+    /// It leaves whenever it is not in use.
+    Short,
+    /// And comes back late.
+    ShortAndSlow,
 }
 
 /// What an operator is told.
@@ -94,8 +104,15 @@ enum Move {
 }
 
 impl<O: Operator<In = Record, Out = Firing> + Clone> Windows for O {
-    fn drive(&self, moves: &[Move], units: u32) -> Vec<Firing> {
-        let make = |now_ms| OperatorHarness::new(self.clone()).keyed_by(key_of).starting_at(now_ms);
+    fn drive(&self, moves: &[Move], units: u32, memory: Memory) -> Vec<Firing> {
+        let make = |now_ms| {
+            let harness = OperatorHarness::new(self.clone()).keyed_by(key_of).starting_at(now_ms);
+            match memory {
+                Memory::Enough => harness,
+                Memory::Short => harness.spilling(7),
+                Memory::ShortAndSlow => harness.spilling_slowly(7),
+            }
+        };
         let (mut now_ms, mut id) = (0, 0);
         let mut harness = make(now_ms);
         let mut firings = Vec::new();
@@ -117,6 +134,7 @@ impl<O: Operator<In = Record, Out = Firing> + Clone> Windows for O {
                 }
                 Move::Restart if harness.is_ready() => {
                     let snapshot = harness.snapshot();
+                    firings.extend(harness.take_output());
                     harness = make(now_ms);
                     harness.restore(&snapshot).expect("what was written can be read");
                 }
@@ -144,8 +162,26 @@ fn by_key(firings: Vec<Firing>) -> BTreeMap<u32, Vec<Firing>> {
 fn check(windows: &dyn Windows, kind: Kind, allowed_ms: i64, script: &[Step], moves: &[Move]) {
     let expected = by_key(run(kind, allowed_ms, script).firings);
     for units in [u32::MAX, 0, 1, 3, 300] {
-        let found = by_key(windows.drive(moves, units));
+        let found = by_key(windows.drive(moves, units, Memory::Enough));
         assert_eq!(found, expected, "with {units} units a call");
+    }
+}
+
+/// The same, with state that leaves memory.
+fn check_spilling(
+    windows: &dyn Windows,
+    kind: Kind,
+    allowed_ms: i64,
+    script: &[Step],
+    moves: &[Move],
+) {
+    check(windows, kind, allowed_ms, script, moves);
+    let expected = by_key(run(kind, allowed_ms, script).firings);
+    for (memory, units) in
+        [(Memory::Short, 0), (Memory::ShortAndSlow, 3), (Memory::ShortAndSlow, u32::MAX)]
+    {
+        let found = by_key(windows.drive(moves, units, memory));
+        assert_eq!(found, expected, "with {units} units a call, memory: {memory:?}");
     }
 }
 
@@ -260,7 +296,7 @@ proptest! {
 
         let offset_ms = offset % size;
         let kind = Kind::Sliding { size, slide: size, offset: offset_ms };
-        check(&tumbling(size, offset_ms, CLOCK, 0), kind, 0, &script, &moves);
+        check_spilling(&tumbling(size, offset_ms, CLOCK, 0), kind, 0, &script, &moves);
 
         let size_max_ms = 3 * size;
         let windows = Cumulative { size_max_ms, step_ms: size, offset_ms, domain: CLOCK };
@@ -289,7 +325,7 @@ proptest! {
 
         let offset_ms = offset % size;
         let kind = Kind::Sliding { size, slide: size, offset: offset_ms };
-        check(&tumbling(size, offset_ms, EVENT, allowed), kind, allowed, &script, &moves);
+        check_spilling(&tumbling(size, offset_ms, EVENT, allowed), kind, allowed, &script, &moves);
 
         let session = Session { gap_ms: size, domain: EVENT };
         check(&general(session, allowed), Kind::Session { gap: size }, allowed, &script, &moves);

@@ -70,9 +70,14 @@ impl<W> Parked<W> {
         self.row_count != 0 && self.rows.contains_key(&hash64)
     }
 
+    /// The watermark (ms) that the first of them came behind.
+    pub(in crate::operator) fn first_behind_ms(&self) -> Option<i64> {
+        self.behind.first_key_value().map(|(first_ms, _)| *first_ms)
+    }
+
     /// Whether there are some that came before event time reached `watermark_ms`.
     pub(in crate::operator) fn has_some_before(&self, watermark_ms: i64) -> bool {
-        self.behind.first_key_value().is_some_and(|(first_ms, _)| *first_ms < watermark_ms)
+        self.first_behind_ms().is_some_and(|first_ms| first_ms < watermark_ms)
     }
 
     /// Whether some can be taken.

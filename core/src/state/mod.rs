@@ -20,7 +20,7 @@ pub mod keyed;
 pub mod list;
 pub mod map;
 pub mod operator_list;
-mod packed;
+pub(crate) mod packed;
 pub mod schema;
 pub mod shard_store;
 pub mod snapshot;

@@ -20,7 +20,9 @@
 //!
 //! Not here: what the bytes mean (`keyed.rs`), how they are kept ([`millstream_storage::store`]).
 
+mod scans;
 mod status;
+mod windows;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,12 +30,11 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use millstream_storage::arena::CHUNK_BYTES;
 use millstream_storage::io::{FileDone, FileFault, FileId, FileOp, OpId};
-use millstream_storage::store::{self, Got, Pressure, Scan, Scanned, Store, StoreConfig};
+use millstream_storage::store::{self, Got, Pressure, Store, StoreConfig};
 use millstream_storage::table::{self, HashRange};
 use millstream_storage::write_buffer::{Origin, RecordKey, SpaceId};
 
@@ -41,6 +42,7 @@ use crate::data::key_group::KeyGroupCount;
 use crate::error::Error;
 use crate::limits::{MEMORY_PER_SHARD_MIN, SHARD_COUNT_MAX};
 
+pub use self::scans::Seen;
 pub use self::status::StoreStatus;
 
 /// What is the same for all the life of a shard's store.
@@ -132,9 +134,6 @@ const FLUSH_STEPS: usize = 128;
 /// Bytes of entries that a turn merges: about 50 µs.
 const MERGE_BYTES: usize = 64 << 10;
 
-/// Entries that a scan shows in one go.
-const SCAN_ENTRIES: usize = 256;
-
 /// How long a full disk is left alone before what could not be written is tried again.
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
@@ -214,8 +213,7 @@ impl ShardStore {
     /// If the operators of a shard have more than 65,536 of them.
     pub fn open_state(&self) -> SpaceId {
         let inner = &mut *self.inner.borrow_mut();
-        let state_id = inner.state_count;
-        inner.state_count = state_id.checked_add(1).expect("a shard has fewer operators");
+        let state_id = inner.take_state_id();
         inner.store.open_space(state_id, 0, Origin::New)
     }
 
@@ -264,7 +262,7 @@ impl ShardStore {
                 Ok(None)
             }
             Err(store::Error::Full(_)) => {
-                inner.crowded.push(waiter);
+                inner.wait_for_room(waiter);
                 inner.is_refused = true;
                 Ok(None)
             }
@@ -286,39 +284,6 @@ impl ShardStore {
     /// If the store has failed.
     pub fn remove(&self, space: SpaceId, key: RecordKey<'_>) -> Result<Put, Error> {
         self.change(|store| store.remove(space, key))
-    }
-
-    /// Begins to look at all there is in `space`.
-    pub fn scan(&self, space: SpaceId) -> Scan {
-        let inner = &*self.inner.borrow();
-        inner.store.scan(space, inner.key_groups.clone())
-    }
-
-    /// Goes on with a scan: `see` is shown some stored keys and values. Pending if there
-    /// are more; the waiter is told when to go on.
-    ///
-    /// # Errors
-    /// If a table cannot be read or is damaged.
-    pub fn scan_some(
-        &self,
-        scan: &mut Scan,
-        waiter: Waiter,
-        mut see: impl FnMut(&[u8], &[u8]),
-    ) -> Result<Poll<()>, Error> {
-        let inner = &mut *self.inner.borrow_mut();
-        for _ in 0..SCAN_ENTRIES {
-            match inner.store.scan_next(scan).map_err(unusable)? {
-                Scanned::Entry { key, value } => see(key, value),
-                Scanned::Done => return Ok(Poll::Ready(())),
-                Scanned::Slice => break,
-                Scanned::Wait(op) => {
-                    inner.waiters.entry(op).or_default().push(waiter);
-                    return Ok(Poll::Pending);
-                }
-            }
-        }
-        inner.wake(waiter);
-        Ok(Poll::Pending)
     }
 
     /// Stage and hash of the keys of a chain that can be asked for again.
@@ -426,10 +391,22 @@ impl ShardStore {
 }
 
 impl Inner {
+    fn take_state_id(&mut self) -> u16 {
+        let state_id = self.state_count;
+        self.state_count = state_id.checked_add(1).expect("a shard has fewer operators");
+        state_id
+    }
+
     fn wake(&mut self, waiter: Waiter) {
         let Waiter { chain_index, stage_index, hash64 } = waiter;
         self.read.entry(chain_index).or_default().push((stage_index, hash64));
         self.woken.insert(chain_index);
+    }
+
+    fn wait_for_room(&mut self, waiter: Waiter) {
+        if !self.crowded.contains(&waiter) {
+            self.crowded.push(waiter);
+        }
     }
 
     /// Those whose value found no memory try again.

@@ -159,7 +159,7 @@ impl<'a> SnapshotWriter<'a> {
     }
 
     /// Takes over all keyed state in `part`, whatever the uid.
-    pub(super) fn absorb(&mut self, part: &Snapshot) {
+    pub(crate) fn absorb(&mut self, part: &Snapshot) {
         for operator in part.operators.values() {
             for (state, entries) in &operator.keyed_state {
                 let ours = self.operator.keyed_state.entry(state.clone()).or_default();

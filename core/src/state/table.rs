@@ -120,6 +120,13 @@ impl<K, V> KeyTable<K, V> {
         size_of::<Option<Filled<K, V>>>()
     }
 
+    /// Bytes of the memory that slots have, or had before it was [recycled](KeyTable::recycled).
+    pub fn memory_bytes(&self) -> usize {
+        let Chunks { few, many, spare } = &self.chunks;
+        few.capacity() * size_of::<Block<Filled<K, V>>>()
+            + (many.len() + spare.len()) * HugeVec::<Block<Filled<K, V>>>::BYTES
+    }
+
     /// Forgets all keys and gives their memory back.
     pub fn clear(&mut self) {
         *self = Self::new(self.index.hashes());
@@ -162,6 +169,16 @@ impl<K, V> KeyTable<K, V> {
             return None;
         }
         self.chunks.get(slot).map(|filled| &filled.value)
+    }
+
+    /// Hash, key and value at `slot`, if a key has it.
+    #[inline]
+    pub fn get_entry(&self, slot: Slot) -> Option<(u64, &K, &V)> {
+        if self.slot_count <= slot.0 {
+            return None;
+        }
+        let filled = self.chunks.get(slot)?;
+        Some((filled.hash64, &filled.key, &filled.value))
     }
 
     /// Hash, key and value at `slot`, which some key once had, if one has it now.

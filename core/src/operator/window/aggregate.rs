@@ -10,6 +10,8 @@ use crate::state::aggregate::{AggregateFunction, ReduceFunction};
 /// Windows that share slices add records in the order of slices, not of arrival: adding and merging
 /// must be commutative and associative up to what the user accepts as equal (sums of floats may
 /// differ in the last bits from those in another order; runs over the same input do not differ).
+/// Tumbling windows keep the order of arrival, but merge what has left memory with what came after
+/// it: there merging must be associative.
 pub trait WindowAggregate: Clone + Send + 'static {
     /// What is aggregated.
     type In: Send + 'static;

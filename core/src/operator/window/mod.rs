@@ -35,6 +35,7 @@ pub mod function;
 pub mod general;
 mod held;
 mod panes;
+mod partials;
 pub mod sliding;
 mod states;
 pub mod stored;

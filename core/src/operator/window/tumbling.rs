@@ -2,43 +2,52 @@
 //!
 //! ```text
 //! windows  [12:00, 12:05) ── table: key ──► accumulator      fires in slot order, then moves on
-//!          [12:05, 12:10) ── table
+//!          [12:05, 12:10) ── table ─ ─ partials              what has left memory fires first
 //! fired    [11:55, 12:00) ── table                           until its allowed lateness is over
 //! ```
 //!
 //! A record costs one look-up in its window's table. Slots of a table are handed out in the order
-//! of keys' first records and none is ever removed, so firing is a walk over `0..len` that may stop
-//! anywhere: what lies before the cursor has fired. Then the whole table is dropped.
+//! of keys' first records and nobody takes a slot of a window that fires, so firing is a walk over
+//! all slots that may stop anywhere: what lies before the cursor has fired. Then the whole table is
+//! dropped.
+//!
+//! When memory is short, accumulators leave for the shard's store (`partials.rs`). Rows do not wait
+//! for that: the next one of such a key begins a new accumulator. Only a late row, which asks for a
+//! result, waits until all that its key has was read.
 //!
 //! A late row fires what its key still owes first; if that is much, the row waits
 //! (`operator/waiting.rs`).
 //!
 //! Not here: windows that overlap (`sliding.rs`), triggers, evictors, sessions (`general.rs`).
 
+mod firing;
+mod leaving;
+mod saving;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::data::ahead::Ahead;
+use crate::data::element::CheckpointId;
 use crate::data::key::Key;
 use crate::data::key_group::{HashRange, KeyGroupCount};
 use crate::data::row::Row;
 use crate::data::slot::Slot;
 use crate::error::Error;
 use crate::graph::Facts;
-use crate::limits::INPUT_BUDGET_RECORDS;
-use crate::operator::waiting::WaitingRows;
+use crate::operator::waiting::{Parked, WaitingRows};
 use crate::operator::window::aggregate::WindowAggregate;
 use crate::operator::window::function::WindowFunction;
-use crate::operator::window::stored::{self, KeyWriter, Place, StateName};
+use crate::operator::window::partials::{Accumulators, Partials, Walk};
 use crate::operator::window::{Clock, Lateness, Reading, SlicedBy, emit_result};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::table::KeyTable;
 use crate::time::slices::Piece;
 use crate::time::window::TimeDomain;
-
-/// Accumulators of windows whose key has not fired, and of those whose key has.
-const OPEN: StateName = StateName("open", 0);
-const FIRED: StateName = StateName("fired", 1);
+use leaving::Hand;
+use saving::Gathering;
 
 /// Aggregates every key over windows that do not overlap.
 pub struct TumblingWindows<K, S, A: WindowAggregate, F> {
@@ -58,25 +67,49 @@ pub struct TumblingWindows<K, S, A: WindowAggregate, F> {
     piece: Piece,
     waiting: VecDeque<(Row<A::In>, Reading)>,
     /// By end (ms): fired completely, kept for records that are late but not too late.
-    fired: BTreeMap<i64, KeyTable<K, A::Accumulator>>,
+    fired: BTreeMap<i64, Accumulators<K, A::Accumulator>>,
     /// The last window that is gone, emptied: the next one begins in its memory.
     spare: Option<KeyTable<K, A::Accumulator>>,
+    /// If accumulators may leave memory.
+    partials: Option<Partials>,
+    hand: Hand,
+    /// Late rows whose key's accumulator is being read, or whose windows are.
+    parked: Parked<(Row<A::In>, Reading)>,
+    /// Hashes of parked rows that wait for windows which fire.
+    deferred: Vec<u64>,
+    /// While a snapshot is being made of what has left memory.
+    gathering: Option<Gathering>,
 }
 
 struct Open<K, V> {
     end_ms: i64,
-    table: KeyTable<K, V>,
+    sums: Accumulators<K, V>,
+    /// How far what the store has of it has fired.
+    stored: Stored,
     /// Slots before this one have fired.
     cursor: u32,
-    /// Slots behind the cursor that have fired already, because a late row came for them.
+    /// Slots behind the cursor that have fired already, because a late row came for them, or with
+    /// what the store has of their keys.
     early: BTreeSet<Slot>,
+}
+
+/// How far what the store has of a window has fired.
+enum Stored {
+    Unseen,
+    Walked(Box<Walk>),
+    Seen,
 }
 
 impl<K: Key, V> Open<K, V> {
     /// An open window, in the memory of an earlier one if there is `spare` memory.
     fn new(end_ms: i64, hashes: HashRange, spare: Option<KeyTable<K, V>>) -> Self {
-        let table = spare.unwrap_or_else(|| KeyTable::new(hashes));
-        Self { end_ms, table, cursor: 0, early: BTreeSet::new() }
+        let sums = Accumulators::new(spare.unwrap_or_else(|| KeyTable::new(hashes)));
+        Self { end_ms, sums, stored: Stored::Unseen, cursor: 0, early: BTreeSet::new() }
+    }
+
+    /// Whether accumulators may leave: none has fired.
+    fn may_leave(&self) -> bool {
+        self.cursor == 0 && self.early.is_empty() && matches!(self.stored, Stored::Unseen)
     }
 
     /// From now on the key at `slot` has fired. `false` if it had already.
@@ -120,24 +153,35 @@ where
             waiting: VecDeque::new(),
             fired: BTreeMap::new(),
             spare: None,
+            partials: None,
+            hand: Hand::default(),
+            parked: Parked::default(),
+            deferred: Vec::new(),
+            gathering: None,
         }
     }
 
-    /// The index in `windows` of the window that ends at `end_ms`, or where it would be put.
-    #[inline]
-    fn find(&self, end_ms: i64) -> Result<usize, usize> {
-        match self.windows.get(self.last) {
-            Some(open) if open.end_ms == end_ms => Ok(self.last),
-            _ => self.windows.binary_search_by_key(&end_ms, |open| open.end_ms),
+    /// Lets the window that ends at `end_ms` be the last row's.
+    fn turn_to(&mut self, end_ms: i64) {
+        if let (Some(partials), Some(open)) = (&mut self.partials, self.windows.get_mut(self.last))
+        {
+            partials.count(&mut open.sums);
         }
+        let found = self.windows.binary_search_by_key(&end_ms, |open| open.end_ms);
+        self.last = found.unwrap_or_else(|index| {
+            self.windows.insert(index, Open::new(end_ms, self.hashes, self.spare.take()));
+            index
+        });
     }
 
-    /// Takes a row of the slice `piece`; gives it back if it must wait.
+    /// Takes a row of the slice `piece`; gives it back if it must wait. A late row is parked if
+    /// what it needs is not in memory, unless it `is_admitted`.
     #[inline]
     fn take_in(
         &mut self,
         piece: Piece,
         (row, reading): (Row<A::In>, Reading),
+        is_admitted: bool,
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Option<(Row<A::In>, Reading)> {
@@ -155,14 +199,13 @@ where
                 self.lateness.put_aside(row, ctx);
                 return None;
             }
-            return self.take_due(end_ms, (row, reading), ctx, out);
+            return self.take_due(end_ms, (row, reading), is_admitted, ctx, out);
         }
-        self.last = self.find(end_ms).unwrap_or_else(|index| {
-            self.windows.insert(index, Open::new(end_ms, self.hashes, self.spare.take()));
-            index
-        });
+        if self.windows.get(self.last).is_none_or(|open| open.end_ms != end_ms) {
+            self.turn_to(end_ms);
+        }
         let key = (self.key_of)(&row.value);
-        let table = &mut self.windows[self.last].table;
+        let table = &mut self.windows[self.last].sums.table;
         let sum = table.get_or_insert_with(row.hash64, key, || self.aggregate.create());
         self.aggregate.add(sum, row.value);
         None
@@ -173,98 +216,38 @@ where
     fn take_due(
         &mut self,
         end_ms: i64,
-        (row, reading): (Row<A::In>, Reading),
+        row: (Row<A::In>, Reading),
+        is_admitted: bool,
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Option<(Row<A::In>, Reading)> {
+        let (row, reading) = if is_admitted { row } else { self.park(row, ctx)? };
         let key = (self.key_of)(&row.value);
         if self.catch_up((&key, row.hash64), reading.horizon_ms, ctx, out) == Progress::Pending {
             return Some((row, reading));
         }
         let Row { hash64, value, .. } = row;
-        let (table, is_open) = match self.windows.binary_search_by_key(&end_ms, |open| open.end_ms)
-        {
-            Ok(index) => (&mut self.windows[index].table, Some(index)),
-            Err(_) => {
-                let hashes = self.hashes;
-                let fired = self.fired.entry(end_ms).or_insert_with(|| KeyTable::new(hashes));
-                (fired, None)
+        let is_open = self.windows.binary_search_by_key(&end_ms, |open| open.end_ms).ok();
+        let sums = match is_open {
+            Some(index) => &mut self.windows[index].sums,
+            None => {
+                let new = || Accumulators::new(KeyTable::new(self.hashes));
+                self.fired.entry(end_ms).or_insert_with(new)
             }
         };
+        let table = &mut sums.table;
         let slot = table.find_or_insert_with(hash64, key, || self.aggregate.create());
         self.aggregate.add(table.value_mut(slot), value);
         let result = self.aggregate.result(table.value(slot));
         let (of, window) = ((table.key(slot), hash64), self.by.slices.window(end_ms));
         emit_result(&mut self.function, of, window, result, ctx, out);
+        if let Some(partials) = &mut self.partials {
+            partials.count(sums);
+        }
         if let Some(index) = is_open {
             self.windows[index].mark_fired(slot);
         }
         None
-    }
-
-    /// Fires the windows of one key that are due; `Pending` if there are more of them than are
-    /// fired in one go.
-    fn catch_up(
-        &mut self,
-        (key, hash64): (&K, u64),
-        horizon_ms: i64,
-        ctx: &OperatorContext<'_>,
-        out: &mut impl Output<F::Out>,
-    ) -> Progress {
-        let mut left = INPUT_BUDGET_RECORDS;
-        for open in self.windows.iter_mut().take_while(|open| open.end_ms - 1 <= horizon_ms) {
-            ctx.env().spend_more(1);
-            let Some(slot) = open.table.find(hash64, key) else { continue };
-            if open.mark_fired(slot) {
-                let window = self.by.slices.window(open.end_ms);
-                let result = self.aggregate.result(open.table.value(slot));
-                emit_result(&mut self.function, (key, hash64), window, result, ctx, out);
-                left -= 1;
-                if left == 0 {
-                    return Progress::Pending;
-                }
-            }
-        }
-        Progress::Done
-    }
-
-    /// Fires what is due at `horizon_ms` as far as the budget goes.
-    fn fire(
-        &mut self,
-        horizon_ms: i64,
-        ctx: &OperatorContext<'_>,
-        out: &mut impl Output<F::Out>,
-    ) -> Progress {
-        let allowed_ms = self.lateness.allowed_ms();
-        while let Some(due) = self.windows.front_mut().filter(|open| open.end_ms - 1 <= horizon_ms)
-        {
-            let window = self.by.slices.window(due.end_ms);
-            while (due.cursor as usize) < due.table.len() {
-                let slot = Slot(due.cursor);
-                if due.early.is_empty() || !due.early.remove(&slot) {
-                    if !ctx.env().spend() {
-                        return Progress::Pending;
-                    }
-                    let of = (due.table.key(slot), due.table.hash64(slot));
-                    let result = self.aggregate.result(due.table.value(slot));
-                    emit_result(&mut self.function, of, window, result, ctx, out);
-                }
-                due.cursor += 1;
-            }
-            let done = self.windows.pop_front().expect("it was the first");
-            self.last = self.last.saturating_sub(1);
-            if horizon_ms < done.end_ms - 1 + allowed_ms {
-                self.fired.insert(done.end_ms, done.table);
-            } else {
-                self.spare = Some(done.table.recycled());
-            }
-        }
-        while let Some(oldest) = self.fired.first_entry()
-            && oldest.key() - 1 + allowed_ms <= horizon_ms
-        {
-            self.spare = Some(oldest.remove().recycled());
-        }
-        Progress::Done
     }
 }
 
@@ -287,13 +270,17 @@ where
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
         self.groups = ctx.env().task.key_group_count;
         self.hashes = ctx.env().task.hashes();
+        self.partials = ctx.env().store.get().map(|store| {
+            let chain_index = ctx.env().task.chain_index;
+            Partials::new::<K, A::Accumulator>(store, chain_index, ctx.stage_index())
+        });
         Ok(())
     }
 
     #[inline]
     fn prefetch(&mut self, ahead: Ahead<'_>) {
         if let Some(open) = self.windows.get_mut(self.last) {
-            open.table.prefetch(ahead);
+            open.sums.table.prefetch(ahead);
         }
     }
 
@@ -312,10 +299,19 @@ where
             }
             self.piece = self.by.slices.piece_at(reading.time_ms);
         }
-        if let Some(row) = self.take_in(self.piece, (row, reading), ctx, out) {
+        if let Some(row) = self.take_in(self.piece, (row, reading), false, ctx, out) {
             self.piece = Piece::NONE;
             self.wait(row, ctx);
         }
+    }
+
+    fn on_batch_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<F::Out>,
+    ) -> Option<i64> {
+        self.settle(ctx);
+        None
     }
 
     fn on_watermark(
@@ -324,26 +320,35 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
-        match self.by.domain {
-            // Only rows of event time come late, and wait.
+        // Only rows of event time come late, and wait.
+        let progress = match self.by.domain {
             TimeDomain::Event => match self.take_waiting(ctx, out) {
-                Progress::Done => self.fire(watermark_ms, ctx, out),
+                Progress::Done => self.fire_event_time(watermark_ms, ctx, out),
                 Progress::Pending => Progress::Pending,
             },
             TimeDomain::Processing => Progress::Done,
-        }
+        };
+        self.recharge(ctx);
+        progress
     }
 
     fn next_time_ms(&self) -> Option<i64> {
         match self.by.domain {
-            TimeDomain::Event => None,
+            TimeDomain::Event => self.parked.has_read().then_some(i64::MIN),
             TimeDomain::Processing => self.windows.front().map(|open| open.end_ms),
         }
     }
 
     fn on_time(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<F::Out>) -> Progress {
-        let horizon_ms = self.clock.turn(ctx);
-        self.fire(horizon_ms, ctx, out)
+        let progress = match self.by.domain {
+            TimeDomain::Event => self.take_parked(ctx, out),
+            TimeDomain::Processing => {
+                let horizon_ms = self.clock.turn(ctx);
+                self.fire(horizon_ms, ctx, out)
+            }
+        };
+        self.recharge(ctx);
+        progress
     }
 
     fn on_input_end(
@@ -357,52 +362,52 @@ where
         }
     }
 
+    #[inline]
     fn is_ready(&self) -> bool {
-        self.waiting.is_empty()
+        let is_full = self.partials.as_ref().is_some_and(Partials::is_full);
+        self.waiting.is_empty() && !self.parked.is_full() && !is_full
+    }
+
+    fn on_state_read(
+        &mut self,
+        hash64: u64,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) {
+        self.parked.on_read(hash64);
+        // What is left for want of budget is taken when processing time calls.
+        let _ = self.take_parked(ctx, out);
+    }
+
+    fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) -> bool {
+        let was_ready = self.is_ready();
+        self.let_go(steps, ctx);
+        !was_ready && self.is_ready()
+    }
+
+    fn has_waiting_rows(&self) -> bool {
+        !self.waiting.is_empty() || !self.parked.is_empty()
+    }
+
+    fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
+        if self.has_waiting_rows() { Progress::Pending } else { self.gather_partials(ctx) }
+    }
+
+    fn on_cut(&mut self, _checkpoint: CheckpointId) {
+        self.gathering = None;
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
-        assert!(self.waiting.is_empty(), "an operator that is not ready is not cut");
-        let mut put = |state, end_ms, table: &KeyTable<K, A::Accumulator>, slot| {
-            let (hash64, key) = (table.hash64(slot), table.key(slot));
-            let place = Place { window_bucket: end_ms, ..Place::default() };
-            let sum = self.aggregate.stored(table.value(slot));
-            KeyWriter::new(writer, self.groups, hash64, key).put(state, place, sum);
-        };
-        for Open { end_ms, table, cursor, early } in &self.windows {
-            for slot in table.slots() {
-                let has_fired = slot.0 < *cursor || early.contains(&slot);
-                put(if has_fired { FIRED } else { OPEN }, *end_ms, table, slot);
-            }
-        }
-        for (end_ms, table) in &self.fired {
-            table.slots().for_each(|slot| put(FIRED, *end_ms, table, slot));
-        }
+        assert!(!self.has_waiting_rows(), "an operator that is not ready is not cut");
+        self.save(writer);
     }
 
-    /// Windows that have fired are put among the others, all their keys early: the next firing
-    /// sorts them out.
     fn restore(
         &mut self,
         reader: &SnapshotReader<'_>,
         ctx: &OperatorContext<'_>,
     ) -> Result<(), Error> {
-        for state in [OPEN, FIRED] {
-            for entry in stored::read::<K, A::Stored>(reader, state, ctx)? {
-                let end_ms = entry.window_bucket;
-                let index = self.find(end_ms).unwrap_or_else(|index| {
-                    self.windows.insert(index, Open::new(end_ms, self.hashes, self.spare.take()));
-                    index
-                });
-                let open = &mut self.windows[index];
-                let restored = || self.aggregate.restored(entry.value);
-                let slot = open.table.find_or_insert_with(entry.hash64, entry.key, restored);
-                if state.1 == FIRED.1 {
-                    open.early.insert(slot);
-                }
-            }
-        }
-        Ok(())
+        self.load(reader, ctx)
     }
 }
 
@@ -419,6 +424,26 @@ where
         &mut self.waiting
     }
 
+    fn parked(&mut self) -> Option<&mut Parked<(Row<A::In>, Reading)>> {
+        Some(&mut self.parked)
+    }
+
+    fn hash64_of((row, _): &(Row<A::In>, Reading)) -> u64 {
+        row.hash64
+    }
+
+    fn admit(&mut self, (row, reading): &(Row<A::In>, Reading), ctx: &OperatorContext<'_>) -> bool {
+        let Reading { time_ms, horizon_ms } = *reading;
+        let Some(end_ms) = self.by.slices.piece_at(time_ms).first_end_ms else { return true };
+        let allowed_ms = self.lateness.allowed_ms();
+        // One that is in time, or too late, needs nothing.
+        if horizon_ms < end_ms - 1 || end_ms - 1 + allowed_ms <= horizon_ms {
+            return true;
+        }
+        let key = (self.key_of)(&row.value);
+        self.admit_late((row.hash64, &key), end_ms, horizon_ms, ctx)
+    }
+
     fn take(
         &mut self,
         row: (Row<A::In>, Reading),
@@ -426,7 +451,7 @@ where
         out: &mut impl Output<F::Out>,
     ) -> Option<(Row<A::In>, Reading)> {
         let piece = self.by.slices.piece_at(row.1.time_ms);
-        self.take_in(piece, row, ctx, out)
+        self.take_in(piece, row, true, ctx, out)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Collect, OperatorHarness};
 use crate::operator::{Chain, Progress};
-use crate::state::shard_store::{STORE_CHUNKS_MIN, ShardStore, ShardStoreConfig};
+use crate::state::shard_store::{STORE_CHUNKS_MIN, ShardStore, ShardStoreConfig, StoreStatus};
 use crate::testing::MemoryDisk;
 
 /// The shard's store, and the disk behind it.
@@ -36,7 +36,7 @@ impl<C: Chain> OperatorHarness<C> {
     /// # Panics
     /// If the operators have been opened.
     pub fn spilling(self, seed: u64) -> Self {
-        self.with_spill(seed, false)
+        self.with_spill(seed, false, 0)
     }
 
     /// As [`OperatorHarness::spilling`], on a disk that answers reads only in
@@ -45,10 +45,17 @@ impl<C: Chain> OperatorHarness<C> {
     /// # Panics
     /// If the operators have been opened.
     pub fn spilling_slowly(self, seed: u64) -> Self {
-        self.with_spill(seed, true)
+        self.with_spill(seed, true, 0)
     }
 
-    fn with_spill(mut self, seed: u64, is_slow: bool) -> Self {
+    /// How the store stands that state goes to, if the harness is spilling.
+    pub fn store_status(&self) -> Option<StoreStatus> {
+        self.spill.as_ref().map(|spill| spill.store.status())
+    }
+
+    /// As [`OperatorHarness::spilling`] or [`OperatorHarness::spilling_slowly`], with memory for so
+    /// many bytes.
+    pub(crate) fn with_spill(mut self, seed: u64, is_slow: bool, working_bytes: usize) -> Self {
         let task = self.env.task;
         let mut config = ShardStoreConfig::new(
             "spill".into(),
@@ -56,7 +63,7 @@ impl<C: Chain> OperatorHarness<C> {
             task.key_group_count,
             STORE_CHUNKS_MIN << 21,
         );
-        config.working_bytes = 0;
+        config.working_bytes = working_bytes;
         let store = Rc::new(ShardStore::new(config));
         self.env.store.set(Rc::clone(&store)).expect("the operators have not been opened");
         self.spill = Some(Spill { store, disk: MemoryDisk::new(seed), is_slow, left_answers: 0 });
@@ -134,6 +141,15 @@ impl<C: Chain> OperatorHarness<C> {
             }
             assert!(self.spill.is_some(), "an operator that is not ready is not cut");
             self.settle();
+            if self.chain.has_waiting_rows() {
+                // They may wait for what is due before them, or for a call.
+                self.ready();
+                self.env.set_budget(u32::MAX);
+                let mut out = Collect { env: &self.env, rows: &mut self.rows };
+                let released = self.chain.resume(&self.env, &mut out);
+                self.release(released);
+                self.fire_time();
+            }
         }
         panic!("state does not come back from the store");
     }

@@ -6,8 +6,11 @@ use crate::connector::{Collected, GeneratorSource};
 use crate::operator::Output;
 use crate::operator::process::{KeyedContext, KeyedProcessFunction, OpenContext};
 use crate::sim::rng::Chance;
+use crate::state::aggregate::AggregateFunction;
 use crate::state::spec::StateSpec;
 use crate::state::value::ValueState;
+use crate::time::strategy::{BoundedOutOfOrderness, WatermarkStrategy};
+use crate::time::window::Tumbling;
 
 const KEY_COUNT: u64 = 150;
 
@@ -70,6 +73,71 @@ fn what_is_on_the_disk_is_found_whatever_the_seed() {
         assert!(!files.any(|path| path.starts_with(STATE_DIRECTORY)), "seed {seed}: it is over");
     }
     assert!(0 < flush_count && 0 < merge_count, "{flush_count} flushes, {merge_count} merges");
+}
+
+/// Gathers numbers.
+#[derive(Clone)]
+struct Gather;
+
+impl AggregateFunction for Gather {
+    type In = u64;
+    type Accumulator = Vec<u64>;
+    type Out = Vec<u64>;
+
+    fn create(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    fn add(&self, numbers: &mut Vec<u64>, number: u64) {
+        numbers.push(number);
+    }
+
+    fn merge(&self, numbers: &mut Vec<u64>, other: Vec<u64>) {
+        numbers.extend(other);
+    }
+
+    fn result(&self, numbers: &Vec<u64>) -> Vec<u64> {
+        let mut numbers = numbers.clone();
+        numbers.sort_unstable();
+        numbers
+    }
+}
+
+const WINDOW_MS: u64 = 3_000;
+
+#[test]
+fn windows_whose_accumulators_are_on_the_disk_have_all_their_numbers() {
+    let mut flush_count = 0;
+    for seed in 0..12 {
+        let (job, collected) = (Job::new("gather"), Collected::new());
+        let strategy =
+            || WatermarkStrategy::new(BoundedOutOfOrderness::new(Duration::from_millis(20)));
+        job.source("numbers", GeneratorSource::new(RECORD_COUNT, |n| n))
+            .watermark(strategy(), |n| *n as i64)
+            .key_by(|n| n % KEY_COUNT)
+            .window(Tumbling::new(Duration::from_millis(WINDOW_MS)))
+            .aggregate(Gather)
+            .sink("collected", collected.sink());
+        // Every other disk does not take all that is written at once.
+        let write_error = if seed % 2 == 0 { Chance::NEVER } else { Chance::one_in(8) };
+        let disk = DiskFaults { write_error, ..DiskFaults::default() };
+        let config = SimConfig { working_bytes: 4 << 10, disk, ..SimConfig::new(seed) };
+        let report = job.simulate(1 + seed as u32 % 3, &config).expect("the job has no mistakes");
+        assert!(report.outcome.is_ok(), "seed {seed}: {:?}", report.outcome);
+        let mut found = collected.values();
+        found.sort_unstable();
+        let mut expected: Vec<Vec<u64>> = (0..RECORD_COUNT / WINDOW_MS)
+            .flat_map(|window| (0..KEY_COUNT).map(move |key| (window * WINDOW_MS, key)))
+            .map(|(from, key)| (from..from + WINDOW_MS).filter(|n| n % KEY_COUNT == key).collect())
+            .collect();
+        expected.sort_unstable();
+        assert!(found == expected, "seed {seed}");
+        for store in report.shards.iter().filter_map(|shard| shard.store) {
+            flush_count += store.flush_count;
+            assert_eq!(store.read_count, 0, "seed {seed}: no row waits for the disk");
+        }
+    }
+    assert!(0 < flush_count);
 }
 
 #[test]
