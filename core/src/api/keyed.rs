@@ -87,6 +87,7 @@ where
     /// as by [`KeyedStream::reduce`].
     pub fn aggregate<A>(self, function: A) -> AggregatedBy<'j, H, C, K, F, A>
     where
+        C::Out: Send,
         A: AggregateFunction<In = C::Out>,
     {
         self.stream.then("aggregate", None, KeyedAggregate::new(self.key, function))

@@ -1,27 +1,37 @@
 //! Rolling aggregation per key: every record gives the result so far.
 //!
 //! One lookup a record: the accumulator is changed in place. Without a time to live keys are kept
-//! for ever, and the plan warns.
+//! for ever, and the plan warns. When memory is short, keys that had no record lately leave it
+//! (`state/residents.rs`), and the next record of such a key waits until it was read.
 //!
-//! Not here: aggregation of windows (`window/`).
+//! Not here: aggregation of windows (`window/`), the accumulators of keys that live for ever
+//! (`aggregate/accumulators.rs`).
 
-use millstream_storage::key::StoredKey;
+mod accumulators;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
 
 use crate::data::ahead::Ahead;
+use crate::data::element::CheckpointId;
 use crate::data::key::Key;
 use crate::data::key_group::KeyGroupCount;
 use crate::data::row::Row;
 use crate::error::Error;
 use crate::graph::Facts;
+use crate::operator::spilling;
+use crate::operator::waiting::{Parked, WaitingRows};
 use crate::operator::window::{Aggregate, Reduce, WindowAggregate};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::aggregate::{AggregateFunction, ReduceFunction};
 use crate::state::columns::StateColumns;
 use crate::state::keyed::KeyedState;
+use crate::state::residents::{Belongings as _, Residents};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::{StateSpec, StateTime, Ttl, TtlTime};
-use crate::state::table::KeyTable;
 use crate::state::value::ValueState;
+use accumulators::Accumulators;
 
 /// The one state of each operator here.
 const STATE: &str = "accumulators";
@@ -42,12 +52,14 @@ pub struct Rolling<K, A: WindowAggregate, F> {
     ttl: Option<Ttl>,
     /// From `open` on.
     kept: Option<Kept<K, A>>,
+    waiting: VecDeque<Row<A::In>>,
+    parked: Parked<Row<A::In>>,
 }
 
 /// The accumulators of all keys of a task.
 enum Kept<K, A: WindowAggregate> {
     /// No key is forgotten.
-    ForEver(KeyTable<K, A::Accumulator>, KeyGroupCount),
+    ForEver(Residents<K, A::Accumulator>, KeyGroupCount),
     /// Each has a time to live.
     Mortal(Box<KeyedState<K>>, ValueState<A::Stored>),
 }
@@ -58,18 +70,23 @@ where
 {
     /// `reduce(what came of the key's records so far, another one)`.
     pub fn new(key_of: F, reduce: R) -> Self {
-        Self { key_of, aggregate: Reduce::new(reduce), ttl: None, kept: None }
+        Self::of(key_of, Reduce::new(reduce), None)
     }
 }
 
 impl<K, A: AggregateFunction, F> KeyedAggregate<K, A, F> {
     /// Aggregates with `function`.
     pub fn new(key_of: F, function: A) -> Self {
-        Self { key_of, aggregate: Aggregate(function), ttl: None, kept: None }
+        Self::of(key_of, Aggregate(function), None)
     }
 }
 
 impl<K, A: WindowAggregate, F> Rolling<K, A, F> {
+    fn of(key_of: F, aggregate: A, ttl: Option<Ttl>) -> Self {
+        let (waiting, parked) = (VecDeque::new(), Parked::default());
+        Self { key_of, aggregate, ttl, kept: None, waiting, parked }
+    }
+
     /// A key is forgotten when its last record is that old; another record begins anew.
     pub fn with_ttl(self, ttl: Ttl) -> Self {
         Self { ttl: Some(ttl), ..self }
@@ -82,11 +99,32 @@ impl<K, A: WindowAggregate, F> Rolling<K, A, F> {
 }
 
 impl<K: Key, A: WindowAggregate, F> Rolling<K, A, F> {
-    /// Gives some memory of keys that have expired back.
+    /// Tells how much is in memory, and gives some memory of keys that have expired back, unless
+    /// parked rows are to see them.
     fn sweep(&mut self, ctx: &OperatorContext<'_>) {
-        if let Kept::Mortal(keyed, _) = self.kept() {
-            let (watermark_ms, now_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
-            keyed.sweep(StateTime::between_records(watermark_ms, now_ms));
+        match self.kept.as_mut() {
+            None => {}
+            Some(Kept::ForEver(keys, groups)) => {
+                let accumulators = Accumulators::new(&self.aggregate, *groups);
+                spilling::recharge(keys, &accumulators, ctx);
+            }
+            Some(Kept::Mortal(keyed, _)) => {
+                spilling::recharge_states(keyed, ctx);
+                let (watermark_ms, now_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
+                if !self.parked.has_some_before(watermark_ms) {
+                    keyed.sweep(StateTime::between_records(watermark_ms, now_ms));
+                }
+            }
+        }
+    }
+
+    /// Whether there is room for what rows bring.
+    #[inline]
+    fn has_room(&self) -> bool {
+        match &self.kept {
+            None => true,
+            Some(Kept::ForEver(keys, _)) => !keys.is_full(),
+            Some(Kept::Mortal(keyed, _)) => !keyed.keys().is_full(),
         }
     }
 }
@@ -94,8 +132,92 @@ impl<K: Key, A: WindowAggregate, F> Rolling<K, A, F> {
 /// A clone has seen nothing.
 impl<K, A: WindowAggregate, F: Clone> Clone for Rolling<K, A, F> {
     fn clone(&self) -> Self {
-        let (key_of, aggregate) = (self.key_of.clone(), self.aggregate.clone());
-        Self { key_of, aggregate, ttl: self.ttl, kept: None }
+        Self::of(self.key_of.clone(), self.aggregate.clone(), self.ttl)
+    }
+}
+
+impl<K, A, F> WaitingRows for Rolling<K, A, F>
+where
+    K: Key,
+    A: WindowAggregate,
+    F: Fn(&A::In) -> K + 'static,
+{
+    type Waiting = Row<A::In>;
+
+    #[inline]
+    fn waiting(&mut self) -> &mut VecDeque<Row<A::In>> {
+        &mut self.waiting
+    }
+
+    #[inline]
+    fn parked(&mut self) -> Option<&mut Parked<Row<A::In>>> {
+        Some(&mut self.parked)
+    }
+
+    #[inline]
+    fn hash64_of(row: &Row<A::In>) -> u64 {
+        row.hash64
+    }
+
+    #[inline]
+    fn admit(&mut self, row: &Row<A::In>, ctx: &OperatorContext<'_>) -> bool {
+        let kept = self.kept.as_mut().expect("an operator is opened before anything else");
+        match kept {
+            Kept::ForEver(keys, groups) if keys.has_evicted() => {
+                let mut accumulators = Accumulators::new(&self.aggregate, *groups);
+                let key = (self.key_of)(&row.value);
+                spilling::admit(keys, (row.hash64, &key), &mut accumulators, ctx)
+            }
+            Kept::Mortal(keyed, _) if keyed.keys().has_evicted() => {
+                spilling::admit_states(keyed, (row.hash64, &(self.key_of)(&row.value)), ctx)
+            }
+            _ => true,
+        }
+    }
+
+    #[inline]
+    fn take(
+        &mut self,
+        row: Row<A::In>,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<A::Out>,
+    ) -> Option<Row<A::In>> {
+        let key = (self.key_of)(&row.value);
+        let (hash64, event_time_ms) = (row.hash64, row.event_time_ms);
+        let kept = self.kept.as_mut().expect("an operator is opened before anything else");
+        let aggregate = &self.aggregate;
+        match kept {
+            Kept::ForEver(keys, groups) => {
+                let slot = keys.find_or_insert_with(hash64, key, || aggregate.create());
+                keys.note_use(slot);
+                let accumulator = keys.value_mut(slot);
+                let row = row.map(|value| {
+                    aggregate.add(accumulator, value);
+                    aggregate.result(accumulator)
+                });
+                let mut accumulators = Accumulators::new(aggregate, *groups);
+                keys.note_change(slot, |accumulator| accumulators.bytes_of(accumulator));
+                spilling::make_room(keys, &mut accumulators, ctx);
+                out.emit(row);
+            }
+            Kept::Mortal(keyed, state) => {
+                let (watermark_ms, now_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
+                keyed.enter(hash64, key, StateTime::of_record(event_time_ms, watermark_ms, now_ms));
+                let row = row.map(|value| {
+                    let stored = state.fold(&mut **keyed, |stored| match stored {
+                        Some(stored) => aggregate.and(stored, value),
+                        None => aggregate.first(value),
+                    });
+                    aggregate.result_of(stored)
+                });
+                keyed.leave();
+                if keyed.keys().is_short() {
+                    spilling::evict_states(keyed, spilling::EVICT_STEPS, ctx);
+                }
+                out.emit(row);
+            }
+        }
+        None
     }
 }
 
@@ -126,12 +248,13 @@ where
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
         let task = ctx.env().task;
         self.kept = Some(match self.ttl {
-            None => Kept::ForEver(KeyTable::new(task.hashes()), task.key_group_count),
+            None => Kept::ForEver(spilling::open(ctx), task.key_group_count),
             Some(ttl) => {
                 let mut columns = StateColumns::default();
                 let value = ValueState::declare(&mut columns, STATE, StateSpec::from(ttl));
                 let keyed = KeyedState::new(columns, task.key_group_count, task.key_groups());
-                Kept::Mortal(Box::new(keyed), value.expect("the only state"))
+                let keyed = Box::new(spilling::open_states(keyed, ctx));
+                Kept::Mortal(keyed, value.expect("the only state"))
             }
         });
         Ok(())
@@ -140,7 +263,7 @@ where
     #[inline]
     fn prefetch(&mut self, ahead: Ahead<'_>) {
         match self.kept() {
-            Kept::ForEver(table, _) => table.prefetch(ahead),
+            Kept::ForEver(keys, _) => keys.prefetch(ahead),
             Kept::Mortal(keyed, _) => keyed.prefetch(ahead),
         }
     }
@@ -152,32 +275,7 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<A::Out>,
     ) {
-        let key = (self.key_of)(&row.value);
-        let (hash64, event_time_ms) = (row.hash64, row.event_time_ms);
-        let kept = self.kept.as_mut().expect("an operator is opened before anything else");
-        let aggregate = &self.aggregate;
-        match kept {
-            Kept::ForEver(table, _) => {
-                let accumulator = table.get_or_insert_with(hash64, key, || aggregate.create());
-                out.emit(row.map(|value| {
-                    aggregate.add(accumulator, value);
-                    aggregate.result(accumulator)
-                }));
-            }
-            Kept::Mortal(keyed, state) => {
-                let (watermark_ms, now_ms) = (ctx.watermark_ms(), ctx.processing_time_ms());
-                keyed.enter(hash64, key, StateTime::of_record(event_time_ms, watermark_ms, now_ms));
-                let row = row.map(|value| {
-                    let stored = state.fold(&mut **keyed, |stored| match stored {
-                        Some(stored) => aggregate.and(stored, value),
-                        None => aggregate.first(value),
-                    });
-                    aggregate.result_of(stored)
-                });
-                keyed.leave();
-                out.emit(row);
-            }
-        }
+        self.take_or_wait(row, ctx, out);
     }
 
     fn on_batch_end(
@@ -191,43 +289,109 @@ where
 
     fn on_watermark(
         &mut self,
-        _watermark_ms: i64,
+        watermark_ms: i64,
         ctx: &OperatorContext<'_>,
-        _out: &mut impl Output<A::Out>,
+        out: &mut impl Output<A::Out>,
     ) -> Progress {
+        if self.take_waiting(ctx, out) == Progress::Pending {
+            return Progress::Pending;
+        }
         self.sweep(ctx);
-        Progress::Done
+        // The results of rows that came before it go before it.
+        let is_done = !self.parked.has_some_before(watermark_ms);
+        if is_done { Progress::Done } else { Progress::Pending }
     }
 
     fn next_time_ms(&self) -> Option<i64> {
+        if self.parked.wants_call(self.waiting.len(), self.has_room()) {
+            return Some(i64::MIN);
+        }
         match self.kept.as_ref()? {
             Kept::ForEver(..) => None,
             Kept::Mortal(keyed, _) => keyed.next_time_ms(),
         }
     }
 
-    fn on_time(&mut self, ctx: &OperatorContext<'_>, _out: &mut impl Output<A::Out>) -> Progress {
+    fn on_time(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<A::Out>) -> Progress {
+        let progress = self.take_waiting(ctx, out);
         self.sweep(ctx);
-        Progress::Done
+        progress
+    }
+
+    fn on_input_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<A::Out>,
+    ) -> Progress {
+        let progress = self.take_waiting(ctx, out);
+        if self.parked.is_empty() { progress } else { Progress::Pending }
+    }
+
+    #[inline]
+    fn is_ready(&self) -> bool {
+        self.waiting.is_empty() && !self.parked.is_full() && self.has_room()
+    }
+
+    fn on_state_read(
+        &mut self,
+        hash64: u64,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<A::Out>,
+    ) {
+        self.parked.on_read(hash64);
+        // What is left for want of budget is taken when processing time calls.
+        let _ = self.take_parked(ctx, out);
+    }
+
+    fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) -> bool {
+        match self.kept.as_mut() {
+            None => false,
+            Some(Kept::ForEver(keys, groups)) => {
+                let mut accumulators = Accumulators::new(&self.aggregate, *groups);
+                spilling::evict(keys, steps, &mut accumulators, ctx)
+            }
+            Some(Kept::Mortal(keyed, _)) => spilling::evict_states(keyed, steps, ctx),
+        }
+    }
+
+    fn has_waiting_rows(&self) -> bool {
+        !self.waiting.is_empty() || !self.parked.is_empty()
+    }
+
+    fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
+        if self.has_waiting_rows() {
+            return Progress::Pending;
+        }
+        match self.kept.as_mut() {
+            None => Progress::Done,
+            Some(Kept::ForEver(keys, groups)) => {
+                let mut accumulators = Accumulators::new(&self.aggregate, *groups);
+                spilling::gather(keys, &mut accumulators, ctx)
+            }
+            Some(Kept::Mortal(keyed, _)) => spilling::gather_states(keyed, ctx),
+        }
+    }
+
+    fn on_cut(&mut self, _checkpoint: CheckpointId) {
+        match self.kept.as_mut() {
+            None => {}
+            Some(Kept::ForEver(keys, _)) => keys.on_cut(),
+            Some(Kept::Mortal(keyed, _)) => keyed.on_cut(),
+        }
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        assert!(!self.has_waiting_rows(), "an operator that is not ready is not cut");
         match &self.kept {
             None => {}
             Some(Kept::Mortal(keyed, _)) => keyed.snapshot(writer),
-            Some(Kept::ForEver(table, key_groups)) => {
-                writer.declare("state", "accumulators");
-                for (hash64, key, accumulator) in table.iter() {
-                    let stored = StoredKey {
-                        key_group: key_groups.of(hash64).0,
-                        state_id: 0,
-                        window_bucket: 0,
-                        hash64,
-                        key: &key.archive(),
-                        namespace: &[],
-                        map_key: &[],
-                    };
-                    writer.keyed_state(STORED, &stored, self.aggregate.stored(accumulator));
+            Some(Kept::ForEver(keys, groups)) => {
+                writer.declare("state", STATE);
+                keys.save_cold(writer);
+                let accumulators = Accumulators::new(&self.aggregate, *groups);
+                for slot in keys.slots() {
+                    let of = (keys.hash64(slot), keys.key(slot));
+                    accumulators.save(slot, of, keys.value(slot), writer);
                 }
             }
         }
@@ -243,220 +407,17 @@ where
             Kept::Mortal(keyed, _) => {
                 keyed.restore(reader, ctx.watermark_ms(), ctx.processing_time_ms())
             }
-            Kept::ForEver(table, _) => {
+            Kept::ForEver(keys, groups) => {
                 let key_groups = ctx.env().task.key_groups();
+                let accumulators = Accumulators::new(&self.aggregate, *groups);
                 for (stored, value) in reader.keyed_state::<A::Stored>(STORED, key_groups)? {
                     let key = reader.unarchive(STORED, stored.key)?;
                     let restored = || self.aggregate.restored(value);
-                    table.get_or_insert_with(stored.hash64, key, restored);
+                    let slot = keys.find_or_insert_with(stored.hash64, key, restored);
+                    keys.note_change(slot, |restored| accumulators.bytes_of(restored));
                 }
                 Ok(())
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::row::Origin;
-    use crate::operator::env::TaskPlace;
-    use crate::operator::{Chain, Stage, TaskEnv};
-    use crate::state::snapshot::Snapshot;
-
-    #[derive(Clone)]
-    struct CountAndSum;
-
-    impl AggregateFunction for CountAndSum {
-        type In = (u32, u64);
-        type Accumulator = (u64, u64);
-        type Out = (u64, u64);
-
-        fn create(&self) -> (u64, u64) {
-            (0, 0)
-        }
-
-        fn add(&self, accumulator: &mut (u64, u64), value: (u32, u64)) {
-            accumulator.0 += 1;
-            accumulator.1 += value.1;
-        }
-
-        fn merge(&self, accumulator: &mut (u64, u64), other: (u64, u64)) {
-            accumulator.0 += other.0;
-            accumulator.1 += other.1;
-        }
-
-        fn result(&self, accumulator: &(u64, u64)) -> (u64, u64) {
-            *accumulator
-        }
-    }
-
-    struct Collect<'a, T>(Vec<T>, &'a TaskEnv);
-
-    impl<T> Output<T> for Collect<'_, T> {
-        fn emit(&mut self, row: Row<T>) {
-            self.0.push(row.value);
-        }
-        fn env(&self) -> &TaskEnv {
-            self.1
-        }
-    }
-
-    fn env(task_index: u32, parallelism: u32) -> TaskEnv {
-        let key_group_count = KeyGroupCount::new(64).expect("in range");
-        TaskEnv::new(TaskPlace { chain_index: 0, task_index, parallelism, key_group_count })
-    }
-
-    fn row(key: u32, value: u64) -> Row<(u32, u64)> {
-        Row { hash64: key.hash64(), ..Row::new((key, value), 0, Origin::NONE) }
-    }
-
-    #[test]
-    fn every_record_gives_the_result_so_far() {
-        let env = env(0, 1);
-        let mut chain =
-            Stage::new(KeyedAggregate::new(|r: &(u32, u64)| r.0, CountAndSum), "a", "a");
-        chain.open(&env).expect("nothing can fail");
-        let mut out = Collect(Vec::new(), &env);
-        for (key, value) in [(1, 10), (2, 5), (1, 7)] {
-            chain.on_row(row(key, value), &env, &mut out);
-        }
-        assert_eq!(out.0, [(1, 10), (1, 5), (2, 17)]);
-    }
-
-    #[test]
-    fn reduce_combines_pair_by_pair() {
-        let env = env(0, 1);
-        let keep_larger = |a: (u32, u64), b: (u32, u64)| if a.1 < b.1 { b } else { a };
-        let mut chain = Stage::new(KeyedReduce::new(|r: &(u32, u64)| r.0, keep_larger), "r", "r");
-        chain.open(&env).expect("nothing can fail");
-        let mut out = Collect(Vec::new(), &env);
-        for (key, value) in [(1, 10), (2, 5), (1, 7), (2, 9)] {
-            chain.on_row(row(key, value), &env, &mut out);
-        }
-        assert_eq!(out.0, [(1, 10), (2, 5), (1, 10), (2, 9)]);
-    }
-
-    /// State written by one task is found by three, each its own part.
-    #[test]
-    fn a_snapshot_is_restored_at_another_parallelism() {
-        let whole = env(0, 1);
-        let aggregate = KeyedAggregate::new(|r: &(u32, u64)| r.0, CountAndSum);
-        let mut chain = Stage::new(aggregate.clone(), "a", "a");
-        chain.open(&whole).expect("nothing can fail");
-        let mut out = Collect(Vec::new(), &whole);
-        (0..200).for_each(|n| chain.on_row(row(n % 50, u64::from(n)), &whole, &mut out));
-        let mut snapshot = Snapshot::default();
-        chain.snapshot(&mut snapshot);
-        assert_eq!(snapshot.keyed_entry_count(), 50);
-
-        let mut merged = Snapshot::default();
-        for task_index in 0..3 {
-            let env = env(task_index, 3);
-            let mut part = Stage::new(aggregate.clone(), "a", "a");
-            part.open(&env).expect("nothing can fail");
-            part.restore(&snapshot, &env).expect("just written");
-            let mut own = Snapshot::default();
-            part.snapshot(&mut own);
-            assert!(own.keyed_entry_count() < 50, "a part, not the whole");
-            merged.merge(own);
-        }
-        assert_eq!(merged, snapshot);
-    }
-
-    /// Checks what a sum of each key's values is, given rows `(key, value, time)` and watermarks
-    /// before some of them, with a time to live of 100 ms.
-    fn check_ttl(ttl: Ttl, steps: &[(u32, u64, i64)], expected: &[u64], key_count: usize) {
-        let sum = |a: (u32, u64), b: (u32, u64)| (a.0, a.1 + b.1);
-        let reduce = KeyedReduce::new(|r: &(u32, u64)| r.0, sum).with_ttl(ttl);
-        let env = env(0, 1);
-        let mut chain = Stage::new(reduce.clone(), "r", "r");
-        chain.open(&env).expect("nothing can fail");
-        let mut out = Collect(Vec::new(), &env);
-        for (key, value, at_ms) in steps {
-            // A restart in between changes nothing.
-            let mut snapshot = Snapshot::default();
-            chain.snapshot(&mut snapshot);
-            chain = Stage::new(reduce.clone(), "r", "r");
-            chain.open(&env).expect("nothing can fail");
-            chain.restore(&snapshot, &env).expect("just written");
-            env.processing_time_ms.set(*at_ms);
-            chain.on_watermark(at_ms - 10, &env, &mut out);
-            chain.on_row(Row { event_time_ms: *at_ms, ..row(*key, *value) }, &env, &mut out);
-            chain.on_batch_end(&env, &mut out);
-        }
-        assert_eq!(out.0.iter().map(|sum| sum.1).collect::<Vec<_>>(), expected);
-        let mut snapshot = Snapshot::default();
-        chain.snapshot(&mut snapshot);
-        let env = &env;
-        let reader = SnapshotReader::new(&snapshot, "r");
-        let entries = reader.keyed_state::<(u32, u64)>(STORED, env.task.key_groups());
-        assert_eq!(entries.expect("just written").len(), key_count);
-    }
-
-    /// Counts how often a value of this thread is cloned.
-    #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-    struct Counted(u64);
-
-    std::thread_local! {
-        static CLONE_COUNT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
-    }
-
-    impl Clone for Counted {
-        fn clone(&self) -> Self {
-            CLONE_COUNT.set(CLONE_COUNT.get() + 1);
-            Self(self.0)
-        }
-    }
-
-    /// The value stays, and its clone is the result.
-    #[test]
-    fn a_record_costs_one_clone_with_a_time_to_live_or_without() {
-        let env = env(0, 1);
-        let sum =
-            KeyedReduce::new(|_: &Counted| 1_u32, |a: Counted, b: Counted| Counted(a.0 + b.0));
-        for sum in [sum.clone().with_ttl(Ttl::event_time(LIFE)), sum] {
-            let mut chain = Stage::new(sum, "r", "r");
-            chain.open(&env).expect("nothing can fail");
-            let mut out = Collect(Vec::new(), &env);
-            for value in 1..=3 {
-                CLONE_COUNT.set(0);
-                let row = Row::new(Counted(value), 0, Origin::NONE);
-                chain.on_row(Row { hash64: 1_u32.hash64(), ..row }, &env, &mut out);
-                assert_eq!(CLONE_COUNT.get(), 1);
-            }
-            assert!(out.0.iter().map(|sum| sum.0).eq([1, 3, 6]));
-        }
-    }
-
-    #[test]
-    fn with_a_time_to_live_a_silent_key_begins_anew_and_is_forgotten() {
-        let steps =
-            [(1, 10, 1000), (2, 1, 1000), (1, 5, 1099), (2, 4, 1150), (1, 7, 1250), (3, 1, 1400)];
-        check_ttl(Ttl::processing_time(LIFE), &steps, &[10, 1, 15, 4, 7, 1], 1);
-        // By event time it is the watermark that counts, and that is 10 ms behind.
-        check_ttl(Ttl::event_time(LIFE), &steps, &[10, 1, 15, 4, 7, 1], 1);
-        let steps = [(1, 10, 1000), (1, 5, 1105), (1, 7, 1300)];
-        check_ttl(Ttl::processing_time(LIFE), &steps, &[10, 5, 7], 1);
-        check_ttl(Ttl::event_time(LIFE), &steps, &[10, 15, 7], 1);
-    }
-
-    const LIFE: std::time::Duration = std::time::Duration::from_millis(100);
-
-    #[test]
-    fn an_operator_may_gain_a_time_to_live() {
-        let env = env(0, 1);
-        let aggregate = KeyedAggregate::new(|r: &(u32, u64)| r.0, CountAndSum);
-        let mut chain = Stage::new(aggregate.clone(), "a", "a");
-        chain.open(&env).expect("nothing can fail");
-        let mut out = Collect(Vec::new(), &env);
-        chain.on_row(row(1, 10), &env, &mut out);
-        let mut snapshot = Snapshot::default();
-        chain.snapshot(&mut snapshot);
-        let mut mortal = Stage::new(aggregate.with_ttl(Ttl::processing_time(LIFE)), "a", "a");
-        mortal.open(&env).expect("nothing can fail");
-        mortal.restore(&snapshot, &env).expect("just written");
-        mortal.on_row(row(1, 7), &env, &mut out);
-        assert_eq!(out.0, [(1, 10), (2, 17)]);
     }
 }

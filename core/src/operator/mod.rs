@@ -24,6 +24,7 @@ pub mod process;
 pub mod side_output;
 pub mod sink;
 pub mod source;
+mod spilling;
 pub mod split_names;
 pub mod stateless;
 pub mod view;

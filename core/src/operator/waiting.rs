@@ -85,6 +85,12 @@ impl<W> Parked<W> {
         !self.read.is_empty()
     }
 
+    /// Whether there is something to take: rows that were read, or, if there `is_room`, of
+    /// `waiting_count` that wait for some.
+    pub(in crate::operator) fn wants_call(&self, waiting_count: usize, is_room: bool) -> bool {
+        self.has_read() || 0 < waiting_count && is_room && !self.is_full()
+    }
+
     /// The state of a key with this hash was read.
     pub(in crate::operator) fn on_read(&mut self, hash64: u64) {
         self.read.push_back(hash64);
@@ -153,6 +159,18 @@ pub(in crate::operator) trait WaitingRows: Operator {
         Progress::Done
     }
 
+    /// Brings the operator's clocks to where they were when `row` came; pending if more happens
+    /// before than in one go.
+    #[inline]
+    fn rise_for(
+        &mut self,
+        _row: &Self::Waiting,
+        _ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<Self::Out>,
+    ) -> Progress {
+        Progress::Done
+    }
+
     /// Takes `row`; gives it back if more is due before it than happens in one go.
     fn take(
         &mut self,
@@ -169,7 +187,7 @@ pub(in crate::operator) trait WaitingRows: Operator {
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<Self::Out>,
     ) {
-        let row = if self.is_ready() {
+        let row = if self.is_ready() && self.rise_for(&row, ctx, out) == Progress::Done {
             let Some(row) = self.park(row, ctx) else { return };
             self.take(row, ctx, out)
         } else {
@@ -244,7 +262,7 @@ pub(in crate::operator) trait WaitingRows: Operator {
                 return Progress::Pending;
             }
             let Some(row) = self.waiting().pop_front() else { return Progress::Done };
-            let row = if ctx.env().spend() {
+            let row = if ctx.env().spend() && self.rise_for(&row, ctx, out) == Progress::Done {
                 let Some(row) = self.park(row, ctx) else { continue };
                 self.take(row, ctx, out)
             } else {

@@ -7,10 +7,8 @@
 //! Invariant: between records, exactly the keys with a non-empty state or a timer (or the leftover
 //! alarm of one) have a slot.
 
-mod gathering;
-mod residency;
-
 use std::ops::Range;
+use std::task::Poll;
 
 use millstream_storage::key::StoredKey;
 
@@ -20,11 +18,13 @@ use crate::data::key_group::KeyGroupCount;
 use crate::data::slot::Slot;
 use crate::error::Error;
 use crate::state::columns::{Restoring, StateColumns, StateScope};
+use crate::state::packed::{Damage, Packer};
+use crate::state::residents::{Belongings, Residents};
+use crate::state::shard_store::ShardStore;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::StateTime;
-use crate::state::table::{Cursor, KeyTable};
+use crate::state::table::Cursor;
 use crate::time::timer::{Registrant, TimerQueue};
-use residency::{Residence, Spill};
 
 /// Entries that a sweep looks at in one turn: some 20 µs if each is a miss.
 const SWEEP_LIMIT: u32 = 128;
@@ -59,16 +59,18 @@ impl TimerKind {
 pub struct KeyedState<K> {
     key_group_count: KeyGroupCount,
     key_groups: Range<u32>,
-    table: KeyTable<K, Residence>,
+    /// Their states are in the columns.
+    keys: Residents<K, ()>,
     columns: StateColumns,
     event_timers: TimerQueue,
     processing_timers: TimerQueue,
     /// The key that was entered had no slot before, or has lost a timer since.
     may_be_empty: bool,
     emptied: Vec<Slot>,
-    /// If states may leave memory.
-    spill: Option<Spill>,
 }
+
+/// Bytes of a timer, in the agenda and with its key, about.
+const TIMER_BYTES: usize = 48;
 
 /// The states of the key that was entered.
 impl<K> StateScope for KeyedState<K> {
@@ -91,7 +93,7 @@ impl<K: Key> KeyedState<K> {
         key_groups: Range<u32>,
     ) -> Self {
         Self {
-            table: KeyTable::new(key_group_count.hashes(key_groups.clone())),
+            keys: Residents::new(key_group_count.hashes(key_groups.clone())),
             key_group_count,
             key_groups,
             columns,
@@ -99,13 +101,12 @@ impl<K: Key> KeyedState<K> {
             processing_timers: TimerQueue::default(),
             may_be_empty: false,
             emptied: Vec::new(),
-            spill: None,
         }
     }
 
     /// How many keys have state or timers.
     pub fn key_count(&self) -> usize {
-        self.table.len()
+        self.keys.len()
     }
 
     /// The states.
@@ -137,7 +138,7 @@ impl<K: Key> KeyedState<K> {
     /// Asks for what the records to come will read.
     #[inline]
     pub fn prefetch(&mut self, ahead: Ahead<'_>) {
-        self.table.prefetch_with(ahead, |slot| {
+        self.keys.prefetch_with(ahead, |slot| {
             self.columns.prefetch(slot);
             self.event_timers.prefetch(slot);
         });
@@ -145,16 +146,16 @@ impl<K: Key> KeyedState<K> {
 
     /// The slot of a key that has state or timers.
     pub fn find(&self, hash64: u64, key: &K) -> Option<Slot> {
-        self.table.find(hash64, key)
+        self.keys.find(hash64, key)
     }
 
     /// From now on `key` is processed. Every `enter` is followed by a [`KeyedState::leave`].
     #[inline]
     pub fn enter(&mut self, hash64: u64, key: K, now: StateTime) -> Slot {
-        let key_count = self.table.len();
-        let slot = self.table.find_or_insert_with(hash64, key, Residence::default);
-        self.may_be_empty = self.table.len() != key_count;
-        self.note_use(slot);
+        let key_count = self.keys.len();
+        let slot = self.keys.find_or_insert_with(hash64, key, || ());
+        self.may_be_empty = self.keys.len() != key_count;
+        self.keys.note_use(slot);
         self.columns.enter(slot, now);
         slot
     }
@@ -163,7 +164,7 @@ impl<K: Key> KeyedState<K> {
     pub fn enter_slot(&mut self, slot: Slot, now: StateTime) {
         // If a timer of it has just been taken, that may have been all there was.
         self.may_be_empty = true;
-        self.note_use(slot);
+        self.keys.note_use(slot);
         self.columns.enter(slot, now);
     }
 
@@ -181,7 +182,8 @@ impl<K: Key> KeyedState<K> {
     #[inline]
     pub fn leave(&mut self) {
         if self.columns.is_changed() {
-            self.note_change(self.columns.slot());
+            let slot = self.columns.slot();
+            self.keys.note_change(slot, |()| self.columns.heap_bytes(slot));
         }
         if self.columns.leave(self.may_be_empty) || self.may_be_empty {
             self.forget_if_empty(self.columns.slot());
@@ -191,17 +193,17 @@ impl<K: Key> KeyedState<K> {
     /// The key being processed.
     #[inline]
     pub fn key(&self) -> &K {
-        self.table.key(self.columns.slot())
+        self.keys.key(self.columns.slot())
     }
 
     /// The slot of the next key on a walk over all of them, in the order of their hashes.
     pub fn next_key(&self, walk: &mut Cursor) -> Option<Slot> {
-        walk.next(&self.table)
+        self.keys.next_key(walk)
     }
 
     /// The key at `slot`, and its hash.
     pub fn key_at(&self, slot: Slot) -> (&K, u64) {
-        (self.table.key(slot), self.table.hash64(slot))
+        (self.keys.key(slot), self.keys.hash64(slot))
     }
 
     /// All processing-time timers are due, and none is registered any more.
@@ -218,7 +220,7 @@ impl<K: Key> KeyedState<K> {
             return false;
         }
         let slot = self.columns.slot();
-        let hash64 = self.table.hash64(slot);
+        let hash64 = self.keys.hash64(slot);
         self.timers_mut(kind).register(slot, hash64, time_ms, by)
     }
 
@@ -233,7 +235,7 @@ impl<K: Key> KeyedState<K> {
     pub fn pop_due(&mut self, kind: TimerKind) -> Option<(Slot, i64)> {
         if let Some((slot, hash64)) = self.timers(kind).ahead(TIMERS_AHEAD) {
             self.timers(kind).prefetch(slot);
-            self.table.prefetch_key(slot, hash64);
+            self.keys.prefetch_key(slot, hash64);
             self.columns.prefetch(slot);
         }
         let popped = self.timers_mut(kind).pop();
@@ -263,37 +265,96 @@ impl<K: Key> KeyedState<K> {
         if !self.columns.is_empty_at(slot) {
             return;
         }
-        let hash64 = self.table.hash64(slot);
+        let hash64 = self.keys.hash64(slot);
         if self.event_timers.settle(slot, hash64) && self.processing_timers.settle(slot, hash64) {
-            self.note_forgotten(slot);
-            self.table.remove_slot(slot);
+            self.keys.give_up(slot);
             self.columns.forget(slot);
         }
+    }
+
+    /// Lets states that find no room in memory go to the shard's store.
+    pub fn with_store(mut self, store: &ShardStore, chain_index: u16, stage_index: u16) -> Self {
+        self.keys = self.keys.with_store(store, chain_index, stage_index);
+        self
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &Residents<K, ()> {
+        &self.keys
+    }
+
+    /// As [`Residents::admit`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn admit(&mut self, hash64: u64, key: &K, store: &ShardStore) -> Result<bool, Error> {
+        let (keys, mut states) = self.split();
+        keys.admit(hash64, key, &mut states, store)
+    }
+
+    /// As [`Residents::admit_slot`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn admit_slot(&mut self, slot: Slot, store: &ShardStore) -> Result<bool, Error> {
+        let (keys, mut states) = self.split();
+        keys.admit_slot(slot, &mut states, store)
+    }
+
+    /// As [`Residents::recharge`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recharge(&mut self, store: &ShardStore) -> Result<(), Error> {
+        let (keys, states) = self.split();
+        keys.recharge(&states, store)
+    }
+
+    /// As [`Residents::evict`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn evict(&mut self, steps: u32, store: &ShardStore) -> Result<u32, Error> {
+        let (keys, mut states) = self.split();
+        keys.evict(steps, &mut states, store)
+    }
+
+    /// Sees to it that [`KeyedState::snapshot`] has everything: as [`Residents::gather`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn gather(&mut self, store: &ShardStore) -> Result<Poll<()>, Error> {
+        let (keys, mut states) = self.split();
+        keys.gather(&mut states, store)
+    }
+
+    /// The snapshot has been taken.
+    pub fn on_cut(&mut self) {
+        self.keys.on_cut();
+    }
+
+    #[inline]
+    fn split(&mut self) -> (&mut Residents<K, ()>, States<'_>) {
+        let states = States {
+            columns: &mut self.columns,
+            event_timers: &mut self.event_timers,
+            processing_timers: &mut self.processing_timers,
+            key_group_count: self.key_group_count,
+        };
+        (&mut self.keys, states)
     }
 
     /// Writes all states and timers. If states have left memory, they were gathered before.
     pub fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
         self.columns.declare_in(writer);
-        if self.has_evicted() {
-            let gathering = self.spill.as_ref().and_then(|it| it.gathering.as_ref());
-            writer.absorb(&gathering.expect("what left memory was gathered").states);
-        }
-        for slot in self.table.slots() {
-            let key = self.table.key(slot).archive();
-            let hash64 = self.table.hash64(slot);
-            let place = StoredKey {
-                key_group: self.key_group_count.of(hash64).0,
-                state_id: 0,
-                window_bucket: 0,
-                hash64,
-                key: &key,
-                namespace: &[],
-                map_key: &[],
-            };
-            self.columns.snapshot(slot, &place, writer);
-            if let Some(clock_ms) = self.columns.clock_ms(slot) {
-                writer.keyed_state(&self.columns.stored_clocks(), &place, &clock_ms);
-            }
+        self.keys.save_cold(writer);
+        for slot in self.keys.slots() {
+            let (key, hash64) = self.key_at(slot);
+            let key = key.archive();
+            let place = place_of(self.key_group_count, hash64, &key);
+            save_states(&self.columns, slot, &place, writer);
             for kind in TimerKind::ALL {
                 for (time_ms, is_late) in self.timers(kind).timers_of(slot) {
                     let namespace = (time_ms as u64 ^ 1 << 63).to_be_bytes();
@@ -315,11 +376,11 @@ impl<K: Key> KeyedState<K> {
         watermark_ms: i64,
         processing_ms: i64,
     ) -> Result<(), Error> {
-        let table = &mut self.table;
+        let keys = &mut self.keys;
         let mut slots = Vec::new();
         let mut slot_of = |place: &StoredKey<'_>| {
             let key: K = reader.unarchive("key", place.key)?;
-            let slot = table.find_or_insert_with(place.hash64, key, Residence::default);
+            let slot = keys.find_or_insert_with(place.hash64, key, || ());
             slots.push(slot);
             Ok(slot)
         };
@@ -349,8 +410,87 @@ impl<K: Key> KeyedState<K> {
         slots.dedup();
         for slot in slots {
             self.columns.count_live(slot);
-            self.note_change(slot);
+            self.keys.note_change(slot, |()| self.columns.heap_bytes(slot));
         }
         Ok(())
+    }
+}
+
+/// What keys have by their slots. Timers stay in memory.
+struct States<'a> {
+    columns: &'a mut StateColumns,
+    event_timers: &'a mut TimerQueue,
+    processing_timers: &'a mut TimerQueue,
+    key_group_count: KeyGroupCount,
+}
+
+impl<K: Key> Belongings<K, ()> for States<'_> {
+    fn create(&self) {}
+
+    fn is_empty(&self, slot: Slot, (): &()) -> bool {
+        // One without states has timers only.
+        self.columns.is_empty_at(slot)
+    }
+
+    fn pack(&self, slot: Slot, (): &(), packer: &mut Packer) {
+        self.columns.pack(slot, packer);
+    }
+
+    fn unpack(&mut self, slot: Slot, (): &mut (), bytes: &[u8]) -> Result<(), Damage> {
+        self.columns.unpack(slot, bytes)
+    }
+
+    fn clear(&mut self, slot: Slot, (): &mut ()) {
+        self.columns.evict(slot);
+    }
+
+    fn is_expected(&mut self, slot: Slot, hash64: u64, (): &()) -> bool {
+        let is_quiet = self.event_timers.settle(slot, hash64);
+        !(is_quiet && self.processing_timers.settle(slot, hash64))
+    }
+
+    fn heap_bytes(&self, slot: Slot, (): &()) -> usize {
+        self.columns.heap_bytes(slot)
+    }
+
+    fn slot_bytes(&self) -> usize {
+        self.columns.slot_bytes()
+    }
+
+    fn other_bytes(&self) -> usize {
+        (self.event_timers.len() + self.processing_timers.len()) * TIMER_BYTES
+    }
+
+    fn save(&self, slot: Slot, of: (u64, &K), (): &(), writer: &mut SnapshotWriter<'_>) {
+        let (hash64, key) = of;
+        let key = key.archive();
+        let place = place_of(self.key_group_count, hash64, &key);
+        save_states(self.columns, slot, &place, writer);
+    }
+}
+
+/// Where the states of a key are in a snapshot.
+fn place_of(key_group_count: KeyGroupCount, hash64: u64, key: &[u8]) -> StoredKey<'_> {
+    StoredKey {
+        key_group: key_group_count.of(hash64).0,
+        state_id: 0,
+        window_bucket: 0,
+        hash64,
+        key,
+        namespace: &[],
+        map_key: &[],
+    }
+}
+
+/// Writes the states of the key at `slot`, and how far event time has come for it.
+fn save_states(
+    columns: &StateColumns,
+    slot: Slot,
+    place: &StoredKey<'_>,
+    writer: &mut SnapshotWriter<'_>,
+) {
+    columns.snapshot(slot, place, writer);
+    if let Some(clock_ms) = columns.clock_ms(slot) {
+        writer.keyed_state(&columns.stored_clocks(), place, &clock_ms);
     }
 }

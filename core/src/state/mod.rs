@@ -10,7 +10,9 @@
 //! that is kept for the key is found by its slot. What users hold are handles (`ValueState`, ...):
 //! numbers of columns, so that a function stays a value that can be copied to every task.
 //!
-//! Not here: what calls it (`operator/process.rs`), state beyond memory.
+//! What has no room in memory is in the shard's [store](shard_store): see [`residents`].
+//!
+//! Not here: what calls it (`operator/process.rs`).
 
 pub mod aggregate;
 pub mod broadcast;
@@ -20,7 +22,8 @@ pub mod keyed;
 pub mod list;
 pub mod map;
 pub mod operator_list;
-pub(crate) mod packed;
+pub mod packed;
+pub mod residents;
 pub mod schema;
 pub mod shard_store;
 pub mod snapshot;

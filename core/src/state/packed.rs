@@ -30,11 +30,14 @@ const HEADER_BYTES: usize = 9;
 
 /// Bytes that are not what was packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Damage(pub(crate) &'static str);
+pub struct Damage(
+    /// What is wrong.
+    pub &'static str,
+);
 
 /// Makes the bytes of one key.
 #[derive(Debug, Default)]
-pub(crate) struct Packer {
+pub struct Packer {
     bytes: Vec<u8>,
     /// Where values are archived, which takes an aligned place.
     archive: AlignedVec,
@@ -44,26 +47,26 @@ pub(crate) struct Packer {
 
 impl Packer {
     /// Begins with nothing: what follows is one part without a header.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.bytes.clear();
     }
 
     /// Begins with a key whose event time has come to `clock_ms`.
-    pub(crate) fn begin(&mut self, clock_ms: i64) {
+    pub fn begin(&mut self, clock_ms: i64) {
         self.bytes.clear();
         self.bytes.push(VERSION);
         self.bytes.extend_from_slice(&clock_ms.to_le_bytes());
     }
 
     /// From now on what is packed belongs to a column.
-    pub(crate) fn begin_part(&mut self, column: u16) {
+    pub fn begin_part(&mut self, column: u16) {
         self.part = self.bytes.len();
         self.bytes.extend_from_slice(&column.to_le_bytes());
         self.bytes.extend_from_slice(&[0; 4]);
     }
 
     /// All of the column is packed. A part without entries is none.
-    pub(crate) fn end_part(&mut self) {
+    pub fn end_part(&mut self) {
         let entries = self.part + 6;
         if self.bytes.len() == entries {
             self.bytes.truncate(self.part);
@@ -74,12 +77,12 @@ impl Packer {
     }
 
     /// A stamp, ms.
-    pub(crate) fn stamp(&mut self, stamp_ms: i64) {
+    pub fn stamp(&mut self, stamp_ms: i64) {
         self.bytes.extend_from_slice(&stamp_ms.to_le_bytes());
     }
 
     /// A value, or a map key.
-    pub(crate) fn value<V: Record>(&mut self, value: &V) {
+    pub fn value<V: Record>(&mut self, value: &V) {
         self.archive.resize(ROOM_BYTES.max(self.archive.len()), 0);
         let written = match value.archive_into(&mut self.archive) {
             Err(ArchiveError::Overflow { needed_bytes }) if needed_bytes <= ARCHIVE_BYTES_MAX => {
@@ -94,7 +97,7 @@ impl Packer {
     }
 
     /// The bytes of the key.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
@@ -112,7 +115,7 @@ fn type_name<V>() -> &'static str {
 
 /// Takes the bytes of one key apart.
 #[derive(Debug)]
-pub(crate) struct Unpacker<'a> {
+pub struct Unpacker<'a> {
     rest: &'a [u8],
     /// Where archives are read, which takes an aligned place.
     archive: AlignedVec,
@@ -120,7 +123,10 @@ pub(crate) struct Unpacker<'a> {
 
 impl<'a> Unpacker<'a> {
     /// Of the bytes of a key, and how far event time had come for it (ms).
-    pub(crate) fn new(bytes: &'a [u8]) -> Result<(Self, i64), Damage> {
+    ///
+    /// # Errors
+    /// If they do not begin as those of a key.
+    pub fn new(bytes: &'a [u8]) -> Result<(Self, i64), Damage> {
         let (header, rest) =
             bytes.split_first_chunk::<HEADER_BYTES>().ok_or(Damage("it has no header"))?;
         let [version, clock_ms @ ..] = *header;
@@ -131,7 +137,10 @@ impl<'a> Unpacker<'a> {
     }
 
     /// The next part, and its column.
-    pub(crate) fn next_part(&mut self) -> Result<Option<(u16, Part<'a, '_>)>, Damage> {
+    ///
+    /// # Errors
+    /// If it ends too early.
+    pub fn next_part(&mut self) -> Result<Option<(u16, Part<'a, '_>)>, Damage> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -143,29 +152,35 @@ impl<'a> Unpacker<'a> {
 
 /// What one column has of a key.
 #[derive(Debug)]
-pub(crate) struct Part<'a, 'b> {
+pub struct Part<'a, 'b> {
     rest: &'a [u8],
     archive: &'b mut AlignedVec,
 }
 
 impl<'a, 'b> Part<'a, 'b> {
     /// The part that `bytes` are, which have no header.
-    pub(crate) fn new(bytes: &'a [u8], archive: &'b mut AlignedVec) -> Self {
+    pub fn new(bytes: &'a [u8], archive: &'b mut AlignedVec) -> Self {
         Self { rest: bytes, archive }
     }
 
     /// Whether there is no entry left.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// The next thing, which is a stamp.
-    pub(crate) fn stamp(&mut self) -> Result<i64, Damage> {
+    ///
+    /// # Errors
+    /// If the part ends within it.
+    pub fn stamp(&mut self) -> Result<i64, Damage> {
         take(&mut self.rest).map(i64::from_le_bytes)
     }
 
     /// The next thing, which is a value or a map key.
-    pub(crate) fn value<V: Record>(&mut self) -> Result<V, Damage> {
+    ///
+    /// # Errors
+    /// If the part ends within it, or it is not an archive of a `V`.
+    pub fn value<V: Record>(&mut self) -> Result<V, Damage> {
         let bytes = take_bytes(&mut self.rest)?;
         self.archive.clear();
         self.archive.extend_from_slice(bytes);
@@ -190,7 +205,7 @@ fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Damage> {
 
 /// Bytes on the heap that a value holds on to, about: those of its archive. Vectors may have more
 /// room than that, and each allocation has a header.
-pub(crate) fn heap_bytes<V: Record>(value: &V) -> usize {
+pub fn heap_bytes<V: Record>(value: &V) -> usize {
     if !std::mem::needs_drop::<V>() {
         return 0;
     }

@@ -264,8 +264,8 @@ where
     fn next_time_ms(&self) -> Option<i64> {
         // What is due is pending, and goes on with the rows that wait for it.
         let has_room = |task: &KeyedTask<K>| task.is_ready() && !task.has_due();
-        let waits_for_room = !self.waiting.is_empty() && !self.parked.is_full();
-        if self.parked.has_read() || waits_for_room && self.task.as_ref().is_some_and(has_room) {
+        let has_room = self.task.as_ref().is_some_and(has_room);
+        if self.parked.wants_call(self.waiting.len(), has_room) {
             return Some(i64::MIN);
         }
         self.task.as_ref()?.next_time_ms()
@@ -312,10 +312,7 @@ where
     }
 
     fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) -> bool {
-        let task = KeyedTask::of(&mut self.task);
-        let was_ready = task.is_ready();
-        task.evict(steps, ctx);
-        !was_ready && task.is_ready()
+        KeyedTask::of(&mut self.task).evict(steps, ctx)
     }
 
     fn has_waiting_rows(&self) -> bool {

@@ -7,8 +7,6 @@
 //! broadcast record ──► due timers of all keys, as far as the budget goes; then it is processed
 //! ```
 
-use std::task::Poll;
-
 use crate::data::ahead::Ahead;
 use crate::data::key::Key;
 use crate::data::row::{NO_EVENT_TIME, Row};
@@ -16,16 +14,13 @@ use crate::error::Error;
 use crate::limits::INPUT_BUDGET_RECORDS;
 use crate::operator::process::context::{FiredTimer, KeyedContext};
 use crate::operator::process::open::Declared;
+use crate::operator::spilling::{self, EVICT_STEPS, READ_AHEAD, or_fail};
 use crate::operator::{OperatorContext, Output, Progress};
 use crate::state::broadcast::BroadcastStates;
 use crate::state::keyed::{KeyedState, TimerKind};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::StateTime;
 use crate::state::table::Cursor;
-
-/// Keys that are looked at for each record while memory is short: enough that more leave than come,
-/// although each is spared once.
-const EVICT_STEPS: u32 = 8;
 
 /// A function that takes timers. `Inputs` tells the kinds of functions apart.
 pub(super) trait FiringFunction<K: Key, Inputs> {
@@ -79,10 +74,7 @@ impl<K: Key> KeyedTask<K> {
         let Declared { columns, broadcast, .. } = declared;
         let task = ctx.env().task;
         let keyed = KeyedState::new(columns, task.key_group_count, task.key_groups());
-        let keyed = match ctx.env().store.get().filter(|_| may_leave) {
-            Some(store) => keyed.with_store(store, task.chain_index, ctx.stage_index()),
-            None => keyed,
-        };
+        let keyed = if may_leave { spilling::open_states(keyed, ctx) } else { keyed };
         Self { keyed, broadcast, task_index: task.task_index }
     }
 
@@ -108,14 +100,13 @@ impl<K: Key> KeyedTask<K> {
     /// Sees to it that the states of `key` are in memory; `false` while they are being read.
     #[inline]
     pub(super) fn admit(&mut self, hash64: u64, key: &K, ctx: &OperatorContext<'_>) -> bool {
-        let Some(store) = ctx.env().store.get() else { return true };
-        or_fail(self.keyed.admit(hash64, key, store), ctx)
+        spilling::admit_states(&mut self.keyed, (hash64, key), ctx)
     }
 
     /// Whether states have left memory: until then, all rows can be taken.
     #[inline]
     pub(super) fn has_evicted(&self) -> bool {
-        self.keyed.has_evicted()
+        self.keyed.keys().has_evicted()
     }
 
     /// Whether timers are due.
@@ -125,15 +116,13 @@ impl<K: Key> KeyedTask<K> {
 
     /// Whether it can take rows: not while states that are to leave memory find no room.
     pub(super) fn is_ready(&self) -> bool {
-        !self.keyed.is_full()
+        !self.keyed.keys().is_full()
     }
 
-    /// Lets states of up to `steps` keys leave memory.
-    pub(super) fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) {
-        let Some(store) = ctx.env().store.get() else { return };
-        if let Err(error) = self.keyed.evict(steps, store) {
-            ctx.fail(error);
-        }
+    /// Lets states of up to `steps` keys leave memory. Whether there was no room for rows, and is
+    /// now.
+    pub(super) fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) -> bool {
+        spilling::evict_states(&mut self.keyed, steps, ctx)
     }
 
     /// Fires the due timers of `key`, before a record of it; `Pending` if there are more of them
@@ -192,7 +181,7 @@ impl<K: Key> KeyedTask<K> {
         let outer = ctx.env().enter_row(cause);
         self.run(None, ctx, out, |context, out| process(function, context, out));
         ctx.env().leave(outer);
-        if self.keyed.is_short() {
+        if self.keyed.keys().is_short() {
             self.evict(EVICT_STEPS, ctx);
         }
     }
@@ -276,11 +265,7 @@ impl<K: Key> KeyedTask<K> {
 
     /// Tells the shard's store how much is in memory.
     pub(super) fn recharge(&mut self, ctx: &OperatorContext<'_>) {
-        if let Some(store) = ctx.env().store.get()
-            && let Err(error) = self.keyed.recharge(store)
-        {
-            ctx.fail(error);
-        }
+        spilling::recharge_states(&mut self.keyed, ctx);
     }
 
     /// Gives some memory of expired entries back, unless timers are due that may still see them.
@@ -293,15 +278,7 @@ impl<K: Key> KeyedTask<K> {
 
     /// Sees to it that the snapshot has what is not in memory.
     pub(super) fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
-        let Some(store) = ctx.env().store.get() else { return Progress::Done };
-        match self.keyed.gather(store) {
-            Ok(Poll::Ready(())) => Progress::Done,
-            Ok(Poll::Pending) => Progress::Pending,
-            Err(error) => {
-                ctx.fail(error);
-                Progress::Pending
-            }
-        }
+        spilling::gather_states(&mut self.keyed, ctx)
     }
 
     pub(super) fn on_cut(&mut self) {
@@ -336,7 +313,7 @@ impl<K: Key> KeyedTask<K> {
             if !ctx.env().spend() {
                 return Progress::Pending;
             }
-            if self.keyed.has_evicted() && !self.can_fire(kind, &is_parked, ctx) {
+            if self.keyed.keys().has_evicted() && !self.can_fire(kind, &is_parked, ctx) {
                 return Progress::Pending;
             }
             let Some((slot, time_ms)) = self.keyed.pop_due(kind) else { continue };
@@ -368,7 +345,17 @@ impl<K: Key> KeyedTask<K> {
         let Some(store) = ctx.env().store.get() else { return true };
         let Some(slot) = self.keyed.timers(kind).next_due() else { return true };
         let (_, hash64) = self.keyed.key_at(slot);
-        !is_parked(hash64) && or_fail(self.keyed.admit_slot(slot, store), ctx)
+        if is_parked(hash64) {
+            return false;
+        }
+        if or_fail(self.keyed.admit_slot(slot, store), ctx) {
+            return true;
+        }
+        for count in 1..READ_AHEAD {
+            let Some((slot, _)) = self.keyed.timers(kind).ahead(count) else { break };
+            or_fail(self.keyed.admit_slot(slot, store), ctx);
+        }
+        false
     }
 
     /// Fires the due timers of one key out of turn, at most `left`; `Pending` when that many have
@@ -440,14 +427,6 @@ impl<K: Key> KeyedTask<K> {
         user_code(&mut context, out);
         self.keyed.leave();
     }
-}
-
-/// Whether a key is in memory; if that cannot be had, the job stops.
-fn or_fail(admitted: Result<bool, Error>, ctx: &OperatorContext<'_>) -> bool {
-    admitted.unwrap_or_else(|error| {
-        ctx.fail(error);
-        false
-    })
 }
 
 /// The time at which a timer sees the states of its key.

@@ -1,7 +1,7 @@
 //! What a snapshot needs of the keys that are not in memory.
 //!
 //! ```text
-//! gather ─► scan … ─► all seen ─► states of keys that are still in the store ─► snapshot ─► on_cut
+//! gather ─► scan … ─► all seen ─► those of keys that are still in the store ─► snapshot ─► on_cut
 //! ```
 //!
 //! Until a checkpoint names the tables of a store, it has everything in one piece, and so what left
@@ -14,7 +14,7 @@ use std::task::Poll;
 use millstream_storage::key::StoredKey;
 use millstream_storage::store::Scan;
 
-use super::KeyedState;
+use super::{Belongings, Residents};
 use crate::data::key::Key;
 use crate::data::slot::Slot;
 use crate::error::Error;
@@ -29,18 +29,22 @@ pub(super) struct Gathering {
     scan: Option<Scan>,
     /// Stored keys and values.
     seen: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The states of those that are in the store only, under no uid.
-    pub(super) states: Snapshot,
+    /// What is in the store only, under no uid.
+    states: Snapshot,
 }
 
-impl<K: Key> KeyedState<K> {
-    /// Sees to it that [`KeyedState::snapshot`] has everything. Pending while something is being
+impl<K: Key, V> Residents<K, V> {
+    /// Sees to it that [`Residents::save_cold`] has everything. Pending while something is being
     /// read: the operator will be told of a hash that it did not wait for. To be asked again until
-    /// the snapshot is taken, and then [`KeyedState::on_cut`].
+    /// the snapshot is taken, and then [`Residents::on_cut`].
     ///
     /// # Errors
     /// If a table cannot be read or is damaged.
-    pub fn gather(&mut self, store: &ShardStore) -> Result<Poll<()>, Error> {
+    pub fn gather(
+        &mut self,
+        belongings: &mut impl Belongings<K, V>,
+        store: &ShardStore,
+    ) -> Result<Poll<()>, Error> {
         let Some(spill) = self.spill.as_mut().filter(|it| it.has_evicted) else {
             return Ok(Poll::Ready(()));
         };
@@ -57,7 +61,7 @@ impl<K: Key> KeyedState<K> {
             }
             gathering.scan = None;
         }
-        self.take_over()?;
+        self.take_over(belongings)?;
         Ok(Poll::Ready(()))
     }
 
@@ -68,31 +72,37 @@ impl<K: Key> KeyedState<K> {
         }
     }
 
+    /// Writes what is in the store only. It was gathered before.
+    pub fn save_cold(&self, writer: &mut SnapshotWriter<'_>) {
+        if let Some(spill) = self.spill.as_ref().filter(|spill| spill.has_evicted) {
+            let gathering = spill.gathering.as_ref();
+            writer.absorb(&gathering.expect("what left memory was gathered").states);
+        }
+    }
+
     /// Makes states of what was seen and is in the store only.
-    fn take_over(&mut self) -> Result<(), Error> {
-        let Self { table, columns, spill, .. } = self;
+    fn take_over(&mut self, belongings: &mut impl Belongings<K, V>) -> Result<(), Error> {
+        let Self { table, spill, .. } = self;
         let spill = spill.as_mut().expect("there is something to gather");
         let gathering = spill.gathering.as_mut().expect("it was begun");
         let mut states = Snapshot::default();
         let mut writer = SnapshotWriter::new(&mut states, "");
         // No key has it, and none will before it is emptied again.
         let scratch = Slot(table.slot_count());
-        for (stored, value) in &gathering.seen {
+        let mut value = belongings.create();
+        for (stored, bytes) in &gathering.seen {
             let place = StoredKey::decode(stored).ok_or(Damage("it has no stored key"));
             let place = place.map_err(damaged)?;
             let key = K::view(&aligned(place.key)).map(K::unarchive);
             let key: K = key.map_err(|_| damaged(Damage("a key is not an archive of its type")))?;
             let slot = table.find(place.hash64, &key);
-            let is_in_memory = slot.is_some_and(|slot| !table.value(slot).is_cold());
+            let is_in_memory = slot.is_some_and(|slot| !table.value(slot).residence.is_cold());
             if is_in_memory || spill.going.contains(&(place.hash64, stored[HASH_END..].into())) {
                 continue;
             }
-            columns.unpack(scratch, value).map_err(damaged)?;
-            columns.snapshot(scratch, &place, &mut writer);
-            if let Some(clock_ms) = columns.clock_ms(scratch) {
-                writer.keyed_state(&columns.stored_clocks(), &place, &clock_ms);
-            }
-            columns.evict(scratch);
+            belongings.unpack(scratch, &mut value, bytes).map_err(damaged)?;
+            belongings.save(scratch, (place.hash64, &key), &value, &mut writer);
+            belongings.clear(scratch, &mut value);
         }
         gathering.states = states;
         Ok(())
