@@ -11,34 +11,43 @@
 //! could still pair with it is late. So buffers are cleared in slices, and keys are visited at
 //! rounded times.
 //!
+//! When memory is short, keys that had no record lately leave it (`state/residents.rs`). They keep
+//! their place in the agenda, and are never read only to be cleared: when everything of such a key
+//! is past, it is forgotten.
+//!
 //! Invariant: a pair is emitted exactly once, when its later-arriving record comes.
 
+mod sides;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::data::ahead::Ahead;
 use crate::data::either::Either;
+use crate::data::element::CheckpointId;
 use crate::data::key::Key;
 use crate::data::key_group::{HashRange, KeyGroupCount};
 use crate::data::record::Record;
-use crate::data::row::Row;
+use crate::data::row::{NO_EVENT_TIME, Row};
 use crate::data::slot::Slot;
 use crate::error::Error;
 use crate::graph::{Facts, SideOutputFacts};
 use crate::limits::{EVENT_TIME_MS_MAX, EVENT_TIME_MS_MIN};
-use crate::operator::join::side::{self, Side};
+use crate::operator::join::side;
 use crate::operator::join::{LateJoin, LateSides};
+use crate::operator::spilling;
+use crate::operator::waiting::{Parked, WaitingRows};
 use crate::operator::watermark::has_event_time;
 use crate::operator::window::LateOutput as _;
 use crate::operator::window::agenda::Agenda;
-use crate::operator::window::stored::{KeyWriter, StateName};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
+use crate::state::residents::{Belongings as _, Residents};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::state::table::KeyTable;
 use crate::time::strategy::duration_ms;
 use crate::time::window::show;
-
-const LEFT: StateName = StateName("left", 0);
-const RIGHT: StateName = StateName("right", 1);
+use sides::{LEFT, PairedBy, RIGHT, Sides};
 
 /// A time relative to a record's: an end of an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,28 +149,14 @@ pub struct IntervalJoin<K, A, B, S, J> {
     visit_ms: i64,
     late: LateSides<A, B>,
     groups: KeyGroupCount,
-    keys: KeyTable<K, Sides<A, B>>,
+    keys: Residents<K, Sides<A, B>>,
     agenda: Agenda,
+    waiting: VecDeque<Row<Either<A, B>>>,
+    parked: Parked<Row<Either<A, B>>>,
 }
-
-#[derive(Debug, Clone)]
-struct Sides<A, B> {
-    left: Side<A>,
-    right: Side<B>,
-    /// When the key is in the agenda (ms).
-    due_ms: i64,
-}
-
-const NEVER_MS: i64 = i64::MAX;
 
 /// No two event times are further apart, and adding it to one does not overflow.
 const FAR_MS: i64 = EVENT_TIME_MS_MAX - EVENT_TIME_MS_MIN;
-
-impl<A, B> Default for Sides<A, B> {
-    fn default() -> Self {
-        Self { left: Side::default(), right: Side::default(), due_ms: NEVER_MS }
-    }
-}
 
 impl<K, A, B, S, J> IntervalJoin<K, A, B, S, J>
 where
@@ -183,8 +178,10 @@ where
             visit_ms: ((upper_ms - lower_ms) / 64).max(1),
             late,
             groups: KeyGroupCount::new(1).expect("in range"),
-            keys: KeyTable::new(HashRange::ALL),
+            keys: Residents::new(HashRange::ALL),
             agenda: Agenda::default(),
+            waiting: VecDeque::new(),
+            parked: Parked::default(),
         }
     }
 
@@ -206,14 +203,43 @@ where
         let left_ms = sides.left.first_ms().map(|at_ms| at_ms + self.upper_ms);
         let right_ms = sides.right.first_ms().map(|at_ms| at_ms - self.lower_ms);
         let Some(due_ms) = left_ms.into_iter().chain(right_ms).min() else {
-            self.keys.remove_slot(slot);
+            self.keys.forget(slot);
             return;
         };
-        let due_ms = due_ms + (-due_ms).rem_euclid(self.visit_ms);
+        let due_ms = self.visit_at(due_ms);
+        let sides = self.keys.value_mut(slot);
         if due_ms < sides.due_ms || sides.due_ms <= watermark_ms {
             sides.due_ms = due_ms;
             self.agenda.push(due_ms, slot);
         }
+        self.keys.note_change(slot, |sides: &Sides<A, B>| sides.heap_bytes());
+    }
+
+    /// When a key is visited of which something is past at `time_ms`.
+    fn visit_at(&self, time_ms: i64) -> i64 {
+        time_ms + (-time_ms).rem_euclid(self.visit_ms)
+    }
+
+    /// Lets go of what is past. Of a key with parked rows that is for them to do, as of the
+    /// watermark that they came behind.
+    fn visit(&mut self, slot: Slot, watermark_ms: i64) {
+        let next_ms = if self.parked.holds(self.keys.hash64(slot)) {
+            watermark_ms + self.visit_ms
+        } else if !self.keys.is_cold(slot) {
+            return self.settle(slot, watermark_ms);
+        } else if self.keys.value(slot).past_ms <= watermark_ms {
+            self.keys.forget(slot);
+            return;
+        } else {
+            self.keys.value(slot).past_ms
+        };
+        let next_ms = self.visit_at(next_ms);
+        self.keys.value_mut(slot).due_ms = next_ms;
+        self.agenda.push(next_ms, slot);
+    }
+
+    fn belongings(&self) -> PairedBy {
+        PairedBy { lower_ms: self.lower_ms, upper_ms: self.upper_ms, groups: self.groups }
     }
 }
 
@@ -230,6 +256,82 @@ where
 
     fn late_mut(&mut self) -> &mut LateSides<A, B> {
         &mut self.late
+    }
+}
+
+impl<K, A, B, S, J> WaitingRows for IntervalJoin<K, A, B, S, J>
+where
+    K: Key,
+    A: Record,
+    B: Record,
+    S: FnMut(&Either<A, B>) -> K + 'static,
+    J: ProcessJoinFunction<A, B>,
+{
+    type Waiting = Row<Either<A, B>>;
+
+    #[inline]
+    fn waiting(&mut self) -> &mut VecDeque<Row<Either<A, B>>> {
+        &mut self.waiting
+    }
+
+    #[inline]
+    fn parked(&mut self) -> Option<&mut Parked<Row<Either<A, B>>>> {
+        Some(&mut self.parked)
+    }
+
+    #[inline]
+    fn hash64_of(row: &Row<Either<A, B>>) -> u64 {
+        row.hash64
+    }
+
+    #[inline]
+    fn admit(&mut self, row: &Row<Either<A, B>>, ctx: &OperatorContext<'_>) -> bool {
+        if !self.keys.has_evicted() {
+            return true;
+        }
+        let (key, mut belongings) = ((self.key_of)(&row.value), self.belongings());
+        spilling::admit(&mut self.keys, (row.hash64, &key), &mut belongings, ctx)
+    }
+
+    fn take(
+        &mut self,
+        row: Row<Either<A, B>>,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<J::Out>,
+    ) -> Option<Row<Either<A, B>>> {
+        let time_ms = row.event_time_ms;
+        let Row { hash64, origin, value, .. } = row;
+        let slot = self.keys.find_or_insert_with(hash64, (self.key_of)(&value), Sides::default);
+        self.keys.note_use(slot);
+        let sides = self.keys.value_mut(slot);
+        let join = &mut self.join;
+        let mut pair = |(left, left_ms): (&A, i64), (right, right_ms): (&B, i64)| {
+            let event_time_ms = left_ms.max(right_ms);
+            let outer = ctx.env().enter_row(&Row { hash64, event_time_ms, origin, value: () });
+            let ctx = JoinContext { left_ms, right_ms, operator: *ctx };
+            join.process(left, right, &ctx, out);
+            ctx.operator.env().leave(outer);
+        };
+        match value {
+            Either::Left(left) => {
+                let (from_ms, to_ms) = (time_ms + self.lower_ms, time_ms + self.upper_ms);
+                for (other_ms, right) in sides.right.between(from_ms, to_ms) {
+                    pair((&left, time_ms), (right, *other_ms));
+                }
+                sides.left.add(time_ms, left);
+            }
+            Either::Right(right) => {
+                let (from_ms, to_ms) = (time_ms - self.upper_ms, time_ms - self.lower_ms);
+                for (other_ms, left) in sides.left.between(from_ms, to_ms) {
+                    pair((left, *other_ms), (&right, time_ms));
+                }
+                sides.right.add(time_ms, right);
+            }
+        }
+        self.settle(slot, ctx.watermark_ms());
+        let mut belongings = self.belongings();
+        spilling::make_room(&mut self.keys, &mut belongings, ctx);
+        None
     }
 }
 
@@ -270,7 +372,7 @@ where
 
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
         self.groups = ctx.env().task.key_group_count;
-        self.keys = KeyTable::new(ctx.env().task.hashes());
+        self.keys = spilling::open(ctx);
         Ok(())
     }
 
@@ -287,64 +389,108 @@ where
         if !has_event_time(&row, ctx) {
             return;
         }
-        let (time_ms, watermark_ms) = (row.event_time_ms, ctx.watermark_ms());
-        if time_ms <= watermark_ms {
+        if row.event_time_ms <= ctx.watermark_ms() {
             self.late.put_aside(row, ctx);
             return;
         }
-        let Row { hash64, origin, value, .. } = row;
-        let slot = self.keys.find_or_insert_with(hash64, (self.key_of)(&value), Sides::default);
-        let sides = self.keys.value_mut(slot);
-        let join = &mut self.join;
-        let mut pair = |(left, left_ms): (&A, i64), (right, right_ms): (&B, i64)| {
-            let event_time_ms = left_ms.max(right_ms);
-            let outer = ctx.env().enter_row(&Row { hash64, event_time_ms, origin, value: () });
-            let ctx = JoinContext { left_ms, right_ms, operator: *ctx };
-            join.process(left, right, &ctx, out);
-            ctx.operator.env().leave(outer);
-        };
-        match value {
-            Either::Left(left) => {
-                let (from_ms, to_ms) = (time_ms + self.lower_ms, time_ms + self.upper_ms);
-                for (other_ms, right) in sides.right.between(from_ms, to_ms) {
-                    pair((&left, time_ms), (right, *other_ms));
-                }
-                sides.left.add(time_ms, left);
-            }
-            Either::Right(right) => {
-                let (from_ms, to_ms) = (time_ms - self.upper_ms, time_ms - self.lower_ms);
-                for (other_ms, left) in sides.left.between(from_ms, to_ms) {
-                    pair((left, *other_ms), (&right, time_ms));
-                }
-                sides.right.add(time_ms, right);
-            }
-        }
-        self.settle(slot, watermark_ms);
+        self.take_or_wait(row, ctx, out);
+    }
+
+    fn on_batch_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<J::Out>,
+    ) -> Option<i64> {
+        let belongings = self.belongings();
+        spilling::recharge(&mut self.keys, &belongings, ctx);
+        None
     }
 
     fn on_watermark(
         &mut self,
         watermark_ms: i64,
         ctx: &OperatorContext<'_>,
-        _out: &mut impl Output<J::Out>,
+        out: &mut impl Output<J::Out>,
     ) -> Progress {
+        if self.take_waiting(ctx, out) == Progress::Pending {
+            return Progress::Pending;
+        }
         while let Some((due_ms, slot)) = self.agenda.first(watermark_ms) {
             if self.keys.get_slot(slot).is_some_and(|sides| sides.due_ms == due_ms) {
                 if !ctx.env().spend() {
                     return Progress::Pending;
                 }
-                self.settle(slot, watermark_ms);
+                self.visit(slot, watermark_ms);
             }
             self.agenda.pop();
         }
-        Progress::Done
+        let belongings = self.belongings();
+        spilling::recharge(&mut self.keys, &belongings, ctx);
+        let is_done = !self.parked.has_some_before(watermark_ms);
+        if is_done { Progress::Done } else { Progress::Pending }
+    }
+
+    fn next_time_ms(&self) -> Option<i64> {
+        let is_room = !self.keys.is_full();
+        self.parked.wants_call(self.waiting.len(), is_room).then_some(NO_EVENT_TIME)
+    }
+
+    fn on_time(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<J::Out>) -> Progress {
+        self.take_waiting(ctx, out)
+    }
+
+    fn on_input_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<J::Out>,
+    ) -> Progress {
+        let progress = self.take_waiting(ctx, out);
+        if self.parked.is_empty() { progress } else { Progress::Pending }
+    }
+
+    #[inline]
+    fn is_ready(&self) -> bool {
+        self.waiting.is_empty() && !self.parked.is_full() && !self.keys.is_full()
+    }
+
+    fn on_state_read(
+        &mut self,
+        hash64: u64,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<J::Out>,
+    ) {
+        self.parked.on_read(hash64);
+        // What is left for want of budget is taken when processing time calls.
+        let _ = self.take_parked(ctx, out);
+    }
+
+    fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) -> bool {
+        let mut belongings = self.belongings();
+        spilling::evict(&mut self.keys, steps, &mut belongings, ctx)
+    }
+
+    fn has_waiting_rows(&self) -> bool {
+        !self.waiting.is_empty() || !self.parked.is_empty()
+    }
+
+    fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
+        if self.has_waiting_rows() {
+            return Progress::Pending;
+        }
+        let mut belongings = self.belongings();
+        spilling::gather(&mut self.keys, &mut belongings, ctx)
+    }
+
+    fn on_cut(&mut self, _checkpoint: CheckpointId) {
+        self.keys.on_cut();
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
-        for (hash64, key, sides) in self.keys.iter() {
-            let mut writer = KeyWriter::new(writer, self.groups, hash64, key);
-            sides.left.save(LEFT, &mut writer);
-            sides.right.save(RIGHT, &mut writer);
+        assert!(!self.has_waiting_rows(), "an operator that is not ready is not cut");
+        self.keys.save_cold(writer);
+        for slot in self.keys.slots() {
+            let of = (self.keys.hash64(slot), self.keys.key(slot));
+            self.belongings().save(slot, of, self.keys.value(slot), writer);
         }
     }
 
@@ -354,12 +500,12 @@ where
         ctx: &OperatorContext<'_>,
     ) -> Result<(), Error> {
         for saved in side::load::<K, A>(LEFT, reader, ctx)? {
-            let sides = self.keys.get_or_insert_with(saved.hash64, saved.key, Sides::default);
-            sides.left.add(saved.time_ms, saved.value);
+            let slot = self.keys.find_or_insert_with(saved.hash64, saved.key, Sides::default);
+            self.keys.value_mut(slot).left.add(saved.time_ms, saved.value);
         }
         for saved in side::load::<K, B>(RIGHT, reader, ctx)? {
-            let sides = self.keys.get_or_insert_with(saved.hash64, saved.key, Sides::default);
-            sides.right.add(saved.time_ms, saved.value);
+            let slot = self.keys.find_or_insert_with(saved.hash64, saved.key, Sides::default);
+            self.keys.value_mut(slot).right.add(saved.time_ms, saved.value);
         }
         let slots: Vec<Slot> = self.keys.slots().collect();
         for slot in slots {
@@ -380,8 +526,10 @@ impl<K, A, B, S: Clone, J: Clone> Clone for IntervalJoin<K, A, B, S, J> {
             visit_ms: self.visit_ms,
             late: self.late,
             groups: self.groups,
-            keys: KeyTable::new(HashRange::ALL),
+            keys: Residents::new(HashRange::ALL),
             agenda: Agenda::default(),
+            waiting: VecDeque::new(),
+            parked: Parked::default(),
         }
     }
 }

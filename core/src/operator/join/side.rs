@@ -7,6 +7,7 @@ use crate::data::record::Record;
 use crate::error::Error;
 use crate::operator::OperatorContext;
 use crate::operator::window::stored::{self, Entry, KeyWriter, Place, StateName};
+use crate::state::packed::{Damage, Packer, Part, heap_bytes};
 use crate::state::snapshot::SnapshotReader;
 
 /// Ascending by event time; of equal times, in the order of arrival.
@@ -41,6 +42,11 @@ impl<T> Side<T> {
         self.records.range(first..).take_while(move |(at_ms, _)| *at_ms <= last_ms)
     }
 
+    /// The time of the latest record.
+    pub(super) fn last_ms(&self) -> Option<i64> {
+        self.records.back().map(|(at_ms, _)| *at_ms)
+    }
+
     /// The time of the earliest record.
     pub(super) fn first_ms(&self) -> Option<i64> {
         self.records.front().map(|(at_ms, _)| *at_ms)
@@ -55,6 +61,30 @@ impl<T> Side<T> {
 }
 
 impl<T: Record> Side<T> {
+    /// Packs all records as part `number` of a key.
+    pub(super) fn pack(&self, number: u16, packer: &mut Packer) {
+        packer.begin_part(number);
+        for (time_ms, value) in &self.records {
+            packer.stamp(*time_ms);
+            packer.value(value);
+        }
+        packer.end_part();
+    }
+
+    /// Takes in what was packed.
+    pub(super) fn unpack(&mut self, mut part: Part<'_, '_>) -> Result<(), Damage> {
+        while !part.is_empty() {
+            self.records.push_back((part.stamp()?, part.value()?));
+        }
+        Ok(())
+    }
+
+    /// Bytes on the heap, about.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let each = self.records.back().map_or(0, |(_, value)| heap_bytes(value));
+        self.records.capacity() * size_of::<(i64, T)>() + self.records.len() * each
+    }
+
     /// Writes one entry per record; its map key is its time and its place.
     pub(super) fn save(&self, state: StateName, writer: &mut KeyWriter<'_, '_>) {
         for (index, (time_ms, value)) in self.records.iter().enumerate() {

@@ -16,37 +16,42 @@
 //! What the watermark has reached is joined before the next row of its key, so joining in slices
 //! cannot be seen; but at most so much in one go, or else the row waits (`operator/waiting.rs`).
 //!
-//! Invariant: of the versions at or before the watermark a key keeps the newest only, and that only
-//! until its time to live is over.
+//! When memory is short, keys that had no record lately leave it (`state/residents.rs`), and what is
+//! due of such a key waits until it was read. A key of which versions only are left is not read for
+//! their end: it is forgotten when the last of them has ended.
+//!
+//! Invariant: of the versions at or before the watermark a key in memory keeps the newest only, and
+//! that only until its time to live is over.
+
+mod history;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::data::ahead::Ahead;
 use crate::data::either::Either;
+use crate::data::element::CheckpointId;
 use crate::data::key::Key;
 use crate::data::key_group::{HashRange, KeyGroupCount};
 use crate::data::record::Record;
-use crate::data::row::{Origin, Row};
+use crate::data::row::{NO_EVENT_TIME, Origin, Row};
 use crate::data::slot::Slot;
 use crate::error::Error;
 use crate::graph::{Facts, SideOutputFacts};
 use crate::limits::INPUT_BUDGET_RECORDS;
-use crate::operator::join::side::{self, Side};
+use crate::operator::join::side;
 use crate::operator::join::{LateJoin, LateSides};
-use crate::operator::waiting::WaitingRows;
+use crate::operator::spilling::{self, READ_AHEAD};
+use crate::operator::waiting::{Parked, WaitingRows};
 use crate::operator::watermark::has_event_time;
 use crate::operator::window::LateOutput as _;
 use crate::operator::window::agenda::Agenda;
-use crate::operator::window::stored::{KeyWriter, StateName};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
+use crate::state::residents::{Belongings as _, Residents};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::state::table::KeyTable;
 use crate::time::strategy::duration_ms;
 use crate::time::window::show;
-
-const WAITING: StateName = StateName("waiting", 0);
-const VERSIONS: StateName = StateName("versions", 1);
+use history::{History, NEVER_MS, UNKNOWN_MS, VERSIONS, Versioned, WAITING};
 
 /// Makes a result of a left record and the version as of its time.
 pub trait TemporalFunction<A, B>: Clone + Send + 'static {
@@ -103,44 +108,12 @@ pub struct TemporalJoin<K, A, B, S, J> {
     /// How long a version lasts, ms; for ever without it.
     ttl_ms: Option<i64>,
     groups: KeyGroupCount,
-    keys: KeyTable<K, History<A, B>>,
+    keys: Residents<K, History<A, B>>,
     agenda: Agenda,
     waiting: VecDeque<Row<Either<A, B>>>,
-}
-
-#[derive(Debug, Clone)]
-struct History<A, B> {
-    waiting: Side<A>,
-    versions: Side<B>,
-    /// When the key is in the agenda (ms): the time of its first waiting record, or of the end of
-    /// its version.
-    due_ms: i64,
-}
-
-const NEVER_MS: i64 = i64::MAX;
-
-impl<A, B> Default for History<A, B> {
-    fn default() -> Self {
-        Self { waiting: Side::default(), versions: Side::default(), due_ms: NEVER_MS }
-    }
-}
-
-impl<A, B> History<A, B> {
-    /// Keeps of the versions at or before the watermark the newest, unless it has ended.
-    fn forget(&mut self, watermark_ms: i64, ttl_ms: Option<i64>) {
-        let known_count = self.versions.index_after(watermark_ms);
-        self.versions.records.drain(..known_count.saturating_sub(1));
-        if let Some(end_ms) = self.end_ms(ttl_ms)
-            && end_ms <= watermark_ms
-        {
-            self.versions.records.pop_front();
-        }
-    }
-
-    /// When the first version ends, if it does.
-    fn end_ms(&self, ttl_ms: Option<i64>) -> Option<i64> {
-        Some(self.versions.first_ms()?.saturating_add(ttl_ms?))
-    }
+    parked: Parked<Row<Either<A, B>>>,
+    /// The watermark is not done, and will call again.
+    is_pending: bool,
 }
 
 impl<K, A, B, S, J> TemporalJoin<K, A, B, S, J>
@@ -159,9 +132,11 @@ where
             late,
             ttl_ms: None,
             groups: KeyGroupCount::new(1).expect("in range"),
-            keys: KeyTable::new(HashRange::ALL),
+            keys: Residents::new(HashRange::ALL),
             agenda: Agenda::default(),
             waiting: VecDeque::new(),
+            parked: Parked::default(),
+            is_pending: false,
         }
     }
 
@@ -205,13 +180,47 @@ where
         let (waiting_ms, end_ms) = (history.waiting.first_ms(), history.end_ms(self.ttl_ms));
         let due_ms = waiting_ms.or(end_ms).unwrap_or(NEVER_MS);
         if waiting_ms.is_none() && history.versions.records.is_empty() {
-            self.keys.remove_slot(slot);
-        } else if due_ms != history.due_ms {
+            self.keys.forget(slot);
+            return;
+        }
+        if due_ms != history.due_ms {
             history.due_ms = due_ms;
             if due_ms != NEVER_MS {
                 self.agenda.push(due_ms, slot);
             }
         }
+        self.keys.note_change(slot, |history: &History<A, B>| history.heap_bytes());
+    }
+
+    /// Sees to it that a key that is due can have its turn. `None` if that has to wait: for rows of
+    /// it, which come before, or because it is being read. `Some(false)` if it needs none now.
+    #[cold]
+    fn prepare(
+        &mut self,
+        slot: Slot,
+        watermark_ms: i64,
+        ctx: &OperatorContext<'_>,
+    ) -> Option<bool> {
+        if self.parked.holds(self.keys.hash64(slot)) {
+            return None;
+        }
+        let past_ms = self.keys.value(slot).past_ms;
+        if self.keys.is_cold(slot) && past_ms != UNKNOWN_MS {
+            if past_ms <= watermark_ms {
+                self.keys.forget(slot);
+            } else {
+                self.keys.value_mut(slot).due_ms = past_ms;
+                self.agenda.push(past_ms, slot);
+            }
+            return Some(false);
+        }
+        let next = (1..READ_AHEAD).map_while(|count| self.agenda.ahead(count));
+        let mut belongings = self.belongings();
+        spilling::admit_slot(&mut self.keys, slot, next, &mut belongings, ctx).then_some(true)
+    }
+
+    fn belongings(&self) -> Versioned {
+        Versioned { ttl_ms: self.ttl_ms, groups: self.groups }
     }
 }
 
@@ -246,6 +255,25 @@ where
         &mut self.waiting
     }
 
+    #[inline]
+    fn parked(&mut self) -> Option<&mut Parked<Row<Either<A, B>>>> {
+        Some(&mut self.parked)
+    }
+
+    #[inline]
+    fn hash64_of(row: &Row<Either<A, B>>) -> u64 {
+        row.hash64
+    }
+
+    #[inline]
+    fn admit(&mut self, row: &Row<Either<A, B>>, ctx: &OperatorContext<'_>) -> bool {
+        if !self.keys.has_evicted() {
+            return true;
+        }
+        let (key, mut belongings) = ((self.key_of)(&row.value), self.belongings());
+        spilling::admit(&mut self.keys, (row.hash64, &key), &mut belongings, ctx)
+    }
+
     fn take(
         &mut self,
         row: Row<Either<A, B>>,
@@ -259,11 +287,13 @@ where
         }
         let key = (self.key_of)(&row.value);
         let slot = self.keys.find_or_insert_with(row.hash64, key, History::default);
+        self.keys.note_use(slot);
         let mut left = INPUT_BUDGET_RECORDS;
         while self.join_first(slot, watermark_ms, out) {
             ctx.env().spend_more(1);
             left -= 1;
             if left == 0 {
+                self.keys.note_change(slot, |history: &History<A, B>| history.heap_bytes());
                 return Some(row);
             }
         }
@@ -282,6 +312,8 @@ where
             Either::Right(_) => self.late.put_aside(row, ctx),
         }
         self.settle(slot, watermark_ms);
+        let mut belongings = self.belongings();
+        spilling::make_room(&mut self.keys, &mut belongings, ctx);
         None
     }
 }
@@ -320,7 +352,7 @@ where
 
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
         self.groups = ctx.env().task.key_group_count;
-        self.keys = KeyTable::new(ctx.env().task.hashes());
+        self.keys = spilling::open(ctx);
         Ok(())
     }
 
@@ -339,12 +371,23 @@ where
         }
     }
 
+    fn on_batch_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<J::Out>,
+    ) -> Option<i64> {
+        let belongings = self.belongings();
+        spilling::recharge(&mut self.keys, &belongings, ctx);
+        None
+    }
+
     fn on_watermark(
         &mut self,
         watermark_ms: i64,
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<J::Out>,
     ) -> Progress {
+        self.is_pending = true;
         if self.take_waiting(ctx, out) == Progress::Pending {
             return Progress::Pending;
         }
@@ -352,6 +395,16 @@ where
             if self.keys.get_slot(slot).is_some_and(|history| history.due_ms == due_ms) {
                 if !ctx.env().spend() {
                     return Progress::Pending;
+                }
+                if self.keys.has_evicted() {
+                    match self.prepare(slot, watermark_ms, ctx) {
+                        None => return Progress::Pending,
+                        Some(false) => {
+                            self.agenda.pop();
+                            continue;
+                        }
+                        Some(true) => self.keys.note_use(slot),
+                    }
                 }
                 self.join_first(slot, due_ms, out);
                 self.settle(slot, watermark_ms);
@@ -361,8 +414,22 @@ where
                 }
             }
             self.agenda.pop();
+            let mut belongings = self.belongings();
+            spilling::make_room(&mut self.keys, &mut belongings, ctx);
         }
-        Progress::Done
+        let belongings = self.belongings();
+        spilling::recharge(&mut self.keys, &belongings, ctx);
+        self.is_pending = self.parked.has_some_before(watermark_ms);
+        if self.is_pending { Progress::Pending } else { Progress::Done }
+    }
+
+    fn next_time_ms(&self) -> Option<i64> {
+        let is_room = !self.is_pending && !self.keys.is_full();
+        self.parked.wants_call(self.waiting.len(), is_room).then_some(NO_EVENT_TIME)
+    }
+
+    fn on_time(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<J::Out>) -> Progress {
+        self.take_waiting(ctx, out)
     }
 
     fn on_input_end(
@@ -370,19 +437,53 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<J::Out>,
     ) -> Progress {
-        self.take_waiting(ctx, out)
+        let progress = self.take_waiting(ctx, out);
+        if self.parked.is_empty() { progress } else { Progress::Pending }
     }
 
+    #[inline]
     fn is_ready(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && !self.parked.is_full() && !self.keys.is_full()
+    }
+
+    fn on_state_read(
+        &mut self,
+        hash64: u64,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<J::Out>,
+    ) {
+        self.parked.on_read(hash64);
+        // What is left for want of budget is taken when processing time calls.
+        let _ = self.take_parked(ctx, out);
+    }
+
+    fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) -> bool {
+        let mut belongings = self.belongings();
+        spilling::evict(&mut self.keys, steps, &mut belongings, ctx)
+    }
+
+    fn has_waiting_rows(&self) -> bool {
+        !self.waiting.is_empty() || !self.parked.is_empty()
+    }
+
+    fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
+        if self.has_waiting_rows() {
+            return Progress::Pending;
+        }
+        let mut belongings = self.belongings();
+        spilling::gather(&mut self.keys, &mut belongings, ctx)
+    }
+
+    fn on_cut(&mut self, _checkpoint: CheckpointId) {
+        self.keys.on_cut();
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
-        assert!(self.waiting.is_empty(), "an operator that is not ready is not cut");
-        for (hash64, key, history) in self.keys.iter() {
-            let mut writer = KeyWriter::new(writer, self.groups, hash64, key);
-            history.waiting.save(WAITING, &mut writer);
-            history.versions.save(VERSIONS, &mut writer);
+        assert!(!self.has_waiting_rows(), "an operator that is not ready is not cut");
+        self.keys.save_cold(writer);
+        for slot in self.keys.slots() {
+            let of = (self.keys.hash64(slot), self.keys.key(slot));
+            self.belongings().save(slot, of, self.keys.value(slot), writer);
         }
     }
 
@@ -392,12 +493,12 @@ where
         ctx: &OperatorContext<'_>,
     ) -> Result<(), Error> {
         for saved in side::load::<K, A>(WAITING, reader, ctx)? {
-            let history = self.keys.get_or_insert_with(saved.hash64, saved.key, History::default);
-            history.waiting.add(saved.time_ms, saved.value);
+            let slot = self.keys.find_or_insert_with(saved.hash64, saved.key, History::default);
+            self.keys.value_mut(slot).waiting.add(saved.time_ms, saved.value);
         }
         for saved in side::load::<K, B>(VERSIONS, reader, ctx)? {
-            let history = self.keys.get_or_insert_with(saved.hash64, saved.key, History::default);
-            history.versions.add(saved.time_ms, saved.value);
+            let slot = self.keys.find_or_insert_with(saved.hash64, saved.key, History::default);
+            self.keys.value_mut(slot).versions.add(saved.time_ms, saved.value);
         }
         let slots: Vec<Slot> = self.keys.slots().collect();
         for slot in slots {
@@ -416,9 +517,11 @@ impl<K, A, B, S: Clone, J: Clone> Clone for TemporalJoin<K, A, B, S, J> {
             late: self.late,
             ttl_ms: self.ttl_ms,
             groups: self.groups,
-            keys: KeyTable::new(HashRange::ALL),
+            keys: Residents::new(HashRange::ALL),
             agenda: Agenda::default(),
             waiting: VecDeque::new(),
+            parked: Parked::default(),
+            is_pending: false,
         }
     }
 }
@@ -426,13 +529,64 @@ impl<K, A, B, S: Clone, J: Clone> Clone for TemporalJoin<K, A, B, S, J> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::OperatorHarness;
+    use crate::operator::Stage;
+    use crate::testing::{OperatorHarness, Step, conformance};
 
     type Row = Either<u64, (u64, char)>;
 
     fn key_of(row: &Row) -> u64 {
         match row {
             Either::Left(key) | Either::Right((key, _)) => *key,
+        }
+    }
+
+    type Record = (u64, String);
+    type Join = TemporalJoin<
+        u64,
+        Record,
+        Record,
+        fn(&Either<Record, Record>) -> u64,
+        LeftOuterJoin<fn(Record, Option<&Record>) -> String>,
+    >;
+
+    /// Records and versions with text on the heap.
+    fn texts(ttl: Option<Duration>) -> OperatorHarness<Stage<Join>> {
+        let key_of: fn(&Either<Record, Record>) -> u64 = |record| match record {
+            Either::Left(record) | Either::Right(record) => record.0,
+        };
+        let join: fn(Record, Option<&Record>) -> String =
+            |left, version| format!("{} of {:?}", left.1, version.map(|version| &version.1));
+        let join = TemporalJoin::new(key_of, LeftOuterJoin(join), LateSides::default());
+        let join = match ttl {
+            Some(ttl) => join.with_version_ttl(ttl),
+            None => join,
+        };
+        OperatorHarness::new(join).keyed_by(key_of)
+    }
+
+    #[test]
+    fn keys_leave_memory_and_come_back() {
+        for ttl in [None, Some(Duration::from_millis(40))] {
+            let step = |n: i64| {
+                let record = (n as u64 * 7 % 5, n.to_string());
+                let record = if n % 3 == 0 { Either::Right(record) } else { Either::Left(record) };
+                Step::record(record, n * 4)
+            };
+            let script = (0..80).flat_map(|n| match n % 5 {
+                4 => vec![step(n), Step::Watermark(n * 4 - 25)],
+                _ => vec![step(n)],
+            });
+            conformance(|| texts(ttl), script.chain([Step::End]));
+            let mut harness = texts(ttl).spilling(1);
+            (0..20).for_each(|n| harness.push(Either::Right((n % 5, n.to_string())), 100));
+            let evicted_count = harness.operator().keys.evicted_count();
+            assert!(15 <= evicted_count, "{evicted_count} keys have left memory");
+            harness.watermark(1_000);
+            assert_eq!(harness.operator().keys.len(), 0, "versions end, or need no slot");
+            harness.push(Either::Left((1, "a".to_string())), 1_001);
+            harness.end();
+            let version = if ttl.is_some() { "None" } else { "Some(\"16\")" };
+            assert_eq!(harness.take_output(), [format!("a of {version}")]);
         }
     }
 
