@@ -12,10 +12,13 @@ use crate::data::record::Record;
 use crate::error::Error;
 use crate::graph::SideOutputFacts;
 use crate::operator::join::LateSides;
-use crate::operator::window::contents::{Pieces, WindowContents, load_rows, save_row, save_rows};
+use crate::operator::window::contents::{
+    Pieces, WindowContents, load_rows, pack_rows, rows_bytes, save_row, save_rows, unpack_rows,
+};
 use crate::operator::window::function::{ProcessWindowContext, WindowContext};
 use crate::operator::window::stored::{KeyWriter, StateName};
 use crate::operator::{OperatorContext, Output};
+use crate::state::packed::{Damage, Packer, Part, heap_bytes};
 use crate::state::snapshot::SnapshotReader;
 use crate::time::evictor::{Evictor, Rows};
 use crate::time::window::Window;
@@ -187,6 +190,19 @@ where
     fn put_back(&self, kept: &mut (Rows<A>, Rows<B>), (value, at_ms): (Either<A, B>, i64)) {
         WindowContents::<K>::add(self, kept, value, at_ms);
     }
+
+    fn pack(&self, kept: &(Rows<A>, Rows<B>), packer: &mut Packer) {
+        pack_rows(&kept.0, packer);
+        pack_rows(&kept.1, packer);
+    }
+
+    fn unpack(&self, part: &mut Part<'_, '_>) -> Result<(Rows<A>, Rows<B>), Damage> {
+        Ok((unpack_rows(part)?, unpack_rows(part)?))
+    }
+
+    fn heap_bytes(&self, kept: &(Rows<A>, Rows<B>)) -> usize {
+        rows_bytes(&kept.0) + rows_bytes(&kept.1)
+    }
 }
 
 /// As [`CoGrouped`], with an evictor that sees the records of both inputs as they arrived.
@@ -295,6 +311,39 @@ where
 
     fn put_back(&self, kept: &mut Self::Kept, (value, at_ms): (Either<A, B>, i64)) {
         kept.push(value, at_ms);
+    }
+
+    /// Before each record its event time, and 0 if it is of the first input.
+    fn pack(&self, kept: &Self::Kept, packer: &mut Packer) {
+        for (value, at_ms) in kept.values().iter().zip(kept.event_times_ms()) {
+            packer.stamp(*at_ms);
+            packer.stamp(i64::from(matches!(value, Either::Right(_))));
+            match value {
+                Either::Left(value) => packer.value(value),
+                Either::Right(value) => packer.value(value),
+            }
+        }
+    }
+
+    fn unpack(&self, part: &mut Part<'_, '_>) -> Result<Self::Kept, Damage> {
+        let mut rows = Rows::default();
+        while !part.is_empty() {
+            let (at_ms, side) = (part.stamp()?, part.stamp()?);
+            let value = match side {
+                0 => Either::Left(part.value()?),
+                _ => Either::Right(part.value()?),
+            };
+            rows.push(value, at_ms);
+        }
+        Ok(rows)
+    }
+
+    fn heap_bytes(&self, kept: &Self::Kept) -> usize {
+        let of_last = kept.values().last().map_or(0, |last| match last {
+            Either::Left(value) => heap_bytes(value),
+            Either::Right(value) => heap_bytes(value),
+        });
+        kept.len() * (size_of::<Either<A, B>>() + size_of::<i64>() + of_last)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::operator::window::function::{
 };
 use crate::operator::window::stored::{self, Entry, KeyWriter, Place, StateName};
 use crate::operator::{OperatorContext, Output};
+use crate::state::packed::{Damage, Packer, Part, heap_bytes};
 use crate::state::snapshot::SnapshotReader;
 use crate::time::evictor::{Evictor, Rows};
 use crate::time::window::Window;
@@ -101,6 +102,18 @@ pub trait WindowContents<K>: Clone + Send + 'static {
 
     /// Puts a piece back.
     fn put_back(&self, kept: &mut Self::Kept, piece: Self::Piece);
+
+    /// Packs what a window kept, to the end of a part.
+    fn pack(&self, kept: &Self::Kept, packer: &mut Packer);
+
+    /// What was packed in the rest of a part.
+    ///
+    /// # Errors
+    /// If it was not.
+    fn unpack(&self, part: &mut Part<'_, '_>) -> Result<Self::Kept, Damage>;
+
+    /// Bytes on the heap of what a window kept, about.
+    fn heap_bytes(&self, kept: &Self::Kept) -> usize;
 }
 
 const SUM: StateName = StateName("accumulators", 1);
@@ -180,6 +193,18 @@ where
 
     fn put_back(&self, kept: &mut A::Accumulator, piece: A::Accumulator) {
         *kept = piece;
+    }
+
+    fn pack(&self, kept: &A::Accumulator, packer: &mut Packer) {
+        packer.value(self.aggregate.stored(kept));
+    }
+
+    fn unpack(&self, part: &mut Part<'_, '_>) -> Result<A::Accumulator, Damage> {
+        part.value().map(|stored| self.aggregate.restored(stored))
+    }
+
+    fn heap_bytes(&self, kept: &A::Accumulator) -> usize {
+        heap_bytes(self.aggregate.stored(kept))
     }
 }
 
@@ -281,6 +306,43 @@ where
     fn put_back(&self, kept: &mut Rows<T>, (value, event_time_ms): (T, i64)) {
         kept.push(value, event_time_ms);
     }
+
+    fn pack(&self, kept: &Rows<T>, packer: &mut Packer) {
+        pack_rows(kept, packer);
+    }
+
+    fn unpack(&self, part: &mut Part<'_, '_>) -> Result<Rows<T>, Damage> {
+        unpack_rows(part)
+    }
+
+    fn heap_bytes(&self, kept: &Rows<T>) -> usize {
+        rows_bytes(kept)
+    }
+}
+
+/// Packs how many records there are, and the records.
+pub(super) fn pack_rows<T: Record>(rows: &Rows<T>, packer: &mut Packer) {
+    packer.stamp(rows.len() as i64);
+    for (value, at_ms) in rows.values().iter().zip(rows.event_times_ms()) {
+        packer.stamp(*at_ms);
+        packer.value(value);
+    }
+}
+
+/// What [`pack_rows`] packed.
+pub(super) fn unpack_rows<T: Record>(part: &mut Part<'_, '_>) -> Result<Rows<T>, Damage> {
+    let mut rows = Rows::default();
+    for _ in 0..part.stamp()? {
+        let at_ms = part.stamp()?;
+        rows.push(part.value()?, at_ms);
+    }
+    Ok(rows)
+}
+
+/// Bytes on the heap, about.
+pub(super) fn rows_bytes<T: Record>(rows: &Rows<T>) -> usize {
+    let each = size_of::<T>() + size_of::<i64>() + rows.values().last().map_or(0, heap_bytes);
+    rows.len() * each
 }
 
 /// One entry per record; its map key is its place in the list and its event time.

@@ -16,21 +16,30 @@
 //! (`operator/waiting.rs`). What one clock made due fires before the other makes more due. So
 //! firing in slices cannot be seen.
 //!
+//! When memory is short, keys that were not used lately leave it with all their windows
+//! (`general/leaving.rs`). Rows of such a key are parked; the clocks do not rise before they have
+//! been taken.
+//!
 //! Invariant: for every timer of a window and every cleanup time there is a timer of the key, and
 //! for no other time.
-//! Not here: timers and their firing (`general/firing.rs`), sessions that merge
-//! (`general/merging.rs`), snapshots (`general/saving.rs`); the cheap cases (`tumbling.rs`,
-//! `sliding.rs`).
+//! Not here: how a row is taken (`general/taking.rs`), timers and their firing
+//! (`general/firing.rs`), sessions that merge (`general/merging.rs`), snapshots
+//! (`general/saving.rs`); the cheap cases (`tumbling.rs`, `sliding.rs`).
 
 mod firing;
+mod leaving;
 mod merging;
 mod saving;
+mod taking;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::data::ahead::Ahead;
 use crate::data::either::Either;
+use crate::data::element::CheckpointId;
 use crate::data::key::Key;
 use crate::data::key_group::{HashRange, KeyGroupCount};
 use crate::data::row::{NO_EVENT_TIME, Row};
@@ -38,19 +47,21 @@ use crate::data::slot::Slot;
 use crate::error::Error;
 use crate::graph::Facts;
 use crate::operator::join::{LateJoin, LateSides};
-use crate::operator::waiting::WaitingRows;
+use crate::operator::spilling;
+use crate::operator::waiting::{Parked, WaitingRows};
 use crate::operator::watermark::has_event_time;
 use crate::operator::window::contents::WindowContents;
-use crate::operator::window::held::{Held, KeyWindows, WINDOWS};
+use crate::operator::window::held::{Held, WINDOWS};
 use crate::operator::window::states::{self, WindowStates};
 use crate::operator::window::{Clock, Lateness};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
+use crate::state::residents::Residents;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::state::table::KeyTable;
 use crate::time::timer::{Registrant, TimerQueue};
 use crate::time::trigger::{TimerChange, Trigger};
 use crate::time::window::{TimeDomain, Window, WindowAssigner};
 use firing::Cause;
+use leaving::KeysOf;
 
 /// Windows `W` of every key, fired by trigger `G`, with contents `C`.
 pub struct GeneralWindows<K, S, W, G, C>
@@ -65,7 +76,7 @@ where
     lateness: Lateness<C::In, C::Late>,
     clock: Clock,
     groups: KeyGroupCount,
-    keys: KeyTable<K, KeyWindows<C::Kept, G::State>>,
+    keys: KeysOf<K, C, G>,
     /// Their horizon is the watermark, as far as rows and triggers are concerned.
     event_timers: TimerQueue,
     processing_timers: TimerQueue,
@@ -73,6 +84,8 @@ where
     states: Option<WindowStates<K>>,
     /// Rows, and rises of the clocks (`None`), that have to wait for what was due before them.
     waiting: VecDeque<(Option<Row<C::In>>, Arrival)>,
+    /// They came when the clocks had come to where they are.
+    parked: Parked<(Option<Row<C::In>>, Arrival)>,
     /// Windows of the row or timer being processed; empty in between.
     windows: Vec<Window>,
     /// What a trigger wants done to its timers; empty in between.
@@ -117,11 +130,12 @@ where
             contents,
             lateness,
             groups: KeyGroupCount::new(1).expect("in range"),
-            keys: KeyTable::new(HashRange::ALL),
+            keys: Residents::new(HashRange::ALL),
             event_timers: TimerQueue::default(),
             processing_timers: TimerQueue::default(),
             states: None,
             waiting: VecDeque::new(),
+            parked: Parked::default(),
             windows: Vec::new(),
             changes: Vec::new(),
         }
@@ -280,7 +294,7 @@ where
 
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
         self.groups = ctx.env().task.key_group_count;
-        self.keys = KeyTable::new(ctx.env().task.hashes());
+        self.keys = spilling::open(ctx);
         self.states = WindowStates::open(|open| self.contents.open(open), ctx)?;
         Ok(())
     }
@@ -303,10 +317,11 @@ where
 
     fn on_batch_end(
         &mut self,
-        _ctx: &OperatorContext<'_>,
+        ctx: &OperatorContext<'_>,
         _out: &mut impl Output<C::Out>,
     ) -> Option<i64> {
         self.sweep();
+        self.recharge(ctx);
         None
     }
 
@@ -324,7 +339,10 @@ where
 
     fn next_time_ms(&self) -> Option<i64> {
         let timers = &self.processing_timers;
-        if timers.has_due() || !self.waiting.is_empty() {
+        let first = self.waiting.front();
+        let waits_for_parked = first.is_some_and(|(_, arrival)| self.waits_for_parked(*arrival));
+        let can_go_on = !waits_for_parked && self.has_room();
+        if timers.has_due() || self.parked.wants_call(self.waiting.len(), can_go_on) {
             return Some(NO_EVENT_TIME);
         }
         // What was registered too late for this horizon waits for the next.
@@ -349,7 +367,7 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<C::Out>,
     ) -> Progress {
-        if self.rise(ctx, out) == Progress::Pending {
+        if self.rise(ctx, out) == Progress::Pending || !self.parked.is_empty() {
             return Progress::Pending;
         }
         if self.processing_timers.horizon_ms() < i64::MAX {
@@ -359,11 +377,39 @@ where
     }
 
     fn is_ready(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && !self.parked.is_full() && self.has_room()
+    }
+
+    fn on_state_read(
+        &mut self,
+        hash64: u64,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<C::Out>,
+    ) {
+        self.parked.on_read(hash64);
+        // What is left for want of budget is taken when processing time calls.
+        let _ = self.take_parked(ctx, out);
+    }
+
+    fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) -> bool {
+        self.let_go(steps, ctx)
+    }
+
+    fn has_waiting_rows(&self) -> bool {
+        !self.waiting.is_empty() || !self.parked.is_empty()
+    }
+
+    fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
+        if self.has_waiting_rows() { Progress::Pending } else { self.call_back(ctx) }
+    }
+
+    fn on_cut(&mut self, _checkpoint: CheckpointId) {
+        self.keys.on_cut();
+        self.states.iter_mut().for_each(WindowStates::on_cut);
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
-        assert!(self.waiting.is_empty(), "an operator that is not ready is not cut");
+        assert!(!self.has_waiting_rows(), "an operator that is not ready is not cut");
         self.save(writer);
     }
 
@@ -373,65 +419,6 @@ where
         ctx: &OperatorContext<'_>,
     ) -> Result<(), Error> {
         self.load(reader, ctx)
-    }
-}
-
-impl<K, S, W, G, C> WaitingRows for GeneralWindows<K, S, W, G, C>
-where
-    K: Key,
-    S: FnMut(&C::In) -> K + 'static,
-    W: WindowAssigner<C::In>,
-    G: Trigger<C::In>,
-    C: WindowContents<K>,
-{
-    type Waiting = (Option<Row<C::In>>, Arrival);
-
-    fn waiting(&mut self) -> &mut VecDeque<(Option<Row<C::In>>, Arrival)> {
-        &mut self.waiting
-    }
-
-    fn take(
-        &mut self,
-        (row, arrival): (Option<Row<C::In>>, Arrival),
-        ctx: &OperatorContext<'_>,
-        out: &mut impl Output<C::Out>,
-    ) -> Option<(Option<Row<C::In>>, Arrival)> {
-        if self.rise_to(arrival, ctx, out) == Progress::Pending {
-            return Some((row, arrival));
-        }
-        let row = row?;
-        let key = (self.key_of)(&row.value);
-        let slot = self.keys.find_or_insert_with(row.hash64, key, KeyWindows::default);
-        if self.catch_up(slot, ctx, out) == Progress::Pending {
-            self.settle(slot);
-            return Some((Some(row), arrival));
-        }
-        let (time_ms, horizon_ms) = match self.clock.domain {
-            TimeDomain::Event => (row.event_time_ms, self.event_timers.horizon_ms()),
-            TimeDomain::Processing => (self.clock.now_ms, self.clock.past_ms()),
-        };
-        let mut windows = std::mem::take(&mut self.windows);
-        self.assigner.assign(&row.value, time_ms, &mut windows);
-        if self.assigner.is_merging() {
-            for window in &mut windows {
-                *window = self.merge(slot, *window);
-            }
-        }
-        let has_any = !windows.is_empty();
-        windows.retain(|window| !self.is_late(*window, horizon_ms));
-        let event_time_ms = row.event_time_ms;
-        if let Some(last) = windows.pop() {
-            for window in windows.drain(..) {
-                self.add(slot, window, (row.value.clone(), event_time_ms), ctx, out);
-            }
-            self.add(slot, last, (row.value, event_time_ms), ctx, out);
-        } else if has_any || time_ms.saturating_add(self.lateness.allowed_ms()) <= horizon_ms {
-            self.lateness.put_aside(row, ctx);
-        }
-        windows.clear();
-        self.windows = windows;
-        self.settle(slot);
-        None
     }
 }
 

@@ -2,8 +2,10 @@
 
 use crate::data::key::Key;
 use crate::data::record::Record;
+use crate::data::row::NO_EVENT_TIME;
 use crate::error::Error;
 use crate::operator::window::stored::{self, KeyWriter, Place, StateName};
+use crate::state::packed::{Damage, Packer, Part, Unpacker, heap_bytes};
 use crate::state::snapshot::SnapshotReader;
 use crate::time::window::{TimeDomain, Window};
 
@@ -23,6 +25,59 @@ impl<V, S> KeyWindows<V, S> {
     /// The index of `window`, or where it would be put.
     pub(super) fn find(&self, window: Window) -> Result<usize, usize> {
         self.windows.binary_search_by_key(&window, |held| held.window)
+    }
+}
+
+impl<V, S: Record + Default + PartialEq> KeyWindows<V, S> {
+    /// Packs all windows, a part each; `pack` what one kept.
+    pub(super) fn pack(&self, packer: &mut Packer, pack: impl Fn(&V, &mut Packer)) {
+        packer.begin(NO_EVENT_TIME);
+        for held in &self.windows {
+            packer.begin_part(0);
+            packer.stamp(held.window.start_ms);
+            packer.stamp(held.window.end_ms);
+            packer.value(&held.trigger);
+            packer.stamp(held.timers.len() as i64);
+            for (domain, time_ms) in &held.timers {
+                packer.stamp(*domain as i64);
+                packer.stamp(*time_ms);
+            }
+            packer.stamp(i64::from(held.contents.is_some()));
+            held.contents.iter().for_each(|kept| pack(kept, packer));
+            packer.end_part();
+        }
+    }
+
+    /// Takes in what was packed.
+    pub(super) fn unpack(
+        &mut self,
+        bytes: &[u8],
+        unpack: impl Fn(&mut Part<'_, '_>) -> Result<V, Damage>,
+    ) -> Result<(), Damage> {
+        let (mut unpacker, _) = Unpacker::new(bytes)?;
+        while let Some((_, mut part)) = unpacker.next_part()? {
+            let window = Window::new(part.stamp()?, part.stamp()?);
+            let trigger = part.value()?;
+            let mut timers = Vec::new();
+            for _ in 0..part.stamp()? {
+                let domain =
+                    if part.stamp()? == 0 { TimeDomain::Event } else { TimeDomain::Processing };
+                timers.push((domain, part.stamp()?));
+            }
+            let contents = if part.stamp()? == 0 { None } else { Some(unpack(&mut part)?) };
+            self.windows.push(Held { window, contents, trigger, timers });
+        }
+        Ok(())
+    }
+
+    /// Bytes on the heap, about; `bytes_of` what a window kept.
+    pub(super) fn heap_bytes(&self, bytes_of: impl Fn(&V) -> usize) -> usize {
+        let of_held = |held: &Held<V, S>| {
+            let timers = held.timers.capacity() * size_of::<(TimeDomain, i64)>();
+            timers + heap_bytes(&held.trigger) + held.contents.as_ref().map_or(0, &bytes_of)
+        };
+        let slots = self.windows.capacity() * size_of::<Held<V, S>>();
+        slots + self.windows.iter().map(of_held).sum::<usize>()
     }
 }
 

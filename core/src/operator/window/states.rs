@@ -14,11 +14,12 @@ mod tests;
 use crate::data::key::Key;
 use crate::error::Error;
 use crate::graph::Facts;
-use crate::operator::OperatorContext;
 use crate::operator::process::OpenContext;
 use crate::operator::process::open::{Declarable, Declared};
+use crate::operator::spilling::{self, EVICT_STEPS};
 use crate::operator::window::function::{ProcessWindowContext, WindowContext};
 use crate::operator::window::stored;
+use crate::operator::{OperatorContext, Progress};
 use crate::state::keyed::KeyedState;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::StateTime;
@@ -54,6 +55,13 @@ pub(super) fn facts(open: impl FnOnce(&mut OpenContext<'_>)) -> Facts {
     Declared::collect(DECLARABLE, open).into_facts(DECLARABLE)
 }
 
+/// What the states of a window are found by.
+fn window_key(key: &impl Key, window: Window) -> Vec<u8> {
+    let mut of_window = key.archive().to_vec();
+    of_window.extend(stored::namespace_of(window));
+    of_window
+}
+
 impl<K: Key> WindowStates<K> {
     /// What `open` declares, called twice; `None` if that is nothing.
     pub(super) fn open(
@@ -65,9 +73,77 @@ impl<K: Key> WindowStates<K> {
         let task = ctx.env().task;
         let (count, groups) = (task.key_group_count, task.key_groups());
         Ok((!of_keys.declarations().is_empty()).then(|| Self {
-            of_keys: KeyedState::new(of_keys, count, groups.clone()),
-            of_windows: KeyedState::new(of_windows, count, groups),
+            of_keys: spilling::open_states(KeyedState::new(of_keys, count, groups.clone()), ctx),
+            of_windows: spilling::open_states(KeyedState::new(of_windows, count, groups), ctx),
         }))
+    }
+
+    /// Whether states have left memory: until then, there is nothing to admit.
+    pub(super) fn has_evicted(&self) -> bool {
+        self.of_keys.keys().has_evicted() || self.of_windows.keys().has_evicted()
+    }
+
+    /// Whether what is to leave memory finds no room.
+    pub(super) fn is_full(&self) -> bool {
+        self.of_keys.keys().is_full() || self.of_windows.keys().is_full()
+    }
+
+    /// Sees to it that the states of a key and of its `windows` are in memory; `false` while some
+    /// are being read.
+    pub(super) fn admit(
+        &mut self,
+        (hash64, key): (u64, &K),
+        windows: impl Iterator<Item = Window>,
+        ctx: &OperatorContext<'_>,
+    ) -> bool {
+        let mut is_there = spilling::admit_states(&mut self.of_keys, (hash64, key), ctx);
+        if self.of_windows.keys().has_evicted() {
+            for window in windows {
+                let of_window = window_key(key, window);
+                let states = &mut self.of_windows;
+                is_there &= spilling::admit_states(states, (hash64, &of_window), ctx);
+            }
+        }
+        is_there
+    }
+
+    /// Tells the shard's store how much is in memory.
+    pub(super) fn recharge(&mut self, ctx: &OperatorContext<'_>) {
+        spilling::recharge_states(&mut self.of_keys, ctx);
+        spilling::recharge_states(&mut self.of_windows, ctx);
+    }
+
+    /// Lets states of up to `steps` keys, and of so many windows, leave memory. Whether some found
+    /// no room before and all do now.
+    pub(super) fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) -> bool {
+        let of_keys = spilling::evict_states(&mut self.of_keys, steps, ctx);
+        let of_windows = spilling::evict_states(&mut self.of_windows, steps, ctx);
+        of_keys || of_windows
+    }
+
+    /// While memory is short, some states leave for a record.
+    pub(super) fn make_room(&mut self, ctx: &OperatorContext<'_>) {
+        if self.of_keys.keys().is_short() {
+            self.evict(EVICT_STEPS, ctx);
+        }
+    }
+
+    /// Sees to it that a snapshot has what is not in memory.
+    pub(super) fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
+        let of_keys = spilling::gather_states(&mut self.of_keys, ctx);
+        let of_windows = spilling::gather_states(&mut self.of_windows, ctx);
+        if of_keys == Progress::Done { of_windows } else { of_keys }
+    }
+
+    pub(super) fn on_cut(&mut self) {
+        self.of_keys.on_cut();
+        self.of_windows.on_cut();
+    }
+
+    /// How many keys and windows have had states that left memory.
+    #[cfg(test)]
+    pub(super) fn evicted_count(&self) -> u64 {
+        self.of_keys.keys().evicted_count() + self.of_windows.keys().evicted_count()
     }
 
     /// Runs user code for a window of a key, with its states if there are any.
@@ -98,9 +174,7 @@ impl<K: Key> WindowStates<K> {
 
     fn enter(&mut self, turn: &Turn<'_, K>, window: Window) {
         self.of_keys.enter(turn.hash64, turn.key.clone(), turn.now);
-        let mut of_window = turn.key.archive().to_vec();
-        of_window.extend(stored::namespace_of(window));
-        self.of_windows.enter(turn.hash64, of_window, turn.now);
+        self.of_windows.enter(turn.hash64, window_key(turn.key, window), turn.now);
     }
 
     fn leave(&mut self) {

@@ -76,6 +76,9 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<C::Out>,
     ) -> Progress {
+        if self.take_parked(ctx, out) == Progress::Pending {
+            return Progress::Pending;
+        }
         let now = Arrival::now(ctx);
         let is_first = self.waiting.is_empty();
         if is_first && self.rise_to(now, ctx, out) == Progress::Done {
@@ -89,6 +92,13 @@ where
         if is_first { Progress::Pending } else { self.take_waiting(ctx, out) }
     }
 
+    /// Whether parked rows are to be taken before the clocks rise: they came before that.
+    pub(super) fn waits_for_parked(&self, arrival: Arrival) -> bool {
+        let has_risen = arrival.watermark_ms <= self.event_timers.horizon_ms()
+            && arrival.processing_time_ms <= self.clock.now_ms;
+        !self.parked.is_empty() && !has_risen
+    }
+
     /// Makes due what the clocks have reached. A key's timers of two clocks fire in the order in
     /// which they came due: what the clock made due fires before a watermark makes more due, and
     /// after what the watermark before it did (`catch_up`, `fire_all`).
@@ -98,6 +108,9 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<C::Out>,
     ) -> Progress {
+        if self.waits_for_parked(arrival) {
+            return Progress::Pending;
+        }
         if self.event_timers.horizon_ms() < arrival.watermark_ms {
             if self.processing_timers.has_due()
                 && !self.event_timers.is_empty()
@@ -293,15 +306,20 @@ where
         Progress::Done
     }
 
-    /// Forgets the key if it holds no windows.
+    /// Forgets the key if it holds no windows, and gives its slot up if they are away and there
+    /// are no timers.
     pub(super) fn settle(&mut self, slot: Slot) {
         let Some(of_key) = self.keys.get_slot(slot) else { return };
         if of_key.windows.is_empty() {
             let hash64 = self.keys.hash64(slot);
             let is_quiet = self.event_timers.settle(slot, hash64);
             if self.processing_timers.settle(slot, hash64) && is_quiet {
-                self.keys.remove_slot(slot);
+                self.keys.give_up(slot);
+                return;
             }
+        }
+        if !self.keys.is_cold(slot) {
+            self.note_change(slot);
         }
     }
 
@@ -328,9 +346,14 @@ where
             if !ctx.env().spend() {
                 return Progress::Pending;
             }
+            if self.has_evicted() && !self.admit_due(domain, ctx) {
+                return Progress::Pending;
+            }
             if let Some((slot, time_ms)) = self.timers(domain).pop() {
+                self.keys.note_use(slot);
                 self.on_timer(slot, domain, time_ms, ctx, out);
                 self.settle(slot);
+                self.make_room(ctx);
             }
             while let Some(slot) = self.timers(domain).take_emptied() {
                 self.settle(slot);

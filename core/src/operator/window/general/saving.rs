@@ -24,6 +24,7 @@ where
         if let Some(states) = &self.states {
             states.snapshot(writer);
         }
+        self.keys.save_cold(writer);
         for slot in self.keys.slots() {
             let (hash64, key) = (self.keys.hash64(slot), self.keys.key(slot));
             let mut writer = KeyWriter::new(writer, self.groups, hash64, key);
@@ -79,6 +80,10 @@ where
                 .zip(slot)
                 .ok_or_else(|| stored::damaged(TIMERS, ctx, &"a timer without a window"))?;
             self.timers(domain).restore(slot, entry.hash64, time_ms, is_late);
+        }
+        let slots: Vec<_> = self.keys.slots().collect();
+        for slot in slots {
+            self.note_change(slot);
         }
         Ok(())
     }
