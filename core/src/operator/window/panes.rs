@@ -283,13 +283,24 @@ impl<A: Clone> Panes<A> {
     }
 
     /// Slices that are not in the front although they are not newer than it, newest first.
-    pub(super) fn stragglers(&self) -> impl Iterator<Item = &Pane<A>> {
+    pub(super) fn stragglers(&self) -> impl DoubleEndedIterator<Item = &Pane<A>> {
         self.odd.iter().flat_map(|odd| &odd.stragglers)
     }
 
     /// Puts back a straggler that is newer than all others.
     pub(super) fn restore_straggler(&mut self, pane: Pane<A>) {
         self.odd.get_or_insert_default().stragglers.insert(0, pane);
+    }
+
+    /// Bytes on the heap, about, if a sum has `each`.
+    pub(super) fn heap_bytes(&self, each: usize) -> usize {
+        let sum_bytes = size_of::<Pane<A>>();
+        let odd = self.odd.as_ref().map_or(0, |odd| {
+            let sums = odd.stragglers.len() + odd.straggler_sums.len() + odd.history.len();
+            size_of::<Odd<A>>() + sums * (sum_bytes + each)
+        });
+        let count = self.entries.len() + usize::from(self.newest.is_some());
+        self.entries.capacity() * sum_bytes + count * each + odd
     }
 
     /// The newest slice that is part of a window that has fired, or could have been.

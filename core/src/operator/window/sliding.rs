@@ -16,33 +16,42 @@
 //! waits (`operator/waiting.rs`). So is one whose row is behind the watermark: the row counts in
 //! all windows that have not fired, and with allowed lateness those that have fire again.
 //!
+//! When memory is short, keys that were not used lately leave it (`sliding/leaving.rs`). They keep
+//! their place in the agenda; when a row comes or a window ends, they are read first.
+//!
 //! Not here: how one key fires (`sliding/work.rs`), snapshots (`sliding/saving.rs`); windows that
 //! do not overlap (`tumbling.rs`), anything but the default trigger (`general.rs`).
 
+mod leaving;
 mod saving;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::collections::VecDeque;
 
 use crate::data::ahead::Ahead;
+use crate::data::element::CheckpointId;
 use crate::data::key::Key;
 use crate::data::key_group::{HashRange, KeyGroupCount};
 use crate::data::row::{NO_EVENT_TIME, Row};
 use crate::data::slot::Slot;
 use crate::error::Error;
 use crate::graph::Facts;
-use crate::operator::waiting::WaitingRows;
+use crate::operator::spilling;
+use crate::operator::waiting::{Parked, WaitingRows};
 use crate::operator::window::agenda::Agenda;
 use crate::operator::window::aggregate::WindowAggregate;
 use crate::operator::window::function::WindowFunction;
 use crate::operator::window::panes::{NEVER_MS, Panes};
-use crate::operator::window::stored::{self, KeyWriter};
+use crate::operator::window::stored;
 use crate::operator::window::{Clock, Lateness, Reading, SlicedBy};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
+use crate::state::residents::{Belongings as _, Residents};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::state::table::KeyTable;
 use crate::time::slices::Piece;
 use crate::time::window::TimeDomain;
+use leaving::Turn;
 use saving::{FIRE_END, Part};
 use work::Work;
 
@@ -52,11 +61,14 @@ pub struct SlidingWindows<K, S, A: WindowAggregate, F> {
     work: Work<A, F>,
     clock: Clock,
     groups: KeyGroupCount,
-    keys: KeyTable<K, Panes<A::Accumulator>>,
+    keys: Residents<K, Panes<A::Accumulator>>,
     agenda: Agenda,
     /// The slice of the last row; none while rows wait, so that `on_row` need not ask.
     piece: Piece,
     waiting: VecDeque<(Row<A::In>, Reading)>,
+    parked: Parked<(Row<A::In>, Reading)>,
+    /// The watermark is not done, and will call again.
+    is_pending: bool,
 }
 
 /// So many firings ahead a key's entries are asked for, and twice as many ahead its panes: a firing
@@ -85,8 +97,10 @@ where
             work: Work::new(by, aggregate, function, lateness),
             piece: Piece::NONE,
             waiting: VecDeque::new(),
+            parked: Parked::default(),
+            is_pending: false,
             groups: KeyGroupCount::new(1).expect("in range"),
-            keys: KeyTable::new(HashRange::ALL),
+            keys: Residents::new(HashRange::ALL),
             agenda: Agenda::default(),
         }
     }
@@ -97,11 +111,14 @@ where
         self.work.forget(panes, horizon_ms);
         let due_ms = self.work.due_ms(panes);
         if due_ms == NEVER_MS {
-            self.keys.remove_slot(slot);
-        } else if due_ms != panes.due_ms {
+            self.keys.forget(slot);
+            return;
+        }
+        if due_ms != panes.due_ms {
             panes.due_ms = due_ms;
             self.agenda.push(due_ms, slot);
         }
+        self.note_change(slot);
     }
 
     /// Takes the rows that wait, then fires what is due at `horizon_ms`, as far as the budget goes.
@@ -126,15 +143,24 @@ where
     ) -> Progress {
         while let Some((due_ms, slot)) = self.agenda.first(horizon_ms) {
             self.look_ahead();
-            let of_slot = self.keys.get_entry_mut(slot);
-            let Some((hash64, key, panes)) = of_slot.filter(|(.., panes)| panes.due_ms == due_ms)
-            else {
+            if self.keys.get_slot(slot).is_none_or(|panes| panes.due_ms != due_ms) {
                 self.agenda.pop();
                 continue;
-            };
+            }
             if !ctx.env().spend() {
                 return Progress::Pending;
             }
+            if self.keys.has_evicted() {
+                match self.prepare(slot, ctx) {
+                    Turn::Wait => return Progress::Pending,
+                    Turn::Over => {
+                        self.agenda.pop();
+                        continue;
+                    }
+                    Turn::Now => {}
+                }
+            }
+            let (hash64, key, panes) = self.keys.entry_mut(slot);
             if panes.fire_end_ms - 1 == due_ms {
                 self.work.fire((key, hash64), panes, ctx, out);
             }
@@ -142,9 +168,13 @@ where
             panes.due_ms = self.work.due_ms(panes);
             self.agenda.pop();
             match panes.due_ms {
-                NEVER_MS => drop(self.keys.remove_slot(slot)),
-                due_ms => self.agenda.push(due_ms, slot),
+                NEVER_MS => drop(self.keys.forget(slot)),
+                due_ms => {
+                    self.agenda.push(due_ms, slot);
+                    self.note_change(slot);
+                }
             }
+            self.make_room(ctx);
         }
         Progress::Done
     }
@@ -182,6 +212,7 @@ where
         let first_ms = first_end_ms?;
         let key = (self.key_of)(&row.value);
         let slot = self.keys.find_or_insert_with(row.hash64, key, Panes::default);
+        self.keys.note_use(slot);
         let panes = self.keys.value_mut(slot);
         if panes.due_ms <= horizon_ms || first_ms - 1 <= horizon_ms {
             return self.take_odd((slot, slice), (row, reading), ctx, out);
@@ -192,6 +223,8 @@ where
             panes.due_ms = first_ms - 1;
             self.agenda.push(first_ms - 1, slot);
         }
+        self.note_change(slot);
+        self.make_room(ctx);
         None
     }
 
@@ -237,6 +270,25 @@ where
         &mut self.waiting
     }
 
+    #[inline]
+    fn parked(&mut self) -> Option<&mut Parked<(Row<A::In>, Reading)>> {
+        Some(&mut self.parked)
+    }
+
+    #[inline]
+    fn hash64_of((row, _): &(Row<A::In>, Reading)) -> u64 {
+        row.hash64
+    }
+
+    fn admit(&mut self, (row, _): &(Row<A::In>, Reading), ctx: &OperatorContext<'_>) -> bool {
+        if !self.keys.has_evicted() {
+            return true;
+        }
+        let key = (self.key_of)(&row.value);
+        let (keys, mut leaving) = self.split();
+        spilling::admit(keys, (row.hash64, &key), &mut leaving, ctx)
+    }
+
     fn take(
         &mut self,
         row: (Row<A::In>, Reading),
@@ -267,7 +319,7 @@ where
 
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
         self.groups = ctx.env().task.key_group_count;
-        self.keys = KeyTable::new(ctx.env().task.hashes());
+        self.keys = spilling::open(ctx);
         Ok(())
     }
 
@@ -284,6 +336,10 @@ where
         out: &mut impl Output<F::Out>,
     ) {
         let Some(reading) = self.clock.read(&row, ctx) else { return };
+        if self.keys.has_evicted() {
+            self.take_or_wait((row, reading), ctx, out);
+            return;
+        }
         if !self.piece.contains(reading.time_ms) {
             if !self.waiting.is_empty() {
                 self.wait((row, reading), ctx);
@@ -297,30 +353,51 @@ where
         }
     }
 
+    fn on_batch_end(
+        &mut self,
+        ctx: &OperatorContext<'_>,
+        _out: &mut impl Output<F::Out>,
+    ) -> Option<i64> {
+        let (keys, leaving) = self.split();
+        spilling::recharge(keys, &leaving, ctx);
+        None
+    }
+
     fn on_watermark(
         &mut self,
         watermark_ms: i64,
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
-        match self.work.by.domain {
+        self.is_pending = true;
+        let progress = match self.work.by.domain {
             TimeDomain::Event => self.take_waiting_and_fire(watermark_ms, ctx, out),
             TimeDomain::Processing => Progress::Done,
-        }
+        };
+        self.is_pending =
+            progress == Progress::Pending || self.parked.has_some_before(watermark_ms);
+        if self.is_pending { Progress::Pending } else { Progress::Done }
     }
 
     fn next_time_ms(&self) -> Option<i64> {
-        match self.work.by.domain {
-            TimeDomain::Event => None,
+        let is_by_watermark = self.work.by.domain == TimeDomain::Event;
+        let must_wait = self.keys.is_full() || self.is_pending && is_by_watermark;
+        if self.parked.wants_call(self.waiting.len(), !must_wait) {
             // The clock may have been set back since they came.
-            TimeDomain::Processing if !self.waiting.is_empty() => Some(NO_EVENT_TIME),
-            TimeDomain::Processing => self.agenda.next_ms().map(|due_ms| due_ms + 1),
+            return Some(NO_EVENT_TIME);
         }
+        let due_ms = self.agenda.next_ms().filter(|_| !is_by_watermark);
+        due_ms.map(|due_ms| due_ms + 1)
     }
 
     fn on_time(&mut self, ctx: &OperatorContext<'_>, out: &mut impl Output<F::Out>) -> Progress {
-        let horizon_ms = self.clock.turn(ctx);
-        self.take_waiting_and_fire(horizon_ms, ctx, out)
+        match self.work.by.domain {
+            TimeDomain::Event => self.take_waiting(ctx, out),
+            TimeDomain::Processing => {
+                let horizon_ms = self.clock.turn(ctx);
+                self.take_waiting_and_fire(horizon_ms, ctx, out)
+            }
+        }
     }
 
     fn on_input_end(
@@ -328,22 +405,58 @@ where
         ctx: &OperatorContext<'_>,
         out: &mut impl Output<F::Out>,
     ) -> Progress {
+        if self.take_waiting(ctx, out) == Progress::Pending || !self.parked.is_empty() {
+            return Progress::Pending;
+        }
         match self.work.by.domain {
             TimeDomain::Event => Progress::Done,
-            TimeDomain::Processing => self.take_waiting_and_fire(NEVER_MS - 1, ctx, out),
+            TimeDomain::Processing => self.fire(NEVER_MS - 1, ctx, out),
         }
     }
 
+    #[inline]
     fn is_ready(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && !self.parked.is_full() && !self.keys.is_full()
+    }
+
+    fn on_state_read(
+        &mut self,
+        hash64: u64,
+        ctx: &OperatorContext<'_>,
+        out: &mut impl Output<F::Out>,
+    ) {
+        self.parked.on_read(hash64);
+        // What is left for want of budget is taken when processing time calls.
+        let _ = self.take_parked(ctx, out);
+    }
+
+    fn evict(&mut self, steps: u32, ctx: &OperatorContext<'_>) -> bool {
+        let (keys, mut leaving) = self.split();
+        spilling::evict(keys, steps, &mut leaving, ctx)
+    }
+
+    fn has_waiting_rows(&self) -> bool {
+        !self.waiting.is_empty() || !self.parked.is_empty()
+    }
+
+    fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
+        if self.has_waiting_rows() {
+            return Progress::Pending;
+        }
+        let (keys, mut leaving) = self.split();
+        spilling::gather(keys, &mut leaving, ctx)
+    }
+
+    fn on_cut(&mut self, _checkpoint: CheckpointId) {
+        self.keys.on_cut();
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
-        assert!(self.waiting.is_empty(), "an operator that is not ready is not cut");
-        for slot in self.keys.slots() {
-            let (hash64, key, panes) =
-                (self.keys.hash64(slot), self.keys.key(slot), self.keys.value(slot));
-            self.save(&mut KeyWriter::new(writer, self.groups, hash64, key), panes);
+        assert!(!self.has_waiting_rows(), "an operator that is not ready is not cut");
+        self.keys.save_cold(writer);
+        for slot in self.keys.slots().filter(|slot| !self.keys.is_cold(*slot)) {
+            let of = (self.keys.hash64(slot), self.keys.key(slot));
+            self.leaving().save(slot, of, self.keys.value(slot), writer);
         }
     }
 
@@ -366,6 +479,7 @@ where
             panes.fire_end_ms = entry.value;
             panes.due_ms = self.work.due_ms(panes);
             self.agenda.push(panes.due_ms, slot);
+            self.note_change(slot);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::operator::window::aggregate::WindowAggregate;
 use crate::operator::window::function::WindowFunction;
 use crate::operator::window::panes::{Pane, Panes};
 use crate::operator::window::sliding::SlidingWindows;
+use crate::operator::window::sliding::leaving::Leaving;
 use crate::operator::window::stored::{self, Entry, KeyWriter, Place, StateName};
 
 /// End of the key's next window, ms. Read last.
@@ -41,6 +42,62 @@ impl Part {
     }
 }
 
+impl<A: WindowAggregate> Leaving<'_, A> {
+    /// Writes the panes of one key. A slice's bucket is the end of the last window that covers it.
+    pub(super) fn save_panes(&self, panes: &Panes<A::Accumulator>, writer: &mut KeyWriter<'_, '_>) {
+        panes.for_each(|part, slice, sum| {
+            let map_key = stored::ordered(slice);
+            let window_bucket = self.slices.last_end_ms(slice);
+            let place = Place { window_bucket, map_key: &map_key, ..Place::default() };
+            writer.put(part.state(), place, self.aggregate.stored(sum));
+        });
+        writer.put(FIRE_END, Place::default(), &panes.fire_end_ms);
+    }
+}
+
+impl<A: Clone> Panes<A> {
+    /// Shows everything in it, in the order in which [`Panes::put_back`] takes it: where it belongs,
+    /// its slice and its sum.
+    pub(super) fn for_each(&self, mut show: impl FnMut(Part, i64, &A)) {
+        let closed_len = self.front_len + self.back_len;
+        for (index, pane) in self.entries.iter().chain(&self.newest).enumerate() {
+            let part = match index {
+                _ if index < self.front_len => Part::Front,
+                _ if index < closed_len => Part::Back,
+                _ => Part::Open,
+            };
+            show(part, pane.slice, &pane.sum);
+        }
+        if let (Some(sum), Some(newest)) = (&self.back_sum, self.newest_closed()) {
+            show(Part::BackSum, newest, sum);
+        }
+        self.stragglers().rev().for_each(|pane| show(Part::Straggler, pane.slice, &pane.sum));
+        self.history().for_each(|pane| show(Part::History, pane.slice, &pane.sum));
+    }
+
+    /// Puts back what [`Panes::for_each`] has shown.
+    pub(super) fn put_back(&mut self, part: Part, slice: i64, sum: A) {
+        match part {
+            Part::Front => self.front_len += 1,
+            Part::Back => self.back_len += 1,
+            Part::Open => {}
+            Part::BackSum => {
+                self.back_sum = Some(sum);
+                return;
+            }
+            Part::Straggler => {
+                self.restore_straggler(Pane { slice, sum });
+                return;
+            }
+            Part::History => {
+                self.history_mut().push_back(Pane { slice, sum });
+                return;
+            }
+        }
+        self.entries.push_back(Pane { slice, sum });
+    }
+}
+
 impl<K, S, A, F> SlidingWindows<K, S, A, F>
 where
     K: Key,
@@ -48,33 +105,7 @@ where
     A: WindowAggregate,
     F: WindowFunction<K, A::Out>,
 {
-    /// Writes the panes of one key. A slice's bucket is the end of the last window that covers it.
-    pub(super) fn save(&self, writer: &mut KeyWriter<'_, '_>, panes: &Panes<A::Accumulator>) {
-        let slices = &self.work.by.slices;
-        let mut put = |part: Part, slice, sum| {
-            let map_key = stored::ordered(slice);
-            let window_bucket = slices.last_end_ms(slice);
-            let place = Place { window_bucket, map_key: &map_key, ..Place::default() };
-            writer.put(part.state(), place, self.work.aggregate.stored(sum));
-        };
-        let closed_len = panes.front_len + panes.back_len;
-        for (index, pane) in panes.entries.iter().chain(&panes.newest).enumerate() {
-            let part = match index {
-                _ if index < panes.front_len => Part::Front,
-                _ if index < closed_len => Part::Back,
-                _ => Part::Open,
-            };
-            put(part, pane.slice, &pane.sum);
-        }
-        if let (Some(sum), Some(newest)) = (&panes.back_sum, panes.newest_closed()) {
-            put(Part::BackSum, newest, sum);
-        }
-        panes.stragglers().for_each(|pane| put(Part::Straggler, pane.slice, &pane.sum));
-        panes.history().for_each(|pane| put(Part::History, pane.slice, &pane.sum));
-        writer.put(FIRE_END, Place::default(), &panes.fire_end_ms);
-    }
-
-    /// Puts back an entry that [`SlidingWindows::save`] wrote.
+    /// Puts back an entry that [`Leaving::save_panes`] wrote.
     pub(super) fn load(
         &mut self,
         part: Part,
@@ -84,25 +115,8 @@ where
         let slice = stored::from_ordered(entry.map_key)
             .ok_or_else(|| stored::damaged(part.state(), ctx, &"no slice in the key"))?;
         let sum = self.work.aggregate.restored(entry.value);
-        let panes = self.keys.get_or_insert_with(entry.hash64, entry.key, Panes::default);
-        match part {
-            Part::Front => panes.front_len += 1,
-            Part::Back => panes.back_len += 1,
-            Part::Open => {}
-            Part::BackSum => {
-                panes.back_sum = Some(sum);
-                return Ok(());
-            }
-            Part::Straggler => {
-                panes.restore_straggler(Pane { slice, sum });
-                return Ok(());
-            }
-            Part::History => {
-                panes.history_mut().push_back(Pane { slice, sum });
-                return Ok(());
-            }
-        }
-        panes.entries.push_back(Pane { slice, sum });
+        let slot = self.keys.find_or_insert_with(entry.hash64, entry.key, Panes::default);
+        self.keys.value_mut(slot).put_back(part, slice, sum);
         Ok(())
     }
 }
