@@ -19,6 +19,9 @@ const INDEX_BYTES: usize = 12;
 /// Keys that may be looked at for one that leaves: a look costs a fraction of that.
 const LOOKS: u32 = 8;
 
+/// Slots that the hand passes at most for a look at one: of keys that are away, or of none.
+const STRIDE: u32 = 32;
+
 /// What a look at a slot came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Evicted {
@@ -153,8 +156,7 @@ impl<K: Key, V> Residents<K, V> {
             if !spill.is_short || spill.gathering.is_some() {
                 break;
             }
-            let slot = Slot(spill.hand);
-            spill.hand = if slot.0 < self.table.slot_count() { slot.0 + 1 } else { 0 };
+            let slot = self.next_slot();
             let came_to = self.evict_slot(slot, belongings, store)?;
             let spill = self.spill_mut();
             spill.is_full = came_to == Evicted::NoRoom;
@@ -168,6 +170,21 @@ impl<K: Key, V> Residents<K, V> {
             }
         }
         Ok(evicted)
+    }
+
+    /// The next slot that the hand comes to, and it goes on; if it can be, one of a key in memory.
+    fn next_slot(&mut self) -> Slot {
+        let spill = self.spill.as_mut().expect("keys are evicted where there is a store");
+        let mut slot = Slot(spill.hand);
+        for _ in 0..STRIDE {
+            slot = Slot(spill.hand);
+            spill.hand = if slot.0 < self.table.slot_count() { slot.0 + 1 } else { 0 };
+            let resident = self.table.get_slot(slot);
+            if resident.is_some_and(|resident| !resident.residence.is_cold()) {
+                break;
+            }
+        }
+        slot
     }
 
     fn evict_slot(
