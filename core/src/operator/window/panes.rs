@@ -20,7 +20,7 @@
 //! With allowed lateness the slices of windows that may still fire again are kept a second time, as
 //! they came: the *history*.
 //!
-//! Invariant: `entries` is ascending by slice, its first `front_len` are sums, `newest` comes after
+//! Invariant: `entries` is ascending by slice, its first `front_count` are sums, `newest` comes after
 //! them, and no straggler is newer than the front.
 
 use std::collections::VecDeque;
@@ -40,8 +40,8 @@ pub(super) struct Panes<A> {
     /// added to it, and finds it without going through a pointer.
     pub(super) newest: Option<Pane<A>>,
     pub(super) entries: VecDeque<Pane<A>>,
-    pub(super) front_len: usize,
-    pub(super) back_len: usize,
+    pub(super) front_count: u32,
+    pub(super) back_count: u32,
     /// The sum of the back, if that is more than one slice.
     pub(super) back_sum: Option<A>,
     /// What only records behind the watermark and allowed lateness need: beside the rest, so that
@@ -82,8 +82,8 @@ impl<A> Default for Panes<A> {
         Self {
             newest: None,
             entries: VecDeque::new(),
-            front_len: 0,
-            back_len: 0,
+            front_count: 0,
+            back_count: 0,
             back_sum: None,
             odd: None,
             fire_end_ms: NEVER_MS,
@@ -93,6 +93,18 @@ impl<A> Default for Panes<A> {
 }
 
 impl<A: Clone> Panes<A> {
+    /// How many entries are the front.
+    #[inline]
+    pub(super) fn front_len(&self) -> usize {
+        self.front_count as usize
+    }
+
+    /// How many entries behind that are the back.
+    #[inline]
+    pub(super) fn back_len(&self) -> usize {
+        self.back_count as usize
+    }
+
     /// Asks for the ends of the entries: where [`Panes::fire`] takes away and appends.
     #[inline]
     pub(super) fn prefetch(&self) {
@@ -121,7 +133,7 @@ impl<A: Clone> Panes<A> {
     where
         G: WindowAggregate<Accumulator = A>,
     {
-        let closed_len = self.front_len + self.back_len;
+        let closed_len = self.front_len() + self.back_len();
         let has_open = closed_len < self.entries.len();
         let last = self.newest.as_ref().or(self.entries.back().filter(|_| has_open));
         if last.is_none_or(|last| last.slice < slice) {
@@ -168,13 +180,13 @@ impl<A: Clone> Panes<A> {
         if slice < next_first {
             return;
         }
-        let is_in_front = self.front_len > 0 && slice <= self.entries[self.front_len - 1].slice;
+        let is_in_front = self.front_len() > 0 && slice <= self.entries[self.front_len() - 1].slice;
         if is_in_front {
             self.odd.get_or_insert_default().add_straggler(Pane { slice, sum }, aggregate);
             return;
         }
-        let closed_len = self.front_len + self.back_len;
-        let index = position(&self.entries, slice, self.front_len..closed_len);
+        let closed_len = self.front_len() + self.back_len();
+        let index = position(&self.entries, slice, self.front_len()..closed_len);
         match self.entries.get_mut(index) {
             Some(pane) if index < closed_len && pane.slice == slice => {
                 if let Some(back) = &mut self.back_sum {
@@ -183,11 +195,11 @@ impl<A: Clone> Panes<A> {
                 aggregate.merge(&mut pane.sum, sum);
             }
             _ => {
-                if self.back_len > 0 {
+                if self.back_len() > 0 {
                     self.add_to_back(sum.clone(), aggregate);
                 }
                 self.entries.insert(index, Pane { slice, sum });
-                self.back_len += 1;
+                self.back_count += 1;
             }
         }
     }
@@ -207,11 +219,12 @@ impl<A: Clone> Panes<A> {
     {
         self.close(behind, keeps_history, aggregate);
         let moved_len = self.evict(first, aggregate);
-        let front = (self.front_len > 0).then(|| &self.entries[0].sum);
+        let (front_len, back_len) = (self.front_len(), self.back_len());
+        let front = (front_len > 0).then(|| &self.entries[0].sum);
         let stragglers = self.odd.as_mut().and_then(|odd| odd.sum_stragglers(aggregate));
-        let back = match self.back_len {
+        let back = match back_len {
             0 => None,
-            1 => Some(&self.entries[self.front_len].sum),
+            1 => Some(&self.entries[front_len].sum),
             _ => self.back_sum.as_ref(),
         };
         let result = match (front, stragglers, back) {
@@ -242,7 +255,7 @@ impl<A: Clone> Panes<A> {
             odd.drop_stragglers_before(first);
         }
         self.pop_front_before(first);
-        if self.front_len > 0 || self.back_len == 0 || first <= self.entries[0].slice {
+        if self.front_len() > 0 || self.back_len() == 0 || first <= self.entries[0].slice {
             return 0;
         }
         self.turn_back_into_front(first, aggregate)
@@ -256,20 +269,20 @@ impl<A: Clone> Panes<A> {
         G: WindowAggregate<Accumulator = A>,
     {
         self.back_sum = None;
-        if self.entries[self.back_len - 1].slice < first {
-            self.entries.drain(..self.back_len);
-            self.back_len = 0;
+        if self.entries[self.back_len() - 1].slice < first {
+            self.entries.drain(..self.back_len());
+            self.back_count = 0;
             return 0;
         }
-        let gone_len = position(&self.entries, first, 0..self.back_len);
+        let gone_len = position(&self.entries, first, 0..self.back_len());
         self.entries.drain(..gone_len);
-        self.front_len = self.back_len - gone_len;
-        self.back_len = 0;
-        for index in (1..self.front_len).rev() {
+        self.front_count = self.back_count - gone_len as u32;
+        self.back_count = 0;
+        for index in (1..self.front_len()).rev() {
             let newer = self.entries[index].sum.clone();
             aggregate.merge(&mut self.entries[index - 1].sum, newer);
         }
-        self.front_len
+        self.front_len()
     }
 
     /// Slices that may still fire again, ascending.
@@ -306,13 +319,13 @@ impl<A: Clone> Panes<A> {
     /// The newest slice that is part of a window that has fired, or could have been.
     #[inline]
     pub(super) fn newest_closed(&self) -> Option<i64> {
-        let closed_len = self.front_len + self.back_len;
+        let closed_len = self.front_len() + self.back_len();
         (closed_len > 0).then(|| self.entries[closed_len - 1].slice)
     }
 
     /// The oldest slice of which no window has fired.
     pub(super) fn oldest_open(&self) -> Option<i64> {
-        let oldest = self.entries.get(self.front_len + self.back_len).or(self.newest.as_ref());
+        let oldest = self.entries.get(self.front_len() + self.back_len()).or(self.newest.as_ref());
         oldest.map(|pane| pane.slice)
     }
 
@@ -377,11 +390,11 @@ impl<A: Clone> Panes<A> {
     where
         G: WindowAggregate<Accumulator = A>,
     {
-        while let Some(pane) = self.entries.get(self.front_len + self.back_len) {
+        while let Some(pane) = self.entries.get(self.front_len() + self.back_len()) {
             if behind <= pane.slice {
                 return;
             }
-            let sum = (self.back_len > 0).then(|| pane.sum.clone());
+            let sum = (self.back_len() > 0).then(|| pane.sum.clone());
             if keeps_history {
                 let pane = pane.clone();
                 self.keep(pane);
@@ -389,17 +402,17 @@ impl<A: Clone> Panes<A> {
             if let Some(sum) = sum {
                 self.add_to_back(sum, aggregate);
             }
-            self.back_len += 1;
+            self.back_count += 1;
         }
         if let Some(newest) = self.newest.take_if(|newest| newest.slice < behind) {
             if keeps_history {
                 self.keep(newest.clone());
             }
-            if self.back_len > 0 {
+            if self.back_len() > 0 {
                 self.add_to_back(newest.sum.clone(), aggregate);
             }
             self.entries.push_back(newest);
-            self.back_len += 1;
+            self.back_count += 1;
         }
     }
 
@@ -409,8 +422,8 @@ impl<A: Clone> Panes<A> {
     where
         G: WindowAggregate<Accumulator = A>,
     {
-        if self.back_len == 1 {
-            self.back_sum = Some(self.entries[self.front_len].sum.clone());
+        if self.back_len() == 1 {
+            self.back_sum = Some(self.entries[self.front_len()].sum.clone());
         }
         if let Some(back) = &mut self.back_sum {
             aggregate.merge(back, sum);
@@ -426,9 +439,9 @@ impl<A: Clone> Panes<A> {
 
     #[inline]
     fn pop_front_before(&mut self, first: i64) {
-        while self.front_len > 0 && self.entries.front().is_some_and(|pane| pane.slice < first) {
+        while self.front_len() > 0 && self.entries.front().is_some_and(|pane| pane.slice < first) {
             self.entries.pop_front();
-            self.front_len -= 1;
+            self.front_count -= 1;
         }
     }
 }

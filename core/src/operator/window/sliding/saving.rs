@@ -59,10 +59,10 @@ impl<A: Clone> Panes<A> {
     /// Shows everything in it, in the order in which [`Panes::put_back`] takes it: where it belongs,
     /// its slice and its sum.
     pub(super) fn for_each(&self, mut show: impl FnMut(Part, i64, &A)) {
-        let closed_len = self.front_len + self.back_len;
+        let closed_len = self.front_len() + self.back_len();
         for (index, pane) in self.entries.iter().chain(&self.newest).enumerate() {
             let part = match index {
-                _ if index < self.front_len => Part::Front,
+                _ if index < self.front_len() => Part::Front,
                 _ if index < closed_len => Part::Back,
                 _ => Part::Open,
             };
@@ -78,8 +78,8 @@ impl<A: Clone> Panes<A> {
     /// Puts back what [`Panes::for_each`] has shown.
     pub(super) fn put_back(&mut self, part: Part, slice: i64, sum: A) {
         match part {
-            Part::Front => self.front_len += 1,
-            Part::Back => self.back_len += 1,
+            Part::Front => self.front_count += 1,
+            Part::Back => self.back_count += 1,
             Part::Open => {}
             Part::BackSum => {
                 self.back_sum = Some(sum);
