@@ -94,6 +94,14 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_directory: Option<PathBuf>,
 
+    /// What has to be guaranteed of every result over a restart from a checkpoint. Default
+    /// `at-least-once`.
+    ///
+    /// `at-least-once`: whatever sources and sinks give; `explain` says it for every sink.
+    /// `exactly-once`: the job does not start if checkpoints are not taken, if a source cannot read
+    /// again, or if a sink cannot commit.
+    pub guarantee: GuaranteeKind,
+
     /// Where savepoints are: each in a directory of its own there. Default: `savepoints` in the
     /// checkpoint directory.
     ///
@@ -194,6 +202,17 @@ pub enum Pin {
     Off,
 }
 
+/// What has to be guaranteed of results.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuaranteeKind {
+    /// Whatever sources and sinks give.
+    #[default]
+    AtLeastOnce,
+    /// Every result appears once.
+    ExactlyOnce,
+}
+
 /// Who reads and writes files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -216,6 +235,7 @@ impl Default for Config {
             memory_per_shard: None,
             state_directory: None,
             checkpoint_directory: None,
+            guarantee: GuaranteeKind::default(),
             savepoint_directory: None,
             restore: None,
             allow_dropped_state: false,

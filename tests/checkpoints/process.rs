@@ -260,3 +260,29 @@ fn pages_of_other_hosts_are_kept_out() {
     child.signal("-KILL");
     child.await_end();
 }
+
+#[test]
+fn exactly_once_is_refused_where_it_cannot_be_had() {
+    let place = tempfile::tempdir().expect("a place for files");
+    let settings = place.path().join("job.toml");
+    let checkpoints = place.path().join("checkpoints");
+    let check = |kind: &str, text: &str, refusal: Option<&str>| {
+        std::fs::write(&settings, text).expect("it can be written");
+        let args = ["--config", settings.to_str().expect("a path of characters")];
+        let program = env!("CARGO_BIN_EXE_test_job");
+        let output = child::run(child::command(program, kind, &args, &place.path().join("output")));
+        let code = if refusal.is_some() { 2 } else { 0 };
+        assert_eq!(output.status.code(), Some(code), "{}", log_of(&output));
+        assert!(log_of(&output).contains(refusal.unwrap_or_default()), "{}", log_of(&output));
+    };
+    let exactly = "guarantee = \"exactly-once\"\n";
+    let with = format!("{exactly}checkpoint_directory = {checkpoints:?}\n");
+    check("bounded", exactly, Some("no checkpoints are taken: set checkpoint_directory"));
+    check("prints", &with, Some("stdout: at least once, not exactly once, because"));
+    check(
+        "listens",
+        &with,
+        Some("none: records may be lost, not exactly once, because source lines"),
+    );
+    check("bounded", &with, None);
+}

@@ -44,6 +44,7 @@ impl Job {
     ) -> Stream<'_, SourceHead<S>, Pass<S::Out>> {
         let facts = Facts {
             problems: source.problems(),
+            cannot_replay: source.cannot_replay(),
             side_outputs: SideOutputFacts::Only(source.side_outputs()),
             ..Facts::default().detailed(source.describe())
         };

@@ -23,7 +23,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::api::job::Job;
 use crate::api::progress::Progress;
 use crate::api::simulate::SimulateArgs;
-use crate::config::{ByteCount, Config, Idle, Period};
+use crate::config::{ByteCount, Config, GuaranteeKind, Idle, Period};
 use crate::error::{Error, Result};
 use crate::graph::ExplainFormat;
 use crate::runtime::control::Watch;
@@ -179,6 +179,17 @@ impl Job {
         self.run_as(&effective(config.clone())?, false, false)
     }
 
+    /// Checks that the job can have every result exactly once.
+    fn check_exactly_once(&self, config: &Config) -> Result<()> {
+        let mut problems = self.draft_mut().graph.not_exactly_once();
+        if config.checkpoint_directory.is_none() {
+            let what = "guarantee is exactly-once, and no checkpoints are taken: set \
+                        checkpoint_directory";
+            problems.push(what.to_string());
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Error::Plan { problems }) }
+    }
+
     fn run_as(
         &self,
         config: &Config,
@@ -186,6 +197,9 @@ impl Job {
         shows_progress: bool,
     ) -> Result<JobReport> {
         let plan = self.plan(shard_count(config), config.key_group_count)?;
+        if config.guarantee == GuaranteeKind::ExactlyOnce {
+            self.check_exactly_once(config)?;
+        }
         for warning in &plan.warnings {
             tracing::warn!("{warning}");
         }

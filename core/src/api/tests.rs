@@ -1097,6 +1097,9 @@ physical graph: 2 shards, 128 key groups, 8 tasks, 12 channels
     <- chain 1: rebalance, 4 channels
   chain 3: print, 2 tasks
     <- chain 2: rebalance, 4 channels
+
+over a restart from a checkpoint
+  print: at least once, because what it has written after a checkpoint is written again
 ";
     assert_eq!(text, expected, "\n{text}");
     assert!(job.is_bounded());

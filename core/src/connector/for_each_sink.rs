@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use crate::data::row::Row;
-use crate::graph::Facts;
+use crate::graph::{Appearance, Facts};
 use crate::operator::{Nothing, Operator, OperatorContext, Output};
 
 /// Calls a closure with every value. Each task has a clone of it.
@@ -71,7 +71,7 @@ impl<T: 'static> Operator for DiscardSink<T> {
     const ENTERS_ROWS: bool = false;
 
     fn facts(&self) -> Facts {
-        Facts::stateless()
+        Facts { appearance: Appearance::WithCheckpoints, ..Facts::stateless() }
     }
 
     fn on_row(&mut self, _: Row<T>, _ctx: &OperatorContext<'_>, _out: &mut impl Output<Nothing>) {}

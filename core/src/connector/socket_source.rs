@@ -108,6 +108,10 @@ impl<F: Format> Source for SocketSource<F> {
     type Out = F::Record;
     type Reader = SocketReader<F>;
 
+    fn cannot_replay(&self) -> Option<&'static str> {
+        Some("is a connection, and nobody sends again what came through it")
+    }
+
     fn problems(&self) -> Vec<String> {
         let mut problems = self.format.problems();
         problems.extend(self.address.problem());

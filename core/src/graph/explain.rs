@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::graph::facts::SideOutputFacts;
+use crate::graph::guarantee::Guarantee;
 use crate::graph::logical::{ChainId, Edge, LogicalGraph, Node, NodeKind};
 use crate::graph::physical::{PhysicalEdge, PhysicalGraph};
 use crate::graph::plan::Partitioner;
@@ -53,6 +54,13 @@ impl Explanation<'_> {
         if let Some(physical) = self.physical {
             text.push('\n');
             text.push_str(&physical_text(self.logical, physical));
+        }
+        let guarantees = self.logical.guarantees();
+        if !guarantees.is_empty() {
+            text.push_str("\nover a restart from a checkpoint\n");
+        }
+        for Guarantee { sink, delivery, because } in guarantees {
+            let _ = writeln!(text, "  {sink}: {delivery}, because {because}");
         }
         for (title, findings) in
             [("problems", &self.findings.problems), ("warnings", &self.findings.warnings)]
@@ -117,6 +125,10 @@ impl Explanation<'_> {
                 "record": edge.tag.map(|fact| fact.record),
             })
         });
+        let guarantees = logical.guarantees().into_iter();
+        let guarantees = guarantees.map(|Guarantee { sink, delivery, because }| {
+            json!({ "sink": sink, "delivery": delivery.to_string(), "because": because })
+        });
         json!({
             "job": logical.name,
             "logical": {
@@ -124,6 +136,7 @@ impl Explanation<'_> {
                 "edges": edges.collect::<Vec<_>>(),
             },
             "physical": self.physical.map(physical_json),
+            "guarantees": guarantees.collect::<Vec<_>>(),
             "problems": self.findings.problems,
             "warnings": self.findings.warnings,
         })

@@ -26,8 +26,22 @@ pub struct Facts {
     pub side_outputs: SideOutputFacts,
     /// The directory that it writes files to, and must have for itself.
     pub directory: Option<PathBuf>,
+    /// Of a source: why it cannot read again what came after a checkpoint (`is a connection, ..`).
+    pub cannot_replay: Option<&'static str>,
+    /// Of a sink: when what it writes can be seen.
+    pub appearance: Appearance,
     /// Mistakes in how it is set up: one sentence each, saying what to do, without its name.
     pub problems: Vec<String>,
+}
+
+/// When what a sink writes can be seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Appearance {
+    /// Soon: a job that goes on from a checkpoint writes some of it again.
+    #[default]
+    AtOnce,
+    /// When a checkpoint is complete that has everything before it. Or it writes nothing.
+    WithCheckpoints,
 }
 
 /// Which side outputs an operator may write.

@@ -5,13 +5,15 @@
 
 pub mod explain;
 pub mod facts;
+pub mod guarantee;
 pub mod logical;
 pub mod physical;
 pub mod plan;
 pub mod validate;
 
 pub use explain::{ExplainFormat, Explanation};
-pub use facts::{Facts, SideOutputFact, SideOutputFacts};
+pub use facts::{Appearance, Facts, SideOutputFact, SideOutputFacts};
+pub use guarantee::{Delivery, Guarantee};
 pub use logical::{ChainEnd, ChainId, Edge, LogicalGraph, Node, NodeId, NodeKind};
 pub use physical::{PhysicalChain, PhysicalEdge, PhysicalGraph};
 pub use plan::{ChannelId, ChannelPlan, InputPlan, OutputPlan, Partitioner, SidePlan, TaskPlan};

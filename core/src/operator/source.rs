@@ -35,6 +35,12 @@ pub trait Source: Clone + Send + 'static {
         Vec::new()
     }
 
+    /// Why a reader that goes on from a snapshot does not read everything that came after it; none
+    /// if it does. In words that go on from the source's name: `is a connection, ..`.
+    fn cannot_replay(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether it ends by itself.
     fn is_bounded(&self) -> bool;
 

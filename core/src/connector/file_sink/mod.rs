@@ -42,7 +42,7 @@ use crate::connector::{fail_to_encode, file_error};
 use crate::data::element::CheckpointId;
 use crate::data::row::Row;
 use crate::error::Error;
-use crate::graph::Facts;
+use crate::graph::{Appearance, Facts};
 use crate::operator::{Nothing, Operator, OperatorContext, Output, Progress};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 
@@ -274,7 +274,13 @@ impl<E: Encode> Operator for FileSink<E> {
         }
         let detail = format!("files in {} ({})", self.directory.display(), self.encoder.describe());
         let directory = Some(self.directory.clone());
-        Facts { directory, is_stateful: true, problems, ..Facts::stateless().detailed(detail) }
+        Facts {
+            directory,
+            is_stateful: true,
+            appearance: Appearance::WithCheckpoints,
+            problems,
+            ..Facts::stateless().detailed(detail)
+        }
     }
 
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {

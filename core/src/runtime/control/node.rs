@@ -135,8 +135,8 @@ impl Node {
         Decision::Tell(vec![Addressed::All(Command::Drain)])
     }
 
-    /// Stops with a checkpoint, of which a `savepoint` is made if it is to be somewhere. Answers the
-    /// lowest number that it may have; none if none are taken, or if it stops already.
+    /// Stops with a checkpoint, of which a `savepoint` is made if it is to be somewhere. Answers
+    /// the lowest number that it may have; none if none are taken, or if it stops already.
     pub fn stop(&mut self, savepoint: Option<PathBuf>) -> Option<CheckpointId> {
         let coordinator = self.coordinator.as_mut().filter(|_| self.stopping.is_none())?;
         let checkpoint = coordinator.want();
