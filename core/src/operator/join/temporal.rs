@@ -16,9 +16,9 @@
 //! What the watermark has reached is joined before the next row of its key, so joining in slices
 //! cannot be seen; but at most so much in one go, or else the row waits (`operator/waiting.rs`).
 //!
-//! When memory is short, keys that had no record lately leave it (`state/residents.rs`), and what is
-//! due of such a key waits until it was read. A key of which versions only are left is not read for
-//! their end: it is forgotten when the last of them has ended.
+//! When memory is short, keys that had no record lately leave it (`state/residents.rs`), and what
+//! is due of such a key waits until it was read. A key of which versions only are left is not read
+//! for their end: it is forgotten when the last of them has ended.
 //!
 //! Invariant: of the versions at or before the watermark a key in memory keeps the newest only, and
 //! that only until its time to live is over.

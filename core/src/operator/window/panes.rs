@@ -20,8 +20,8 @@
 //! With allowed lateness the slices of windows that may still fire again are kept a second time, as
 //! they came: the *history*.
 //!
-//! Invariant: `entries` is ascending by slice, its first `front_count` are sums, `newest` comes after
-//! them, and no straggler is newer than the front.
+//! Invariant: `entries` is ascending by slice, its first `front_count` are sums, `newest` comes
+//! after them, and no straggler is newer than the front.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! How the general operator takes a row: the clocks rise, what is due of its key fires, then the row
-//! joins its windows.
+//! How the general operator takes a row: the clocks rise, what is due of its key fires, then the
+//! row joins its windows.
 
 use std::collections::VecDeque;
 

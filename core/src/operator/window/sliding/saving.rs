@@ -56,8 +56,8 @@ impl<A: WindowAggregate> Leaving<'_, A> {
 }
 
 impl<A: Clone> Panes<A> {
-    /// Shows everything in it, in the order in which [`Panes::put_back`] takes it: where it belongs,
-    /// its slice and its sum.
+    /// Shows everything in it, in the order in which [`Panes::put_back`] takes it: where it
+    /// belongs, its slice and its sum.
     pub(super) fn for_each(&self, mut show: impl FnMut(Part, i64, &A)) {
         let closed_len = self.front_len() + self.back_len();
         for (index, pane) in self.entries.iter().chain(&self.newest).enumerate() {
