@@ -25,7 +25,7 @@ use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
 
-use memmap2::{Advice, MmapMut, MmapRaw};
+use memmap2::{Advice, MmapMut, MmapRaw, UncheckedAdvice};
 
 /// Memory is asked of the system in pieces of this size: one huge page on x86-64.
 pub const CHUNK_BYTES: usize = 2 << 20;
@@ -50,6 +50,8 @@ pub struct Slab {
     /// Buffers that were taken before and are back. The last one in is the first one out: its
     /// bytes are the likeliest to be in the cache.
     free: Vec<Buffer>,
+    /// So many of these, the first ones, have no memory before they are written to.
+    discarded_count: usize,
     /// Buffers carved from the chunks so far, free or outstanding.
     carved_count: usize,
     /// Buffers carved from the last chunk.
@@ -70,6 +72,7 @@ impl Slab {
             buffer_count_max,
             chunks: Vec::new(),
             free: Vec::new(),
+            discarded_count: 0,
             carved_count: 0,
             carved_in_chunk_count: 0,
         }
@@ -82,6 +85,7 @@ impl Slab {
     pub fn take(&mut self) -> Option<Buffer> {
         if let Some(buffer) = self.free.pop() {
             debug_assert!(buffer.is_empty());
+            self.discarded_count = self.discarded_count.min(self.free.len());
             return Some(buffer);
         }
         if self.carved_count == self.buffer_count_max {
@@ -104,6 +108,21 @@ impl Slab {
         assert!(self.free.len() < self.carved_count);
         buffer.clear();
         self.free.push(buffer);
+    }
+
+    /// Gives memory of free buffers back to the system until no more than `count` buffers have any,
+    /// those that are taken included; taking such a one asks for it again.
+    ///
+    /// # Panics
+    /// If a buffer is not a whole chunk.
+    pub fn discard_beyond(&mut self, count: usize) {
+        assert_eq!(self.buffer_bytes, CHUNK_BYTES, "memory is given back in whole chunks");
+        while count < self.carved_count - self.discarded_count
+            && let Some(buffer) = self.free.get_mut(self.discarded_count)
+        {
+            buffer.discard();
+            self.discarded_count += 1;
+        }
     }
 
     /// Buffers taken and not put back. One that was dropped counts for ever.
@@ -260,6 +279,17 @@ impl Buffer {
     pub fn spare_mut(&mut self) -> &mut [u8] {
         let len = self.len();
         &mut self.whole_mut()[len..]
+    }
+
+    /// Gives the memory of a buffer that is a whole chunk back to the system. Its bytes are zeroes
+    /// then, or what they were if the system does not want it.
+    fn discard(&mut self) {
+        let Chunk::Mapped(mapping) = &*self.chunk else { return };
+        assert_eq!(self.capacity(), mapping.len(), "others have no part of the chunk");
+        // SAFETY: this handle owns all bytes of the chunk, and `&mut self` excludes every slice of
+        // them. Pages of a private anonymous mapping that are dropped read as zeroes, so they stay
+        // initialised.
+        let _ = unsafe { mapping.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 
     fn whole_mut(&mut self) -> &mut [u8] {

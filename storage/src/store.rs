@@ -41,14 +41,14 @@
 //! - After a failed sync nothing of the table may be trusted, and its records are partly gone from
 //!   memory: the store has [failed](Error::Failed), and is restored from its tables.
 //!
-//! Not here: the manifest (which of [`Store::version`] a checkpoint names), memory for the indexes
-//! of tables and for a merge, which come on top of the budget.
+//! Not here: the manifest (which of [`Store::version`] a checkpoint names).
 
 mod config;
 mod counts;
 mod files;
 mod flush;
 mod inputs;
+mod memory;
 mod merging;
 mod opening;
 mod read;
@@ -74,8 +74,9 @@ use crate::write_buffer::{
     Budget, Frozen, Full, Lookup, Origin, RecordKey, Refused, SpaceId, WriteBuffer,
 };
 
-pub use self::config::{Error, MergeError, StoreConfig, TableRow, TimeOf};
+pub use self::config::{Error, MergeError, Shortage, StoreConfig, TableRow, TimeOf};
 pub use self::counts::StoreCounts;
+pub use self::memory::buffer_bytes;
 pub use self::scan::{Scan, Scanned};
 
 /// Least memory of a store: chunks for records, for what finds them, and for a record as large as a
@@ -162,6 +163,8 @@ pub struct Store {
     next_file_id: u64,
     /// Blocks that lookups asked for.
     read_count: u64,
+    /// What is kept of tables, as it was found last.
+    index_bytes: usize,
 }
 
 impl Store {
@@ -204,6 +207,7 @@ impl Store {
             next_op_id: 0,
             next_file_id: 0,
             read_count: 0,
+            index_bytes: 0,
             config,
         };
         store.list();
@@ -375,20 +379,10 @@ impl Store {
         self.buffer.dirty_bytes()
     }
 
-    /// How near the end of memory is, by the bytes that changed and are not written. Where those
-    /// lie between all others, something may find no room before: after an [`Error::Full`] that a
-    /// flush can help, it is [`Pressure::Stop`] until more is written.
+    /// How near the end of memory is ([`Store::memory_pressure`]), or of what merges can look
+    /// after ([`Store::backlog`]): the larger of both.
     pub fn pressure(&self) -> Pressure {
-        let (dirty, total) = (self.buffer.dirty_bytes(), self.budget.total_bytes());
-        let is_stalled = self.stalled().is_some();
-        let is_crowded = self.buffer.is_crowded();
-        if is_stalled || is_crowded || self.failure.is_some() || total / 4 * 3 <= dirty {
-            Pressure::Stop
-        } else if total / 2 <= dirty {
-            Pressure::Slow
-        } else {
-            Pressure::Ok
-        }
+        self.memory_pressure().max(self.backlog())
     }
 
     /// Why a piece or a file could not be written, while it waits for [`Store::retry`].

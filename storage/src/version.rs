@@ -138,6 +138,11 @@ impl Versions {
         self.tables.contains_key(&table)
     }
 
+    /// All tables that are in use.
+    pub fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.tables.values().map(Arc::as_ref)
+    }
+
     /// Restores a table of `band`, older than those that are there.
     ///
     /// # Panics

@@ -246,6 +246,7 @@ fn store_of(program: &Program, config: &SimConfig, index: u32) -> Option<ShardSt
         key_groups,
         key_group_count,
         working_bytes: config.working_bytes,
+        table_bytes: 0,
         store_bytes: STORE_CHUNKS_MIN * CHUNK_BYTES,
     })
 }

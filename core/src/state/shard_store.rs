@@ -56,13 +56,17 @@ pub struct ShardStoreConfig {
     pub key_group_count: KeyGroupCount,
     /// Bytes that operators may keep decoded.
     pub working_bytes: usize,
+    /// Bytes for what the store keeps of its tables.
+    pub table_bytes: usize,
     /// Bytes for records and blocks of the store.
     pub store_bytes: usize,
 }
 
 impl ShardStoreConfig {
-    /// Divides `memory_bytes` between operators and store: the store has a quarter, in whole
-    /// chunks, and at least [`STORE_CHUNKS_MIN`] of them.
+    /// Divides `memory_bytes` between operators and store: the store has a quarter for records and
+    /// blocks, in whole chunks, at least [`STORE_CHUNKS_MIN`] of them, a sixth for what it keeps of
+    /// tables, and its buffers; operators have the rest. None of it goes from one to the other: what
+    /// operators have grown to does not become less.
     pub fn new(
         directory: PathBuf,
         key_groups: Range<u32>,
@@ -71,8 +75,11 @@ impl ShardStoreConfig {
     ) -> Self {
         let chunks = (memory_bytes / 4 / CHUNK_BYTES).max(STORE_CHUNKS_MIN);
         let store_bytes = chunks * CHUNK_BYTES;
-        let working_bytes = memory_bytes.saturating_sub(store_bytes);
-        Self { directory, key_groups, key_group_count, working_bytes, store_bytes }
+        let buffer_bytes = store::buffer_bytes(store_bytes);
+        let table_bytes = memory_bytes / 6;
+        let beside_bytes = store_bytes + table_bytes + buffer_bytes;
+        let working_bytes = memory_bytes.saturating_sub(beside_bytes);
+        Self { directory, key_groups, key_group_count, working_bytes, table_bytes, store_bytes }
     }
 }
 
@@ -163,6 +170,8 @@ struct Inner {
     /// Something found no room since the last freeze.
     is_refused: bool,
     retry_at: Option<Duration>,
+    /// It was said that the memory for tables is used up.
+    is_shortage_told: bool,
 }
 
 impl ShardStore {
@@ -177,6 +186,7 @@ impl ShardStore {
                 key_groups: config.key_groups,
                 key_group_count: group_count.get(),
                 memory_bytes: config.store_bytes,
+                table_bytes: config.table_bytes,
                 cache_chunks_max: (config.store_bytes / CHUNK_BYTES / 4).max(1),
                 next_table_id: 1,
                 times: BTreeMap::new(),
@@ -193,6 +203,7 @@ impl ShardStore {
             woken: BTreeSet::new(),
             is_refused: false,
             retry_at: None,
+            is_shortage_told: false,
         };
         Self {
             working_bytes_max: config.working_bytes,
@@ -305,11 +316,12 @@ impl ShardStore {
                 // Nothing is lost: it is tried again after more was written.
                 tracing::warn!(%error, "tables of state were not merged");
             }
-            let is_short = inner.is_refused || Pressure::Slow <= inner.store.pressure();
+            let is_short = inner.is_refused || Pressure::Slow <= inner.store.memory_pressure();
             if is_short && inner.store.is_flushed() {
                 inner.is_refused = !inner.store.freeze();
             }
             is_busy |= inner.store.step(FLUSH_STEPS).map_err(unusable)?;
+            inner.tell_shortage();
         }
         let stalled = inner.store.pressure() == Pressure::Stop && !is_busy;
         match inner.retry_at {
@@ -407,6 +419,15 @@ impl Inner {
         if !self.crowded.contains(&waiter) {
             self.crowded.push(waiter);
         }
+    }
+
+    /// Says once that nothing more goes to disk for want of memory.
+    fn tell_shortage(&mut self) {
+        let shortage = self.store.shortage();
+        if let Some(shortage) = shortage.filter(|_| !self.is_shortage_told) {
+            tracing::warn!(%shortage, "records wait, for more state cannot be kept in files");
+        }
+        self.is_shortage_told = shortage.is_some();
     }
 
     /// Those whose value found no memory try again.

@@ -50,6 +50,12 @@ impl<'a> Job<'a> {
         &mut self.merge
     }
 
+    /// Memory of index, filters and directory of the table so far, in bytes.
+    pub fn resident_bytes(&self) -> usize {
+        let writer = self.writer.as_ref().map_or(0, Writer::resident_bytes);
+        writer + self.ending.as_ref().map_or(0, Ending::resident_bytes)
+    }
+
     /// Goes on until about `budget_bytes` of entries were looked at, or something is to be done.
     ///
     /// # Errors

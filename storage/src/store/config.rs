@@ -29,6 +29,10 @@ pub struct StoreConfig {
     /// Bytes of memory, for records and blocks; from
     /// [`MEMORY_BYTES_MIN`](super::MEMORY_BYTES_MIN) to 32 GiB, whatever is said here.
     pub memory_bytes: usize,
+    /// Bytes of memory beside these, for what is kept of tables: directories, indexes and filters.
+    /// If they take more, `memory_bytes` is less. Filters have a third of it at most, those of
+    /// bases a sixth.
+    pub table_bytes: usize,
     /// Most chunks for blocks.
     pub cache_chunks_max: usize,
     /// The first id for a table; larger than those of all tables of the job so far. Files that are
@@ -109,6 +113,19 @@ pub enum Error {
     /// A table could not be made durable. Restore the state from the last checkpoint.
     #[error("the state could not be made durable: restart from the last checkpoint")]
     Failed(#[source] Arc<FileFault>),
+}
+
+/// What is kept of tables has no room any more, and nothing new is written before merges make some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "what has to be in memory of the tables of state takes {table_bytes} bytes, and there are \
+     {limit_bytes}: give each shard more memory, or keep less state on it"
+)]
+pub struct Shortage {
+    /// What directories, indexes and filters take.
+    pub table_bytes: usize,
+    /// What they may.
+    pub limit_bytes: usize,
 }
 
 /// Why tables were not merged. They are as they were, and will be merged later.

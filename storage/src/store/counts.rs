@@ -7,6 +7,8 @@ use super::Store;
 pub struct StoreCounts {
     /// Bytes of the chunks that records and blocks have.
     pub memory_bytes: usize,
+    /// Bytes of what is kept of tables: directories, indexes and filters.
+    pub index_bytes: usize,
     /// Bytes of the records that changed and are not written.
     pub dirty_bytes: usize,
     /// Tables of the newest version; one in several bands counts in each.
@@ -27,6 +29,7 @@ impl Store {
         let tables = || self.versions.newest().bands().iter().flat_map(|band| &band.tables);
         StoreCounts {
             memory_bytes: self.budget.taken_bytes(),
+            index_bytes: self.index_bytes(),
             dirty_bytes: self.buffer.dirty_bytes(),
             table_count: tables().count(),
             table_bytes: tables().map(|table| table.bytes).sum(),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Awaited, Error, Store, TimeOf};
+use super::{Awaited, Error, Pressure, Store, TimeOf};
+use crate::compaction::Tier;
 use crate::io::{FileAnswer, FileFault, FileId, FileOp, OpId, OpenMode};
 use crate::key::StoredKey;
 use crate::table::{
@@ -46,6 +47,15 @@ enum Stage {
 }
 
 impl Flush {
+    /// Memory of index and filters of its table, in bytes.
+    pub(super) fn resident_bytes(&self) -> usize {
+        match &self.stage {
+            Stage::Entries(writer) => writer.resident_bytes(),
+            Stage::Rest(ending) => ending.resident_bytes(),
+            Stage::Sync | Stage::Rename | Stage::Open => 0,
+        }
+    }
+
     /// Why it waits for [`Store::retry`], if it does.
     pub(super) fn stalled(&self) -> Option<&FileFault> {
         let is_stalled = !self.failed.is_empty() || self.create.is_none() && !self.is_created;
@@ -85,6 +95,7 @@ impl Store {
     pub fn step(&mut self, steps: usize) -> Result<bool, Error> {
         self.check()?;
         self.remove_dead();
+        self.charge();
         let is_sweeping = self.buffer.sweep_dropped(&mut self.budget, steps);
         let Some(mut flush) = self.flush.take().or_else(|| self.begin_flush()) else {
             return Ok(is_sweeping);
@@ -109,7 +120,8 @@ impl Store {
     }
 
     fn begin_flush(&mut self) -> Option<Flush> {
-        if !self.is_open {
+        // Another table is more than can be looked after.
+        if !self.is_open || self.shortage().is_some() || self.backlog() == Pressure::Stop {
             return None;
         }
         let frozen = self.frozen.pop_front()?;
@@ -231,7 +243,8 @@ impl Store {
     /// An operation on a table that is being opened is answered.
     pub(super) fn on_table(&mut self, table: TableId, result: Result<FileAnswer, FileFault>) {
         let mut open = self.opening.remove(&table).expect("the table is being opened");
-        match open.go_on(result, |error| self.config.unusable(table, error)) {
+        let filter_bytes_max = self.filter_room(self.is_base(table, open.purpose));
+        match open.go_on(result, filter_bytes_max, |e| self.config.unusable(table, e)) {
             Ok(Some(want)) => {
                 let (file, Want { offset, len }) = (open.file, want);
                 self.ask(Awaited::Table(table), |op| FileOp::Read { op, file, offset, len });
@@ -250,6 +263,18 @@ impl Store {
                 }
             }
             Err(error) => self.on_not_opened(table, &open, error),
+        }
+    }
+
+    /// Whether a band is to have the table as its base.
+    fn is_base(&self, table: TableId, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::Delta => false,
+            Purpose::Merged => self.merging.is_of_base(),
+            Purpose::Restore => {
+                let mut rows = self.manifest.iter().filter(|row| row.id == table);
+                rows.any(|row| row.tier == Tier::Base)
+            }
         }
     }
 
@@ -299,6 +324,9 @@ impl Store {
 
 /// The time of a value whose state has a time to live.
 fn time_of(times: &BTreeMap<u16, TimeOf>, key: &[u8], change: Change<'_>) -> Option<i64> {
+    if times.is_empty() {
+        return None;
+    }
     let state_id = StoredKey::decode(key).expect("the write buffer has stored keys").state_id;
     match change {
         // One that lives to the end of time does not expire.
@@ -310,10 +338,19 @@ fn time_of(times: &BTreeMap<u16, TimeOf>, key: &[u8], change: Change<'_>) -> Opt
 }
 
 impl OpenTable {
+    pub(super) fn resident_bytes(&self) -> usize {
+        self.opening.as_ref().map_or(0, Opening::resident_bytes)
+    }
+
+    pub(super) fn filter_bytes(&self) -> usize {
+        self.opening.as_ref().map_or(0, Opening::filter_bytes)
+    }
+
     /// Takes an answer. What has to be read next; `None` if the table is open.
     fn go_on(
         &mut self,
         result: Result<FileAnswer, FileFault>,
+        filter_bytes_max: usize,
         unusable: impl Fn(table::Error) -> Error,
     ) -> Result<Option<Want>, Error> {
         match (result, &mut self.opening) {
@@ -322,6 +359,7 @@ impl OpenTable {
                 self.opening = Some(opening.map_err(unusable)?);
             }
             (Ok(FileAnswer::Read { bytes }), Some(opening)) => {
+                opening.limit_filters(filter_bytes_max);
                 opening.on_read(&bytes).map_err(unusable)?;
             }
             (Ok(answer), _) => unreachable!("{answer:?} was not asked for"),

@@ -17,7 +17,8 @@
 //!
 //! One merge at a time, beside the budget of the store. It holds:
 //!
-//! - of its inputs, blocks of [`INPUTS_BYTES`] together, or one block of each if that is more;
+//! - of its inputs, blocks of `Store::inputs_bytes` together, or one block of each if that is
+//!   more;
 //! - of its output, one piece and [`PIECES_MAX`] that are being written, 256 KiB each, or a larger
 //!   block; index and filters, about 2 % of the file.
 //!
@@ -33,9 +34,6 @@ use crate::compaction::{Choice, Job, Progress, Tier};
 use crate::io::{FileAnswer, FileFault, FileId, FileOp, OpId, OpenMode};
 use crate::merge::{Merge, Retention};
 use crate::table::{self, KeyRange, Table, TableId, Values, Writer, WriterConfig};
-
-/// What the inputs of a merge read at once, all together.
-const INPUTS_BYTES: usize = 4 << 20;
 
 /// Most deltas that have to be installed before a merge that failed is tried again.
 const BACKOFF_DELTAS_MAX: u64 = 64;
@@ -87,6 +85,18 @@ enum Stage {
     Open,
 }
 
+impl Merging {
+    /// Memory of index and filters of the table that is being written, in bytes.
+    pub(super) fn resident_bytes(&self) -> usize {
+        self.run.as_ref().map_or(0, |run| run.job.resident_bytes())
+    }
+
+    /// Whether tables are merged into the base of a band.
+    pub(super) fn is_of_base(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.tier == Tier::Base)
+    }
+}
+
 impl Store {
     /// Goes on with a merge, or begins one that is due: looks at about `budget_bytes` of entries.
     /// False if nothing can be done before an operation is answered, or a table is installed.
@@ -121,11 +131,14 @@ impl Store {
 
     /// The next merge, if its band does not wait.
     pub(super) fn due_merge(&self) -> Option<Choice> {
-        let is_ready = |band| {
-            let backoff = self.merging.backoffs.get(&band);
-            backoff.is_none_or(|backoff| backoff.until_count <= self.installed_count)
-        };
+        let is_ready = |band| self.may_merge(band);
         if self.is_open { self.versions.newest().pick(is_ready) } else { None }
+    }
+
+    /// Whether a band does not wait after a merge that failed.
+    pub(super) fn may_merge(&self, band: usize) -> bool {
+        let backoff = self.merging.backoffs.get(&band);
+        backoff.is_none_or(|backoff| backoff.until_count <= self.installed_count)
     }
 
     /// Begins a merge; if an input contradicts itself, it has failed.
@@ -133,7 +146,7 @@ impl Store {
         let Choice { band, tables, tier, beneath } = choice;
         let tables = &self.versions.newest().bands()[*band].tables[tables.clone()];
         let inputs = Inputs::new(tables.iter().map(|table| table.view.clone()).collect());
-        let sources = match inputs.sources(&KeyRange::all(), INPUTS_BYTES) {
+        let sources = match inputs.sources(&KeyRange::all(), self.inputs_bytes()) {
             Ok(sources) => sources,
             Err(refused) => {
                 self.let_wait(*band, self.unusable(refused));

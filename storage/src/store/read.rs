@@ -26,7 +26,7 @@ pub(super) struct Reads {
     under_way: BTreeMap<BlockId, Read>,
     /// The stored keys of the lookups that wait for their readers, by when they came to that.
     ended: BTreeMap<u64, Vec<u8>>,
-    ended_bytes: usize,
+    pub(super) ended_bytes: usize,
     ended_count: u64,
 }
 
@@ -306,8 +306,7 @@ impl Store {
     fn keep(&mut self, block: BlockId, bytes: &[u8]) {
         let chunk_bytes = crate::arena::CHUNK_BYTES;
         let is_small = self.cache.chunk_bytes() < self.config.cache_chunks_max * chunk_bytes;
-        let left = self.budget.total_bytes() - self.budget.taken_bytes();
-        if is_small && self.budget.total_bytes() / 4 < left {
+        if is_small && self.budget.total_bytes() / 4 < self.budget.left_bytes() {
             // There is one: memory is left.
             let _is_grown = self.cache.grow(&mut self.budget).is_ok();
         }

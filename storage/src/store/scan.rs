@@ -53,7 +53,7 @@ use crate::table::KeyRange;
 use crate::write_buffer::{KeyList, Lookup, RecordKey, SpaceId};
 
 /// What the tables of a scan read at once, all together.
-const TABLES_BYTES: usize = 1 << 20;
+pub(super) const TABLES_BYTES: usize = 1 << 20;
 
 /// Most entries that one call looks at.
 const STEPS_MAX: usize = 256;

@@ -4,6 +4,7 @@ mod cases;
 mod contract;
 mod faults;
 mod leftovers;
+mod memory;
 mod merges;
 mod reads;
 mod room;
@@ -150,6 +151,7 @@ fn config(next_table_id: u64) -> StoreConfig {
         key_group_count: KEY_GROUP_COUNT,
         bands: BANDS.to_vec(),
         memory_bytes: 16 << 20,
+        table_bytes: 8 << 20,
         cache_chunks_max: 1,
         next_table_id,
         times: BTreeMap::from([(MORTAL_STATE, time_of as TimeOf)]),
@@ -300,6 +302,9 @@ impl World {
                     return;
                 }
                 assert_eq!(self.store.pressure(), Pressure::Stop);
+                if self.store.backlog() == Pressure::Stop {
+                    self.merge();
+                }
                 self.disk.make_room();
                 self.store.retry();
             }

@@ -42,6 +42,12 @@ impl IndexBuilder {
         self.block_count
     }
 
+    /// Memory that it takes, in bytes.
+    pub(super) fn resident_bytes(&self) -> usize {
+        let parts = [&self.fences, &self.places, &self.separators, &self.texts];
+        parts.map(Vec::capacity).iter().sum()
+    }
+
     /// Adds a block that begins with `first_key` at `page`; the lines of its filter begin at
     /// `line`. `last_key` is that of the block before.
     pub(super) fn push(&mut self, last_key: &[u8], first_key: &[u8], page: u32, line: u32) {

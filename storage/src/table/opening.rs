@@ -30,6 +30,8 @@ pub struct Opening {
     /// Bytes of the file.
     length: u64,
     filters: Filters,
+    /// Larger ones are left.
+    filter_bytes_max: u64,
     state: State,
 }
 
@@ -67,7 +69,31 @@ impl Opening {
             let what = "no table has this length";
             return Err(Error::Corrupt { file, offset: length, what });
         }
-        Ok(Self { file, length, filters, state: State::Footer })
+        let (filter_bytes_max, state) = (u64::MAX, State::Footer);
+        Ok(Self { file, length, filters, filter_bytes_max, state })
+    }
+
+    /// Leaves filters of more than `bytes`, if it is not known yet how many they are.
+    pub fn limit_filters(&mut self, bytes: usize) {
+        self.filter_bytes_max = bytes as u64;
+    }
+
+    /// Memory of what was read, in bytes.
+    pub fn resident_bytes(&self) -> usize {
+        match &self.state {
+            State::Footer => 0,
+            State::Metadata(metadata) => metadata.bytes.capacity(),
+            State::Open(table) => table.resident_bytes(),
+        }
+    }
+
+    /// How much memory its filters take, or will take; 0 while that is not known.
+    pub fn filter_bytes(&self) -> usize {
+        match &self.state {
+            State::Footer => 0,
+            State::Metadata(metadata) => metadata.filter_bytes(),
+            State::Open(table) => table.filter_bytes(),
+        }
     }
 
     /// What has to be read next; `None` once the table is open.
@@ -98,10 +124,14 @@ impl Opening {
         match &mut self.state {
             State::Footer => {
                 let (footer, checksum) = Footer::decode(file, bytes, self.length)?;
-                let metadata = Metadata::new(footer, checksum, self.filters);
+                let are_few = footer.part(Part::Filters).len <= self.filter_bytes_max;
+                let filters = if are_few { self.filters } else { Filters::Leave };
+                let metadata = Metadata::new(footer, checksum, filters);
                 self.state = State::Metadata(Box::new(metadata));
             }
             State::Metadata(metadata) => {
+                // It stays as it is, so no more is taken than is needed.
+                metadata.bytes.reserve_exact(bytes.len());
                 metadata.bytes.extend_from_slice(bytes);
                 metadata.check(file)?;
                 if metadata.part == Part::ALL.len() {
@@ -140,6 +170,11 @@ impl Metadata {
             checked_bytes: 0,
             hasher: crc32fast::Hasher::new(),
         }
+    }
+
+    fn filter_bytes(&self) -> usize {
+        let extent = self.footer.part(Part::Filters);
+        if self.begin <= extent.offset { extent.len as usize } else { 0 }
     }
 
     /// The sections end where the footer's page begins, and have at least the properties.

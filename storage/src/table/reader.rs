@@ -89,6 +89,11 @@ impl Table {
         self.bytes.capacity() + self.sections.capacity() * size_of::<Section>()
     }
 
+    /// How much of it are filters: none if they were left.
+    pub fn filter_bytes(&self) -> usize {
+        self.filters.len()
+    }
+
     /// The block of the stored key `key`, if the table may have it.
     ///
     /// # Errors

@@ -128,6 +128,12 @@ impl Writer {
         (PIECE_BYTES <= self.output.bytes.len()).then(|| self.output.take())
     }
 
+    /// Memory of index, filters and directory so far, in bytes.
+    pub fn resident_bytes(&self) -> usize {
+        let sections = self.sections.capacity() * size_of::<Section>();
+        self.index.resident_bytes() + self.filters.capacity() + sections
+    }
+
     /// There are no more entries: what is left to write.
     pub fn finish(mut self) -> Ending {
         if !self.builder.is_empty() {
@@ -297,6 +303,11 @@ impl Ending {
             }
         }
         Some(self.output.take())
+    }
+
+    /// Memory of what is not written yet, in bytes.
+    pub fn resident_bytes(&self) -> usize {
+        self.parts.iter().map(|(_, bytes)| bytes.capacity()).sum()
     }
 
     /// What there is to know of the table.

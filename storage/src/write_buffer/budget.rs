@@ -1,5 +1,8 @@
 //! The memory of a shard's state: so many chunks, and never one more.
 //!
+//! Some of them may be [deducted](Budget::deduct): their memory is for something else, and nobody
+//! gets them. Those that are taken at that time are missing until as many were put back.
+//!
 //! Not here: what is done when it is used up. Whoever gets [`Full`] gives memory back, by eviction
 //! or by a flush, or takes in less.
 
@@ -10,6 +13,8 @@ use crate::arena::{Buffer, CHUNK_BYTES, Slab};
 #[derive(Debug)]
 pub struct Budget {
     chunks: Slab,
+    /// How many of them nobody gets.
+    deducted_count: usize,
 }
 
 /// No memory is left.
@@ -32,7 +37,8 @@ impl Budget {
     /// As many chunks as fit into `bytes`, and 32 GiB less one chunk at most: that is what
     /// addresses tell apart. Asks the system for none of them yet.
     pub fn new(bytes: usize) -> Self {
-        Self { chunks: Slab::new(CHUNK_BYTES, (bytes / CHUNK_BYTES).min(CHUNK_COUNT_MAX - 1)) }
+        let count = (bytes / CHUNK_BYTES).min(CHUNK_COUNT_MAX - 1);
+        Self { chunks: Slab::new(CHUNK_BYTES, count), deducted_count: 0 }
     }
 
     /// A chunk, all of it in use; its bytes are what they happen to be.
@@ -40,6 +46,9 @@ impl Budget {
     /// # Errors
     /// [`Full`] if all chunks are taken.
     pub fn take(&mut self) -> Result<Buffer, Full> {
+        if self.left_count() == 0 {
+            return Err(Full);
+        }
         let mut chunk = self.chunks.take().ok_or(Full)?;
         chunk.set_len(CHUNK_BYTES);
         Ok(chunk)
@@ -51,16 +60,40 @@ impl Budget {
     /// If it is not of this budget.
     pub fn put(&mut self, chunk: Buffer) {
         self.chunks.put(chunk);
+        self.give_back();
+    }
+
+    /// Lets `count` chunks, all at most, be for something else from now on. The memory of free
+    /// chunks goes back to the system for it, and that of others as they are put.
+    pub fn deduct(&mut self, count: usize) {
+        self.deducted_count = count.min(self.chunks.buffer_count_max());
+        self.give_back();
+    }
+
+    fn give_back(&mut self) {
+        if 0 < self.deducted_count {
+            self.chunks.discard_beyond(self.count());
+        }
+    }
+
+    /// Chunks that are not deducted.
+    fn count(&self) -> usize {
+        self.chunks.buffer_count_max() - self.deducted_count
+    }
+
+    /// Bytes of the chunks that are taken beyond those that may be.
+    pub fn overdrawn_bytes(&self) -> usize {
+        self.chunks.outstanding().saturating_sub(self.count()) * CHUNK_BYTES
     }
 
     /// Chunks that are left.
     pub(super) fn left_count(&self) -> usize {
-        self.chunks.available()
+        self.count().saturating_sub(self.chunks.outstanding())
     }
 
     /// Chunks that are not for records, so that what finds records can become more: a sixteenth.
     pub(super) fn reserved_count(&self) -> usize {
-        let count = self.chunks.buffer_count_max();
+        let count = self.count();
         (count / 16).max((count / 4).min(1))
     }
 
@@ -69,9 +102,14 @@ impl Budget {
         self.chunks.outstanding() * CHUNK_BYTES
     }
 
-    /// Bytes of all chunks.
+    /// Bytes of the chunks that are not taken and may be.
+    pub fn left_bytes(&self) -> usize {
+        self.left_count() * CHUNK_BYTES
+    }
+
+    /// Bytes of all chunks but those that are deducted.
     pub fn total_bytes(&self) -> usize {
-        self.chunks.buffer_count_max() * CHUNK_BYTES
+        self.count() * CHUNK_BYTES
     }
 }
 
@@ -96,5 +134,25 @@ mod tests {
         budget.put(chunk);
         assert_eq!(budget.taken_bytes(), CHUNK_BYTES);
         assert!(budget.take().is_ok());
+    }
+
+    #[test]
+    fn what_is_deducted_is_missing_until_it_is_given_again() {
+        let mut budget = Budget::new(3 * CHUNK_BYTES);
+        let [mut first, second] = [(); 2].map(|()| budget.take().expect("two of three"));
+        first.as_mut_slice().fill(1);
+        budget.deduct(2);
+        assert_eq!((budget.total_bytes(), budget.overdrawn_bytes()), (CHUNK_BYTES, CHUNK_BYTES));
+        assert_eq!(budget.left_bytes(), 0);
+        assert_eq!(budget.take().err(), Some(Full));
+        budget.put(first);
+        assert_eq!(budget.overdrawn_bytes(), 0);
+        assert_eq!(budget.take().err(), Some(Full), "the other is all there may be");
+        budget.put(second);
+        budget.deduct(0);
+        let chunks = [(); 3].map(|()| budget.take().expect("three again"));
+        // What was given back to the system has no bytes of before.
+        let with_old = chunks.iter().filter(|chunk| chunk.as_slice().contains(&1));
+        assert_eq!(with_old.count(), 0);
     }
 }

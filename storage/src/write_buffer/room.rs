@@ -20,7 +20,7 @@
 use super::WriteBuffer;
 use super::budget::Budget;
 use super::evict::Spared;
-use super::pages::Address;
+use super::pages::{Address, ORDER_MAX};
 use super::record::{Header, flag};
 use super::slots::Need;
 
@@ -75,6 +75,11 @@ impl WriteBuffer {
     /// More is written: what was dirty can be evicted.
     pub(super) fn end_crowding(&mut self) {
         self.room.crowded = 0;
+    }
+
+    /// Gives a chunk of clean records back. False if every chunk has something else.
+    pub fn empty_chunk(&mut self, budget: &mut Budget) -> bool {
+        self.empty_region(budget, ORDER_MAX)
     }
 
     /// Empties a region of `1 << order` pages, of which nothing is dirty.

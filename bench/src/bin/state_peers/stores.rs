@@ -267,6 +267,7 @@ impl WholeStore {
                 key_group_count: KEY_GROUP_COUNT,
                 bands: vec![table::HashRange::ALL],
                 memory_bytes: enough_bytes(key_count),
+                table_bytes: enough_bytes(key_count),
                 cache_chunks_max: 0,
                 next_table_id: 1,
                 times: BTreeMap::new(),

@@ -135,7 +135,7 @@ const SHARD_METRICS: [ShardMetric; 6] = [
     },
 ];
 
-const STORE_METRICS: [StoreMetric; 10] = [
+const STORE_METRICS: [StoreMetric; 11] = [
     StoreMetric {
         name: "millstream_store_working_bytes",
         kind: "gauge",
@@ -153,6 +153,12 @@ const STORE_METRICS: [StoreMetric; 10] = [
         kind: "gauge",
         help: "Bytes of memory for records and blocks on their way to disk and back",
         value: |store| store.memory_bytes,
+    },
+    StoreMetric {
+        name: "millstream_store_index_bytes",
+        kind: "gauge",
+        help: "Bytes of memory for indexes and filters of tables of state",
+        value: |store| store.index_bytes,
     },
     StoreMetric {
         name: "millstream_store_dirty_bytes",

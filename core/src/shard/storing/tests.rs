@@ -147,6 +147,7 @@ impl World {
             key_groups: 0..16,
             key_group_count,
             working_bytes: WORKING_BYTES,
+            table_bytes: 0,
             store_bytes: STORE_BYTES,
         });
         Self { bench, disk: Disk::new(Rng::new(1), faults), reports: Vec::new() }

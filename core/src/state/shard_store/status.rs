@@ -13,6 +13,9 @@ pub struct StoreStatus {
     pub excess_bytes: u64,
     /// Bytes of the chunks that records and blocks of the store have.
     pub memory_bytes: u64,
+    /// Bytes of what is kept of tables to find what they have. *How much memory does state cost
+    /// that is on disk?*
+    pub index_bytes: u64,
     /// Bytes of records that are not written yet. *Does the disk keep up?*
     pub dirty_bytes: u64,
     /// 0: there is room; 1: what changed is being written; 2: nothing has room before that is done.
@@ -35,6 +38,7 @@ impl ShardStore {
         let inner = self.inner.borrow();
         let StoreCounts {
             memory_bytes,
+            index_bytes,
             dirty_bytes,
             table_count,
             table_bytes,
@@ -46,6 +50,7 @@ impl ShardStore {
             working_bytes: self.working_bytes() as u64,
             excess_bytes: self.excess_bytes() as u64,
             memory_bytes: memory_bytes as u64,
+            index_bytes: index_bytes as u64,
             dirty_bytes: dirty_bytes as u64,
             pressure: inner.store.pressure() as u64,
             table_count: table_count as u64,
