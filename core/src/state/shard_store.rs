@@ -135,11 +135,14 @@ const _: () = assert!(SHARD_COUNT_MAX == 1 << (63 - SHARD_SHIFT));
 /// Bands of a store, if there are as many key groups.
 const BANDS: u32 = 8;
 
-/// Records that a turn orders and writes: about 50 µs.
-const FLUSH_STEPS: usize = 128;
+/// Records that a turn orders and writes: less than 50 µs (`store_steps` of the benchmarks).
+const FLUSH_STEPS: usize = 32;
 
 /// Bytes of entries that a turn merges: about 50 µs.
-const MERGE_BYTES: usize = 64 << 10;
+const MERGE_BYTES: usize = 16 << 10;
+
+/// The same while merges lag, so that they catch up however long turns are: about 150 µs.
+const MERGE_BYTES_LAGGING: usize = 64 << 10;
 
 /// How long a full disk is left alone before what could not be written is tried again.
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
@@ -311,7 +314,9 @@ impl ShardStore {
         let inner = &mut *self.inner.borrow_mut();
         let mut is_busy = false;
         if inner.store.is_open().map_err(unusable)? {
-            is_busy = inner.store.merge_step(MERGE_BYTES).map_err(unusable)?;
+            let is_lagging = inner.store.backlog() != Pressure::Ok;
+            let merge_bytes = if is_lagging { MERGE_BYTES_LAGGING } else { MERGE_BYTES };
+            is_busy = inner.store.merge_step(merge_bytes).map_err(unusable)?;
             if let Some(error) = inner.store.take_merge_error() {
                 // Nothing is lost: it is tried again after more was written.
                 tracing::warn!(%error, "tables of state were not merged");
