@@ -65,7 +65,7 @@ pub struct ShardStoreConfig {
 impl ShardStoreConfig {
     /// Divides `memory_bytes` between operators and store: the store has a quarter for records and
     /// blocks, in whole chunks, at least [`STORE_CHUNKS_MIN`] of them, a sixth for what it keeps of
-    /// tables, and its buffers; operators have the rest. None of it goes from one to the other: what
+    /// tables, and buffers; operators have the rest. None of it goes from one to the other: what
     /// operators have grown to does not become less.
     pub fn new(
         directory: PathBuf,
@@ -75,7 +75,8 @@ impl ShardStoreConfig {
     ) -> Self {
         let chunks = (memory_bytes / 4 / CHUNK_BYTES).max(STORE_CHUNKS_MIN);
         let store_bytes = chunks * CHUNK_BYTES;
-        let buffer_bytes = store::buffer_bytes(store_bytes);
+        // The storage service copies what is read and written into aligned buffers of its own.
+        let buffer_bytes = 2 * store::buffer_bytes(store_bytes);
         let table_bytes = memory_bytes / 6;
         let beside_bytes = store_bytes + table_bytes + buffer_bytes;
         let working_bytes = memory_bytes.saturating_sub(beside_bytes);

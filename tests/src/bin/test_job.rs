@@ -10,6 +10,8 @@ use millstream::prelude::*;
 mod counted;
 #[path = "test_job/flows.rs"]
 mod flows;
+#[path = "test_job/large_state.rs"]
+mod large_state;
 
 #[derive(clap::Parser)]
 struct TestArgs {
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
                 .sink("none", DiscardSink::new());
         }
         "flows" => flows::write(&job),
+        "large-state" => large_state::write(&job),
         "listens" => {
             let address = std::env::var("TEST_JOB_LISTEN").unwrap_or_default();
             job.source("lines", SocketSource::lines(address).listen())
