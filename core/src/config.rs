@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::limits::{
-    CHECKPOINT_COUNT_MAX, CHECKPOINT_INTERVAL_MIN, KEY_GROUP_COUNT_MAX, MEMORY_PER_SHARD_MIN,
-    SHARD_COUNT_MAX,
+    CHECKPOINT_COUNT_MAX, CHECKPOINT_INTERVAL_MIN, CHECKPOINT_PERIOD_MAX, KEY_GROUP_COUNT_MAX,
+    MEMORY_PER_SHARD_MIN, SHARD_COUNT_MAX,
 };
 
 pub use self::byte_count::ByteCount;
@@ -344,6 +344,16 @@ impl Config {
                 Period(CHECKPOINT_INTERVAL_MIN),
                 self.checkpoint_interval
             ));
+        }
+        for (name, period) in [
+            ("checkpoint_interval", self.checkpoint_interval),
+            ("checkpoint_min_pause", self.checkpoint_min_pause),
+            ("checkpoint_timeout", self.checkpoint_timeout),
+        ] {
+            if CHECKPOINT_PERIOD_MAX < period.0 {
+                let longest = Period(CHECKPOINT_PERIOD_MAX);
+                problems.push(format!("{name} must be at most {longest}, not {period}"));
+            }
         }
         if self.checkpoint_timeout.0.is_zero() {
             problems.push("checkpoint_timeout must be longer than nothing".to_string());

@@ -104,5 +104,9 @@ pub const PARTIAL_BYTES_MAX: usize = 64 << 10;
 /// be nothing but checkpoints.
 pub const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
+/// Longest time that a setting of checkpoints may have: far from where adding it to a time
+/// overflows.
+pub const CHECKPOINT_PERIOD_MAX: Duration = Duration::from_hours(24 * 365);
+
 /// Most checkpoints that are under way, or kept.
 pub const CHECKPOINT_COUNT_MAX: u32 = 1000;

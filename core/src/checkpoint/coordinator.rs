@@ -67,8 +67,8 @@ pub enum Order {
     Commit(CheckpointId, PathBuf, Vec<u8>),
     /// All shards: it is complete, and nothing before it will be gone back to.
     Completed(CheckpointId),
-    /// All shards: nothing more is wanted of it.
-    GiveUp(CheckpointId),
+    /// All shards: nothing more is wanted of it, and why.
+    GiveUp(CheckpointId, String),
     /// One shard: remove these files, one after the other.
     Remove(Vec<PathBuf>),
 }
@@ -137,6 +137,8 @@ pub struct Coordinator {
     is_wanted: bool,
     /// The one that was triggered because somebody wants it.
     wanted: Option<CheckpointId>,
+    /// Only what is wanted is triggered.
+    is_ending: bool,
     /// What is wanted is not tried again before this.
     retry_at: Duration,
     savepoints: VecDeque<PathBuf>,
@@ -190,6 +192,7 @@ impl Coordinator {
             last_ended: None,
             is_wanted: false,
             wanted: None,
+            is_ending: false,
             retry_at: Duration::ZERO,
             savepoints: VecDeque::new(),
             history: VecDeque::new(),
@@ -235,6 +238,13 @@ impl Coordinator {
     pub fn want(&mut self) -> CheckpointId {
         self.is_wanted = true;
         CheckpointId(self.next.0 + self.savepoints.len() as u64)
+    }
+
+    /// As [`Coordinator::want`], and none that nobody wants is triggered from now on: the job ends
+    /// with it.
+    pub fn end_with(&mut self) -> CheckpointId {
+        self.is_ending = true;
+        self.want()
     }
 
     /// Triggers a savepoint into `directory` as soon as there may be another checkpoint. Answers
@@ -340,6 +350,9 @@ impl Coordinator {
         if self.is_wanted() {
             return self.retry_at;
         }
+        if self.is_ending {
+            return Duration::MAX;
+        }
         let next = self.last_triggered.unwrap_or_default() + self.settings.interval;
         let pause = self.last_ended.map_or(Duration::ZERO, |end| end + self.settings.min_pause);
         next.max(pause)
@@ -403,7 +416,7 @@ impl Coordinator {
         orders: &mut Vec<Order>,
     ) {
         let pending = self.pending.remove(&checkpoint).expect("the caller has looked");
-        orders.push(Order::GiveUp(checkpoint));
+        orders.push(Order::GiveUp(checkpoint, reason.clone()));
         // The manifest is among them: what failed may have left it.
         orders.push(Order::Remove(pending.files(checkpoint)));
         self.end(checkpoint, &pending, Outcome::Failed(reason), now);

@@ -6,6 +6,9 @@
 //!                └────────── told; the one before it ◄───────────┘
 //! ```
 //!
+//! Only damage is passed over. What was shown after an older checkpoint is shown again by a job
+//! that goes back to it, which is why it is told as an error.
+//!
 //! Nothing that a manifest names is ever an orphan, though the manifest be damaged: somebody may
 //! want to mend it. If there are manifests and none of them is whole, that is an error: to begin
 //! anew would be to lose all state without a word.
@@ -85,13 +88,15 @@ pub fn look(files: &impl Files, directory: &Path) -> Result<Found, Error> {
                         found.kept.push_front((checkpoint, files_of(directory, name, &manifest)));
                         found.newest = Some(Restored { manifest, snapshot });
                     }
-                    Err(error) => found.passed_over.push(error),
+                    Err(error) => found.passed_over.push(if_damaged(error)?),
                 }
             }
             Ok(manifest) => {
                 found.kept.push_front((checkpoint, files_of(directory, name, &manifest)));
             }
-            Err(error) => found.passed_over.push(error),
+            Err(error) if found.newest.is_none() => found.passed_over.push(if_damaged(error)?),
+            // Nobody goes back to it, and somebody may want to know why it is there.
+            Err(_) => {}
         }
     }
     if found.newest.is_none() && !found.passed_over.is_empty() {
@@ -199,6 +204,16 @@ pub struct Inheritance {
     pub dropped: Vec<String>,
 }
 
+/// `error`, if it is about what is on disk. What a later release has written, or what cannot be
+/// read for now, is no reason to go back in time.
+fn if_damaged(error: Error) -> Result<Error, Error> {
+    match &error {
+        Error::Corrupt { .. } => Ok(error),
+        Error::System { source, .. } if source.kind() == io::ErrorKind::NotFound => Ok(error),
+        _ => Err(error),
+    }
+}
+
 fn files_of(directory: &Path, name: &str, manifest: &Manifest) -> Vec<PathBuf> {
     let parts = manifest.parts.iter().map(|part| part.name.as_str());
     std::iter::once(name).chain(parts).map(|name| directory.join(name)).collect()
@@ -244,6 +259,10 @@ fn unreadable(verb: &str, path: &Path, source: io::Error) -> Error {
 }
 
 fn corrupt(path: &Path, damaged: &Damaged) -> Error {
+    if let Damaged::Version { .. } = damaged {
+        let what = format!("{}: {damaged}; start the release that wrote it", path.display());
+        return Error::Plan { problems: vec![what] };
+    }
     let (what, reason) = (path.display().to_string(), damaged.to_string());
     Error::Corrupt { what, offset: damaged.offset(), reason }
 }

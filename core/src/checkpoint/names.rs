@@ -13,6 +13,10 @@ pub enum FileName {
     Unfinished(CheckpointId),
 }
 
+/// Highest number that is believed: a job that takes a thousand checkpoints a second comes to it
+/// after 285,000 years.
+const ID_MAX: u64 = 1 << 53;
+
 const PREFIX: &str = "chk-";
 const MANIFEST: &str = "manifest";
 const SHARD: &str = "shard-";
@@ -34,7 +38,7 @@ impl FileName {
     pub fn of(name: &str) -> Option<Self> {
         let finished = name.strip_suffix(UNFINISHED);
         let (number, kind) = finished.unwrap_or(name).strip_prefix(PREFIX)?.split_once('.')?;
-        let checkpoint = CheckpointId(number.parse().ok()?);
+        let checkpoint = CheckpointId(number.parse().ok().filter(|id| *id <= ID_MAX)?);
         let found = match kind.strip_prefix(SHARD) {
             Some(shard) => Self::Part(checkpoint, shard.parse().ok()?),
             None if kind == MANIFEST => Self::Manifest(checkpoint),
@@ -59,7 +63,7 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        for id in [0, 7, u64::MAX] {
+        for id in [0, 7, ID_MAX] {
             let checkpoint = CheckpointId(id);
             let (manifest, part) = (manifest_name(checkpoint), part_name(checkpoint, 3));
             assert_eq!(FileName::of(&manifest), Some(FileName::Manifest(checkpoint)));
@@ -69,7 +73,15 @@ mod tests {
                 assert_eq!(unfinished, Some(FileName::Unfinished(checkpoint)), "{name}");
             }
         }
-        for other in ["chk-1", "chk-x.manifest", "chk-1.shard-", "chk-1.table", ".lock", "x.part"] {
+        for other in [
+            "chk-1",
+            "chk-x.manifest",
+            "chk-1.shard-",
+            "chk-1.table",
+            "chk-18446744073709551615.manifest",
+            ".lock",
+            "x.part",
+        ] {
             assert_eq!(FileName::of(other), None, "{other}");
         }
     }

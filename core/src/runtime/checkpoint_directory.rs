@@ -60,7 +60,12 @@ impl CheckpointDirectory {
         let directory = Self { path: path.to_path_buf(), lock: Some(lock) };
         let found = look(&SystemFiles, path)?;
         for error in &found.passed_over {
-            tracing::error!(error = error.chain(), "a checkpoint is damaged and is passed over");
+            let error = error.chain();
+            tracing::error!(
+                error,
+                "a checkpoint is damaged and is passed over: results since the one before \
+                 appear again"
+            );
         }
         for orphan in &found.orphans {
             tracing::info!(path = %orphan.display(), "removing what an earlier run left");
@@ -82,6 +87,10 @@ impl CheckpointDirectory {
         let restored = open(&SystemFiles, &self.path.join(manifest_name(checkpoint)))?;
         let manifest = Manifest { kind: Kind::Savepoint, ..restored.manifest };
         fs::create_dir_all(savepoint).map_err(failed)?;
+        let parents = savepoint.ancestors().skip(1).take(2).filter(|it| it.is_dir());
+        for parent in parents {
+            fs::File::open(parent).and_then(|it| it.sync_all()).map_err(failed)?;
+        }
         for part in &manifest.parts {
             let bytes = fs::read(self.path.join(&part.name)).map_err(failed)?;
             write_durably(&savepoint.join(&part.name), &bytes).map_err(failed)?;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use crate::checkpoint::coordinator::CheckpointsStatus;
 use crate::config::{Config, Idle, Pin, StorageServiceKind};
 use crate::data::element::CheckpointId;
 use crate::error::Error;
@@ -61,6 +62,8 @@ pub struct JobReport {
     pub took: Duration,
     /// How every shard stood at the end.
     pub shards: Vec<ShardStatus>,
+    /// How its checkpoints went, if any were taken.
+    pub checkpoints: Option<CheckpointsStatus>,
 }
 
 /// Descriptors between two shards that have been published and not taken.
@@ -174,7 +177,7 @@ pub fn run_watched(
     let shards = join(threads, patience);
     service.leave(patience);
     drop(state);
-    let end = outcome?;
+    let (end, checkpoints) = outcome?;
     if let Some(directory) = &directory {
         match &end {
             JobEnd::InputEnded | JobEnd::Drained => directory.clear(),
@@ -184,7 +187,7 @@ pub fn run_watched(
             JobEnd::Stopped { .. } => {}
         }
     }
-    Ok(JobReport { end, took: begun.elapsed(), shards: shards? })
+    Ok(JobReport { end, took: begun.elapsed(), shards: shards?, checkpoints })
 }
 
 /// Runs `control` on a thread of its own, so that pinning it leaves the caller's as it was.

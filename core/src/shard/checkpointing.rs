@@ -35,17 +35,22 @@ pub(super) struct Checkpointing {
     shard: u32,
     task_count: usize,
     next_id: u64,
+    /// The last one that was triggered.
+    last_begun: CheckpointId,
     collected: BTreeMap<CheckpointId, Collected>,
     writing: BTreeMap<OpId, Writing>,
-    removing: VecDeque<PathBuf>,
+    /// Files that go one after the other; what cannot go keeps those behind it.
+    removing: VecDeque<Vec<PathBuf>>,
     remove_op: Option<OpId>,
     /// The last one that is complete, until no task owes a commit.
     settling: Option<CheckpointId>,
 }
 
 /// What the tasks had so far.
+#[derive(Default)]
 struct Collected {
-    directory: PathBuf,
+    /// None if a barrier was here before the command.
+    directory: Option<PathBuf>,
     chains: Vec<(u16, Snapshot)>,
 }
 
@@ -66,6 +71,7 @@ impl Checkpointing {
             shard,
             task_count,
             next_id: 0,
+            last_begun: CheckpointId::default(),
             collected: BTreeMap::new(),
             writing: BTreeMap::new(),
             removing: VecDeque::new(),
@@ -86,10 +92,17 @@ impl Checkpointing {
     }
 
     /// `checkpoint` has been triggered.
-    pub(super) fn begin(&mut self, checkpoint: CheckpointId, directory: PathBuf) {
-        let collected = Collected { directory, chains: Vec::new() };
-        let before = self.collected.insert(checkpoint, collected);
-        assert!(before.is_none(), "a checkpoint is triggered once");
+    pub(super) fn begin(
+        &mut self,
+        checkpoint: CheckpointId,
+        directory: PathBuf,
+        effects: &mut Vec<Effect>,
+    ) {
+        assert!(self.last_begun < checkpoint, "checkpoints are triggered once, in their order");
+        self.last_begun = checkpoint;
+        self.collected.entry(checkpoint).or_default().directory = Some(directory);
+        // A shard may have no task, and all tasks of one may have been faster than the command.
+        self.write_part(checkpoint, effects);
     }
 
     /// Nothing more is wanted of `checkpoint`. What is being written of it goes on, and will be
@@ -106,14 +119,24 @@ impl Checkpointing {
         snapshot: Snapshot,
         effects: &mut Vec<Effect>,
     ) {
-        // It may have been given up.
-        let Some(collected) = self.collected.get_mut(&checkpoint) else { return };
-        collected.chains.push((chain, snapshot));
-        if collected.chains.len() < self.task_count {
+        // One that was triggered and is not here was given up.
+        if checkpoint <= self.last_begun && !self.collected.contains_key(&checkpoint) {
+            return;
+        }
+        self.collected.entry(checkpoint).or_default().chains.push((chain, snapshot));
+        self.write_part(checkpoint, effects);
+    }
+
+    /// Writes the part, if it is complete.
+    fn write_part(&mut self, checkpoint: CheckpointId, effects: &mut Vec<Effect>) {
+        let task_count = self.task_count;
+        let is_whole = |it: &Collected| it.directory.is_some() && it.chains.len() == task_count;
+        if !self.collected.get(&checkpoint).is_some_and(is_whole) {
             return;
         }
         let collected = self.collected.remove(&checkpoint).expect("it was there");
         let Collected { directory, mut chains } = collected;
+        let directory = directory.expect("it was triggered");
         chains.sort_unstable_by_key(|(chain, _)| *chain);
         let bytes = Part { checkpoint, shard: self.shard, chains }.encode();
         let name = part_name(checkpoint, self.shard);
@@ -134,7 +157,7 @@ impl Checkpointing {
 
     /// Removes files, after those that are to be removed already.
     pub(super) fn remove(&mut self, paths: Vec<PathBuf>, effects: &mut Vec<Effect>) {
-        self.removing.extend(paths);
+        self.removing.push_back(paths);
         self.remove_next(effects);
     }
 
@@ -151,9 +174,14 @@ impl Checkpointing {
     }
 
     fn remove_next(&mut self, effects: &mut Vec<Effect>) {
-        if self.remove_op.is_none()
-            && let Some(path) = self.removing.pop_front()
+        while self.remove_op.is_none()
+            && let Some(paths) = self.removing.front_mut()
         {
+            if paths.is_empty() {
+                self.removing.pop_front();
+                continue;
+            }
+            let path = paths.remove(0);
             let op = OpId(self.id());
             self.remove_op = Some(op);
             effects.push(Effect::File(FileOp::Remove { op, path }));
@@ -171,7 +199,7 @@ impl Checkpointing {
                 // The next start finds it. What it may name stays as well.
                 let (action, error) = (fault.action, fault.source);
                 tracing::warn!(action, %error, "a checkpoint's file is left behind");
-                self.removing.clear();
+                self.removing.pop_front();
             }
             return self.remove_next(effects);
         }

@@ -76,7 +76,7 @@ impl Command {
                 Addressed::First(Self::Commit(checkpoint, path, bytes))
             }
             Order::Completed(checkpoint) => Addressed::All(Self::Completed(checkpoint)),
-            Order::GiveUp(checkpoint) => Addressed::All(Self::GiveUp(checkpoint)),
+            Order::GiveUp(checkpoint, _) => Addressed::All(Self::GiveUp(checkpoint)),
             Order::Remove(paths) => Addressed::First(Self::Remove(paths)),
         }
     }

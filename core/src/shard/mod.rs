@@ -459,7 +459,7 @@ impl Shard {
                 (0..self.tasks.len()).for_each(|number| self.wake(number).drain());
             }
             Command::Trigger(checkpoint, directory) => {
-                self.checkpointing.begin(checkpoint, directory);
+                self.checkpointing.begin(checkpoint, directory, effects);
                 for number in 0..self.tasks.len() {
                     let scheduled = &mut self.tasks[number];
                     scheduled.is_woken = true;

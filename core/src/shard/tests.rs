@@ -26,6 +26,8 @@ pub(super) struct Log {
     /// The last checkpoint that it was told of.
     pub(super) completed: Cell<u64>,
     pub(super) owes_commit: Cell<bool>,
+    /// Its part of this checkpoint is to come in its next turn.
+    pub(super) cuts: Cell<Option<u64>>,
     pub(super) in_turn: RefCell<InTurn>,
     pub(super) in_relief: RefCell<InRelief>,
 }
@@ -83,7 +85,9 @@ impl Task for Scripted {
         self.log.owes_commit.get()
     }
 
-    fn turn(&mut self, row_limit: u32, _: &mut TaskMail) -> Activity {
+    fn turn(&mut self, row_limit: u32, mail: &mut TaskMail) -> Activity {
+        let cut = self.log.cuts.take().map(|id| (CheckpointId(id), Snapshot::default()));
+        mail.snapshots.extend(cut);
         self.log.turns.borrow_mut().push(row_limit);
         (self.log.in_turn.borrow_mut())(&self.env);
         self.log.activity.get()
@@ -128,6 +132,7 @@ impl Bench {
                 activity: Cell::new(*activity),
                 completed: Cell::new(0),
                 owes_commit: Cell::new(false),
+                cuts: Cell::new(None),
                 in_turn: RefCell::new(Box::new(|_| ())),
                 in_relief: RefCell::new(Box::new(|_, _| ())),
             })

@@ -55,6 +55,9 @@ const SMALL_BYTES: usize = 1 << 20;
 /// A turn of such a shard in so many is followed by that.
 const SQUEEZE_ONE_IN: u64 = 4;
 
+/// What the node wants comes to a shard after this long at most.
+const COMMAND_MAX: Duration = Duration::from_micros(300);
+
 /// Standard output takes at most this long to write a batch of lines.
 const PRINT_MAX: Duration = Duration::from_millis(1);
 
@@ -217,6 +220,7 @@ struct World<'a> {
     trace: Trace,
     stdout: Vec<u8>,
     print_rng: Rng,
+    command_rng: Rng,
     failure: Option<Error>,
     finished_count: usize,
     turn_count: u64,
@@ -234,6 +238,8 @@ struct SimShard {
     /// Not before this time: the last turn lasts until then.
     free_at: Duration,
     inbox: Vec<Event>,
+    /// What the node wants, and when that comes: in its order, and not to all shards at once.
+    commands: VecDeque<(Duration, Command)>,
     /// Answers of standard output, and when they come.
     printed: VecDeque<(Duration, FileDone)>,
 }
@@ -288,8 +294,9 @@ impl<'a> World<'a> {
             }
             shard.trace_local();
             let (free_at, inbox, printed) = (Duration::ZERO, Vec::new(), VecDeque::new());
+            let commands = VecDeque::new();
             let squeeze_rng = Rng::new(config.seed).fork(2_000 + u64::from(index));
-            Ok(SimShard { shard, rng, squeeze_rng, slowness, free_at, inbox, printed })
+            Ok(SimShard { shard, rng, squeeze_rng, slowness, free_at, inbox, commands, printed })
         };
         let shards: Result<Vec<_>, Error> = (0..program.shard_count()).map(shard).collect();
         let (shards, failure) = match shards {
@@ -321,6 +328,7 @@ impl<'a> World<'a> {
             trace: Trace::new(config.keep_trace),
             stdout: Vec::new(),
             print_rng: Rng::new(config.seed).fork(3),
+            command_rng: Rng::new(config.seed).fork(5),
             failure,
             finished_count: 0,
             turn_count: 0,
@@ -405,9 +413,11 @@ impl<'a> World<'a> {
             };
             let inbox = (!sim.inbox.is_empty()).then_some(self.now);
             let printed = sim.printed.front().map(|(due, _)| *due);
+            let commanded = sim.commands.front().map(|(due, _)| *due);
             let earliest = arrival
                 .into_iter()
                 .chain(printed)
+                .chain(commanded)
                 .chain(own)
                 .chain(inbox)
                 .chain(self.answer_due(index))
@@ -474,17 +484,20 @@ impl<'a> World<'a> {
         for order in orders {
             match Command::of(order) {
                 Addressed::All(command) => self.tell_all(&command),
-                Addressed::First(command) => {
-                    self.shards[0].inbox.push(Event::Command(command));
-                }
+                Addressed::First(command) => self.tell(0, command),
             }
         }
     }
 
+    fn tell(&mut self, shard: usize, command: Command) {
+        let sim = &mut self.shards[shard];
+        let due = self.now + self.command_rng.duration(&(Duration::ZERO..COMMAND_MAX));
+        let due = sim.commands.back().map_or(due, |(before, _)| due.max(*before));
+        sim.commands.push_back((due, command));
+    }
+
     fn tell_all(&mut self, command: &Command) {
-        for sim in &mut self.shards {
-            sim.inbox.push(Event::Command(command.clone()));
-        }
+        (0..self.shards.len()).for_each(|shard| self.tell(shard, command.clone()));
     }
 
     /// Brings what is due: answers of the disk and of sockets to their shards, descriptors to shard
@@ -503,6 +516,9 @@ impl<'a> World<'a> {
             self.shards[owner as usize].inbox.push(Event::Socket(done));
         }
         let sim = &mut self.shards[index];
+        while let Some((_, command)) = sim.commands.pop_front_if(|(due, _)| *due <= self.now) {
+            sim.inbox.push(Event::Command(command));
+        }
         while let Some((_, done)) = sim.printed.pop_front_if(|(due, _)| *due <= self.now) {
             sim.inbox.push(Event::File(done));
         }

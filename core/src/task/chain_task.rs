@@ -13,8 +13,7 @@
 //! that was triggered before the task ended, and whose barrier has not come, gets the task's last
 //! state as its part, and so do all later ones. That is a consistent cut: whoever reads from the
 //! task awaits its end before it cuts, and restored from that part the task ends without a row, a
-//! source that was drained as well: who drains a job is done with it. Not so a task whose state had
-//! left memory, if the first checkpoint of all is triggered after it has ended: it has no part.
+//! source that was drained as well: who drains a job is done with it.
 //!
 //! An operator that ends only when what it wrote is committed needs a checkpoint for that. So a
 //! task whose input and event time have ended cuts what it awaits at once, in front of its own end.
@@ -335,7 +334,8 @@ where
 
     /// Whether its last state can be reported, if anybody may ask for it.
     fn has_last_state(&mut self) -> bool {
-        let may_be_asked = !self.awaited.is_empty() || self.last_cut.is_some();
+        let may_be_asked =
+            self.env.has_checkpoints.get() || !self.awaited.is_empty() || self.last_cut.is_some();
         !may_be_asked || self.chain.gather(&self.env) == Progress::Done
     }
 

@@ -60,7 +60,8 @@ impl Store {
     }
 
     /// Bytes of what is kept of tables: directories, indexes and filters, of those that are being
-    /// written or opened as well, and what was found in them and has no room yet. As the last [`Store::step`] found it.
+    /// written or opened as well, and what was found in them and has no room yet. As the last
+    /// [`Store::step`] found it.
     pub fn index_bytes(&self) -> usize {
         self.index_bytes
     }

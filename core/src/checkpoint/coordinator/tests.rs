@@ -56,7 +56,7 @@ fn short(orders: &[Order]) -> String {
             format!("M{}", id.0)
         }
         Order::Completed(id) => format!("C{}", id.0),
-        Order::GiveUp(id) => format!("G{}", id.0),
+        Order::GiveUp(id, _) => format!("G{}", id.0),
         Order::Remove(paths) => {
             format!("R:{}", paths.iter().map(name).collect::<Vec<_>>().join("+"))
         }
@@ -166,6 +166,20 @@ fn what_is_wanted_comes_at_once_and_again_until_it_is_complete() {
 }
 
 #[test]
+fn a_job_that_ends_with_one_has_no_other_after_it() {
+    let mut it = coordinator(settings());
+    assert_eq!(it.end_with(), CheckpointId(7));
+    check(&it.on_time(ms(1), 0), "T7");
+    assert_eq!(it.next_due(), ms(501), "its timeout");
+    check(&it.on_time(ms(500), 0), "");
+    check(&it.part(0, 7), "");
+    check(&it.part(1, 7), "M7");
+    check(&it.on_committed(CheckpointId(7), ms(510)), "C7");
+    assert_eq!(it.next_due(), Duration::MAX);
+    check(&it.on_time(ms(9_000), 0), "");
+}
+
+#[test]
 fn a_savepoint_is_somewhere_else_and_nobody_commits_with_it() {
     let mut it = coordinator(settings());
     assert_eq!(it.want_savepoint("/mine".into()), CheckpointId(7));
@@ -264,7 +278,7 @@ proptest! {
                     }
                     Order::Remove(paths) => disk.retain(|path| !paths.contains(path)),
                     Order::Completed(_) => {}
-                    Order::GiveUp(id) => prop_assert!(!completed.contains(&id)),
+                    Order::GiveUp(id, _) => prop_assert!(!completed.contains(&id)),
                 }
             }
             let kept: Vec<_> = completed.iter().rev().take(2).collect();

@@ -34,7 +34,7 @@ use std::time::Duration;
 use millstream_storage::io::{FileAnswer, FileDone, OpId};
 use serde::Serialize;
 
-use self::finished::{Finished, UNCOMMITTED};
+use self::finished::{DIRECTORY, Finished, NUMBER, UNCOMMITTED};
 use self::part::{Part, Step};
 use self::take::Take;
 use crate::connector::format::{CsvEncoder, Encode, JsonLinesEncoder, TextEncoder};
@@ -189,8 +189,11 @@ impl<E: Encode> FileSink<E> {
         self.begun_ms = None;
     }
 
-    /// Renames what is to be renamed.
+    /// Keeps or renames what is to be kept or renamed.
     fn commit(&mut self, ctx: &OperatorContext<'_>) {
+        if ctx.has_checkpoints() {
+            self.finished.written().for_each(|part| part.keep(|make| ctx.file(make)));
+        }
         if self.take.is_taken() {
             for part in self.finished.due(ctx.has_checkpoints()) {
                 part.rename(|make| ctx.file(make));
@@ -200,7 +203,7 @@ impl<E: Encode> FileSink<E> {
 
     fn on_part_done(&mut self, op: OpId, ctx: &OperatorContext<'_>) {
         if let Some(step) = self.finished.on_done(op) {
-            if step == Step::Whole {
+            if matches!(step, Step::Written | Step::Whole) {
                 self.commit(ctx);
             }
             return;
@@ -218,7 +221,8 @@ impl<E: Encode> FileSink<E> {
         {
             return ctx.fail(problem);
         }
-        self.take.on_done(done, &self.directory, self.finished.left(), ctx);
+        let number_min = self.finished.number_min(self.task_index);
+        self.take.on_done(done, &self.directory, (self.finished.left(), number_min), ctx);
         if self.take.is_taken() {
             self.commit(ctx);
             if self.encoder.encoded_bytes() >= self.write_bytes() {
@@ -391,6 +395,12 @@ impl<E: Encode> Operator for FileSink<E> {
         for (name, bytes) in self.finished.names() {
             writer.operator_state(&format!("{UNCOMMITTED}{name}"), &bytes);
         }
+        let own = (self.task_index, self.take.number().unwrap_or(0));
+        for (task_index, number) in self.finished.numbers(own) {
+            writer.operator_state(&format!("{NUMBER}{task_index:05}"), &number);
+        }
+        let directory = self.directory.display().to_string();
+        writer.operator_state(&format!("{DIRECTORY}{:05}", self.task_index), &directory);
     }
 
     fn restore(
@@ -398,9 +408,28 @@ impl<E: Encode> Operator for FileSink<E> {
         reader: &SnapshotReader<'_>,
         ctx: &OperatorContext<'_>,
     ) -> Result<(), Error> {
+        let own = self.directory.display().to_string();
+        let before = reader.operator_state::<String>(DIRECTORY)?;
+        if let Some((_, other)) = before.iter().find(|(_, before)| *before != own) {
+            return Err(Error::Plan {
+                problems: vec![format!(
+                    "{}: it wrote to {other} before, and what is whole there waits for a \
+                     checkpoint: let it write there, or give it another uid",
+                    ctx.name()
+                )],
+            });
+        }
         for (name, bytes) in reader.operator_state::<u64>(UNCOMMITTED)? {
             let name = name.trim_start_matches(UNCOMMITTED);
             self.finished.restore(&self.directory, name, bytes, ctx)?;
+        }
+        let place = ctx.env().task;
+        for (name, number) in reader.operator_state::<u64>(NUMBER)? {
+            if let Ok(task_index) = name.trim_start_matches(NUMBER).parse::<u32>()
+                && task_index % place.parallelism == place.task_index
+            {
+                self.finished.restore_number(task_index, number);
+            }
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! One file of a file sink, from its opening to its final name.
 //!
 //! ```text
-//! Writing ──finish──► Finishing ──written, synced, closed──► Whole ──rename──► Renaming ──► done
-//!   Open, Write...      Sync, Close                                              Rename
+//! Writing ──finish──► Finishing ──written, synced, closed──► Written ──rename──► Renaming ─► done
+//!   Open, Write...      Sync, Close                            │                   ▲ Rename
+//!                                                              └─keep─► Keeping ─► Whole
 //! ```
 //!
-//! Where there are checkpoints, a whole file is renamed when one is complete that speaks of it;
-//! else at once.
+//! Where there are checkpoints, a file that is written is kept under a name of its own, which the
+//! renaming makes durable, until one is complete that speaks of it; else it is renamed at once.
 //!
 //! Invariant: the file gets its final name only when everything in it is durable, so whoever sees
 //! the name sees the whole content, whenever the machine fails.
@@ -35,7 +36,10 @@ pub(super) struct Part {
 enum Phase {
     Writing,
     Finishing,
-    /// Durable, under its temporary name.
+    /// Everything in it is durable, but not its name.
+    Written,
+    Keeping,
+    /// Durable, under the name of what is kept.
     Whole,
     Renaming,
 }
@@ -45,7 +49,9 @@ enum Phase {
 pub(super) enum Step {
     /// Nothing is to be done yet.
     Wait,
-    /// Everything in it is durable: [`Part::rename`] is next.
+    /// Everything in it is durable: [`Part::keep`] is next, or [`Part::rename`].
+    Written,
+    /// It is kept, durably: [`Part::rename`] is next.
     Whole,
     /// The file has its final name.
     Complete,
@@ -102,10 +108,14 @@ impl Part {
             _ if !self.waiting.is_empty() => Step::Wait,
             Phase::Writing => Step::Wait,
             Phase::Finishing => {
+                self.phase = Phase::Written;
+                Step::Written
+            }
+            Phase::Keeping => {
                 self.phase = Phase::Whole;
                 Step::Whole
             }
-            Phase::Whole => unreachable!("nothing is asked of a whole file"),
+            Phase::Written | Phase::Whole => unreachable!("nothing is asked of it"),
             Phase::Renaming => Step::Complete,
         }
     }
@@ -120,9 +130,14 @@ impl Part {
         &self.path
     }
 
-    /// Whether everything in it is durable.
-    pub(super) fn is_whole(&self) -> bool {
-        self.phase >= Phase::Whole
+    /// Whether everything in it is durable, and its name if it is to be kept.
+    pub(super) fn is_whole(&self, has_checkpoints: bool) -> bool {
+        self.phase >= if has_checkpoints { Phase::Whole } else { Phase::Written }
+    }
+
+    /// Whether it is to be kept next.
+    pub(super) fn is_written(&self) -> bool {
+        self.phase == Phase::Written
     }
 
     /// Whether it is being renamed.
@@ -130,11 +145,23 @@ impl Part {
         self.phase == Phase::Renaming
     }
 
+    /// Gives the file the name under which it is found again if a checkpoint speaks of it.
+    pub(super) fn keep(&mut self, ask: impl FnOnce(Make<'_>) -> OpId) {
+        assert_eq!(self.phase, Phase::Written, "it is durable first");
+        self.phase = Phase::Keeping;
+        let (from, to) = (in_progress(&self.path), kept(&self.path));
+        self.waiting.push(ask(Box::new(move |op| FileOp::Rename { op, from, to })));
+    }
+
     /// Gives the file its final name.
     pub(super) fn rename(&mut self, ask: impl FnOnce(Make<'_>) -> OpId) {
-        assert_eq!(self.phase, Phase::Whole, "it is durable first");
+        let from = match self.phase {
+            Phase::Written => in_progress(&self.path),
+            Phase::Whole => kept(&self.path),
+            phase => panic!("it is durable first, and not {phase:?}"),
+        };
         self.phase = Phase::Renaming;
-        let (from, to) = (in_progress(&self.path), self.path.clone());
+        let to = self.path.clone();
         self.waiting.push(ask(Box::new(move |op| FileOp::Rename { op, from, to })));
     }
 }
@@ -142,7 +169,14 @@ impl Part {
 /// Makes an operation once its number is known.
 pub(super) type Make<'a> = Box<dyn FnOnce(OpId) -> FileOp + 'a>;
 
-pub(super) fn in_progress(path: &Path) -> PathBuf {
+/// What a whole file is called until a checkpoint is complete that speaks of it.
+pub(super) fn kept(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(".whole");
+    in_progress(Path::new(&name))
+}
+
+fn in_progress(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(IN_PROGRESS_SUFFIX);
     name.into()

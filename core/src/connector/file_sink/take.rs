@@ -78,12 +78,21 @@ impl Take {
         }
     }
 
-    /// An operation was answered. `left` are the unfinished files that a checkpoint speaks of.
+    /// The number of the task's next file, once it has the directory.
+    pub(super) fn number(&self) -> Option<u64> {
+        match self {
+            Self::Taken { number, .. } => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// An operation was answered. `left` are the unfinished files that a checkpoint speaks of, and
+    /// no file may have a lower number than `number_min`.
     pub(super) fn on_done(
         &mut self,
         done: FileDone,
         directory: &Path,
-        left: &BTreeSet<PathBuf>,
+        (left, number_min): (&BTreeSet<PathBuf>, u64),
         ctx: &OperatorContext<'_>,
     ) {
         let answer = match done.result {
@@ -96,7 +105,7 @@ impl Take {
         match (self, answer) {
             (state @ Self::Locking { .. }, FileAnswer::Opened { .. }) => state.list(directory, ctx),
             (state @ Self::Listing { .. }, FileAnswer::Listed { files }) => {
-                state.remove_unfinished(&files, directory, left, ctx);
+                state.remove_unfinished(&files, directory, (left, number_min), ctx);
             }
             (state @ Self::Removing { .. }, FileAnswer::Removed) => state.on_removed(done.op),
             (state @ Self::Releasing { .. }, FileAnswer::Closed) => *state = Self::Released,
@@ -116,13 +125,13 @@ impl Take {
         &mut self,
         files: &[FileEntry],
         directory: &Path,
-        left: &BTreeSet<PathBuf>,
+        (left, number_min): (&BTreeSet<PathBuf>, u64),
         ctx: &OperatorContext<'_>,
     ) {
         let Self::Listing { lock, .. } = *self else { unreachable!("the caller has looked") };
         let place = ctx.env().task;
         let names = files.iter().filter_map(|file| Some((&file.path, Name::of(&file.path)?)));
-        let (mut number, mut leftovers) = (0, Vec::<PathBuf>::new());
+        let (mut number, mut leftovers) = (number_min, Vec::<PathBuf>::new());
         for (path, name) in names {
             let is_own = name.task_index == place.task_index;
             let is_nobodys = place.task_index == 0 && place.parallelism <= name.task_index;

@@ -21,7 +21,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel};
 use tokio::time::Instant;
 
+use crate::checkpoint::coordinator::CheckpointsStatus;
+use crate::checkpoint::directory::Files as _;
+use crate::checkpoint::names::FileName;
 use crate::error::Error;
+use crate::runtime::checkpoint_directory::SystemFiles;
 use crate::runtime::clock::wall_ms;
 use crate::runtime::control::http::{Request, StatusRequest};
 use crate::runtime::control::node::{Decision, HostReport, Node};
@@ -129,7 +133,8 @@ impl Control {
     }
 
     /// Runs `node` and lets `watch` look, until its job ends; then tells all hosts to exit. Answers
-    /// why it ended. Savepoints are made in `savepoints`.
+    /// why it ended, and how checkpoints went if any were taken. Savepoints are made in
+    /// `savepoints`.
     ///
     /// # Errors
     /// What ended the job.
@@ -140,7 +145,7 @@ impl Control {
         reports: UnboundedReceiver<(u32, HostReport)>,
         watch: Option<Watch<'_>>,
         savepoints: Option<PathBuf>,
-    ) -> Result<JobEnd, Error> {
+    ) -> Result<(JobEnd, Option<CheckpointsStatus>), Error> {
         tracing::info!(shards = hosts.len(), "started");
         let Self { runtime, mut signals, mut requests, _asker } = self;
         let roll = Roll::new(hosts.len());
@@ -154,7 +159,9 @@ impl Control {
             }
         });
         session.tell_all(|| Order::Exit);
-        session.node.take_outcome().expect("it runs until there is one")
+        let checkpoints = session.node.checkpoints();
+        let end = session.node.take_outcome().expect("it runs until there is one")?;
+        Ok((end, checkpoints))
     }
 }
 
@@ -248,7 +255,8 @@ impl Session<'_, '_> {
             return Err(format!("{name:?} is no name of letters, digits, -, _ and ."));
         }
         let directory = self.savepoints.as_ref().ok_or(NO_CHECKPOINTS)?.join(name);
-        if directory.exists() {
+        let names = SystemFiles.names(&directory).unwrap_or_default();
+        if names.iter().any(|name| matches!(FileName::of(name), Some(FileName::Manifest(_)))) {
             return Err(format!("{} is there already", directory.display()));
         }
         Ok(directory)

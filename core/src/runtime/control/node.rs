@@ -60,6 +60,8 @@ pub struct Node {
     shards: Vec<Option<ShardStatus>>,
     finished: Vec<bool>,
     split_names: SplitNames,
+    /// The user has asked for an end by a signal.
+    is_signalled: bool,
     is_draining: bool,
     /// Where there are checkpoints.
     coordinator: Option<Coordinator>,
@@ -90,6 +92,7 @@ impl Node {
             shards: vec![None; shard_count],
             finished: vec![false; shard_count],
             split_names: SplitNames::default(),
+            is_signalled: false,
             is_draining: false,
             coordinator,
             stopping: None,
@@ -124,10 +127,10 @@ impl Node {
 
     /// The user asks for an end: with a checkpoint, or by draining; at once the second time.
     pub fn on_signal(&mut self) -> Decision {
-        if self.is_draining || self.stopping.is_some() {
+        if std::mem::replace(&mut self.is_signalled, true) {
             return self.fail(Error::Interrupted);
         }
-        if self.stop(None).is_some() {
+        if self.stopping.is_some() || self.stop(None).is_some() {
             return Decision::Nothing;
         }
         self.is_draining = true;
@@ -139,7 +142,7 @@ impl Node {
     /// the lowest number that it may have; none if none are taken, or if it stops already.
     pub fn stop(&mut self, savepoint: Option<PathBuf>) -> Option<CheckpointId> {
         let coordinator = self.coordinator.as_mut().filter(|_| self.stopping.is_none())?;
-        let checkpoint = coordinator.want();
+        let checkpoint = coordinator.end_with();
         tracing::info!("stopping with a checkpoint");
         let settled = vec![false; self.finished.len()];
         self.stopping = Some(Stopping { checkpoint, savepoint, settled });
@@ -165,7 +168,13 @@ impl Node {
         let Some(coordinator) = self.coordinator.as_mut().filter(|_| self.outcome.is_none()) else {
             return Decision::Nothing;
         };
-        let commands = on(coordinator).into_iter().map(Command::of);
+        let orders = on(coordinator);
+        for order in &orders {
+            if let Order::GiveUp(checkpoint, reason) = order {
+                tracing::warn!(checkpoint = checkpoint.0, reason, "a checkpoint is given up");
+            }
+        }
+        let commands = orders.into_iter().map(Command::of);
         Decision::Tell(commands.collect())
     }
 
@@ -203,6 +212,10 @@ impl Node {
             Report::Finished => {
                 self.finished[shard as usize] = true;
                 if self.outcome.is_none() && self.finished.iter().all(|finished| *finished) {
+                    if let Some(savepoint) = self.stopping.take().and_then(|it| it.savepoint) {
+                        let path = savepoint.display();
+                        tracing::warn!(%path, "no savepoint: the input ended before it was made");
+                    }
                     let end = if self.is_draining { JobEnd::Drained } else { JobEnd::InputEnded };
                     self.outcome = Some(Ok(end));
                     return Decision::End;
@@ -237,7 +250,6 @@ impl Node {
                 return self.coordinate(|it| it.on_committed(checkpoint, now));
             }
             Report::CheckpointFailed { checkpoint, reason } => {
-                tracing::warn!(checkpoint = checkpoint.0, shard, reason, "checkpoint failed");
                 return self.coordinate(|it| it.on_failed(checkpoint, reason, now));
             }
             Report::Settled(checkpoint) => return self.on_settled(shard, checkpoint),

@@ -130,3 +130,22 @@ fn all_is_settled_when_no_task_owes_a_commit() {
     assert!(matches!(reports[..], [Report::Settled(CheckpointId(3))]), "{reports:?}");
     assert!(settle(&mut bench, &mut disk, &[]).is_empty(), "once");
 }
+
+#[test]
+fn a_shard_without_tasks_has_a_part_as_well() {
+    let mut disk = MemoryDisk::new(1);
+    let reports = settle(&mut Bench::new(&[]), &mut disk, &[trigger(1)]);
+    let parts = reports.iter().filter(|report| matches!(report, Report::Part { .. }));
+    assert_eq!(parts.count(), 1, "{reports:?}");
+}
+
+/// A barrier may come from another shard before the command comes from the node.
+#[test]
+fn a_part_that_is_faster_than_the_command_is_kept() {
+    let mut bench = Bench::new(&[Activity::Idle(None)]);
+    let mut disk = MemoryDisk::new(1);
+    bench.logs[0].cuts.set(Some(7));
+    assert!(settle(&mut bench, &mut disk, &[Command::Status]).len() == 1, "it is not triggered");
+    let reports = settle(&mut bench, &mut disk, &[trigger(7)]);
+    assert!(matches!(&reports[..], [Report::Part { checkpoint: CheckpointId(7), .. }]));
+}

@@ -8,7 +8,8 @@ use millstream::prelude::*;
 /// A value: 3,840 bytes, beside a key of 8.
 type Value = [[u64; 24]; 20];
 
-/// `TEST_JOB_COUNT` keys, each of which has a value, and an eighth as many changes of keys at random.
+/// `TEST_JOB_COUNT` keys, each of which has a value, and an eighth as many changes of keys at
+/// random.
 pub(crate) fn write(job: &Job) {
     let keys = std::env::var("TEST_JOB_COUNT").ok().and_then(|text| text.parse().ok());
     let keys: u64 = keys.unwrap_or(100_000);
