@@ -44,6 +44,28 @@ struct OperatorSnapshot {
     keyed_state: BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>,
 }
 
+/// What a snapshot has of an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorSummary<'a> {
+    /// Its uid.
+    pub uid: &'a str,
+    /// How far event time had come, ms, if that is known.
+    pub watermark_ms: Option<i64>,
+    /// Its states: those of no key, then those of keys, each by name.
+    pub states: Vec<StateSummary<'a>>,
+}
+
+/// A state of an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSummary<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// How many entries it has.
+    pub entries: usize,
+    /// Bytes of its keys and values.
+    pub bytes: usize,
+}
+
 /// What is known of values whose state does not describe them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ValueLayout {
@@ -108,6 +130,21 @@ impl Snapshot {
     /// The uids of the operators that wrote into it, in order.
     pub fn uids(&self) -> impl Iterator<Item = &str> {
         self.operators.keys().map(String::as_str)
+    }
+
+    /// What it has of each operator, in the order of their uids.
+    pub fn operators(&self) -> impl Iterator<Item = OperatorSummary<'_>> {
+        self.operators.iter().map(|(uid, operator)| {
+            let single = operator.operator_state.iter();
+            let single =
+                single.map(|(name, it)| StateSummary { name, entries: 1, bytes: it.len() });
+            let keyed = operator.keyed_state.iter().map(|(name, entries)| {
+                let bytes = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+                StateSummary { name, entries: entries.len(), bytes }
+            });
+            let states = single.chain(keyed).collect();
+            OperatorSummary { uid, watermark_ms: operator.watermark_ms, states }
+        })
     }
 
     /// The uids of the operators that have state in it, in order.

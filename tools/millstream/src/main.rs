@@ -1,6 +1,7 @@
 //! `millstream`: looks into what jobs leave on disk, without running one.
 //!
 //! ```text
+//! millstream checkpoint list|inspect|verify DIRECTORY         checkpoints of a job
 //! millstream table inspect FILE...                            what it is and how large
 //! millstream table verify  FILE...                            every block and checksum
 //! millstream table dump [--json] [--limit N] [--prefix HEX] FILE...   its entries
@@ -10,6 +11,7 @@
 //! read or written, or the command line is wrong. All files are looked at, whatever the ones
 //! before them are like, and the largest code counts. Nothing is ever changed.
 
+mod checkpoint;
 mod output;
 mod table;
 
@@ -18,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use checkpoint::CheckpointCommand;
 use output::Output;
 use table::TableCommand;
 
@@ -31,6 +34,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Looks at checkpoints and savepoints of jobs.
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
     /// Looks into tables: the files in which a state store keeps its entries.
     #[command(subcommand)]
     Table(TableCommand),
@@ -58,8 +64,10 @@ fn main() -> ExitCode {
 
 /// Carries the command out. What it finds goes to `out`, what keeps it from that to `err`.
 fn run<W: Write>(arguments: &Arguments, out: &mut Output<W>, err: &mut impl Write) -> Outcome {
-    let Command::Table(command) = &arguments.command;
-    let outcome = table::run(command, out, err);
+    let outcome = match &arguments.command {
+        Command::Checkpoint(command) => checkpoint::run(command, out, err),
+        Command::Table(command) => table::run(command, out, err),
+    };
     if let Err(error) = out.flush() {
         table::tell(err, &error.into());
         return Outcome::Failed;
