@@ -150,22 +150,26 @@ impl<K: Key, V> Residents<K, V> {
         store: &ShardStore,
     ) -> Result<u32, Error> {
         let mut evicted = 0;
+        // Twice round finds every key that is in memory, and not used in between.
+        let looks_max = 2 * u64::from(self.table.slot_count()) + 2;
+        let mut looks = 0;
         for _ in 0..steps.saturating_mul(LOOKS) {
             self.recharge(belongings, store)?;
             let Some(spill) = &mut self.spill else { return Ok(0) };
             if !spill.is_short || spill.gathering.is_some() {
                 break;
             }
-            let slot = self.next_slot();
+            let (slot, passed) = self.next_slot();
+            looks += passed;
             let came_to = self.evict_slot(slot, belongings, store)?;
             let spill = self.spill_mut();
             spill.is_full = came_to == Evicted::NoRoom;
             match came_to {
                 Evicted::No => {}
-                Evicted::Yes => evicted += 1,
+                Evicted::Yes => (evicted, looks) = (evicted + 1, 0),
                 Evicted::NoRoom => break,
             }
-            if evicted == steps {
+            if evicted == steps || looks_max < looks {
                 break;
             }
         }
@@ -173,10 +177,12 @@ impl<K: Key, V> Residents<K, V> {
     }
 
     /// The next slot that the hand comes to, and it goes on; if it can be, one of a key in memory.
-    fn next_slot(&mut self) -> Slot {
+    /// And how many it has come to.
+    fn next_slot(&mut self) -> (Slot, u64) {
         let spill = self.spill.as_mut().expect("keys are evicted where there is a store");
-        let mut slot = Slot(spill.hand);
+        let (mut slot, mut looks) = (Slot(spill.hand), 0);
         for _ in 0..STRIDE {
+            looks += 1;
             slot = Slot(spill.hand);
             spill.hand = if slot.0 < self.table.slot_count() { slot.0 + 1 } else { 0 };
             let resident = self.table.get_slot(slot);
@@ -184,7 +190,7 @@ impl<K: Key, V> Residents<K, V> {
                 break;
             }
         }
-        slot
+        (slot, looks)
     }
 
     fn evict_slot(
