@@ -7,7 +7,8 @@ pub use crate::api::{
 pub use crate::config::Config;
 pub use crate::connector::{
     CardSource, CollectSink, Collected, DiscardSink, FileSink, FileSource, ForEachSink,
-    GeneratorSource, NexmarkSource, Reconnect, SocketSink, SocketSource, StdoutSink, VecSource,
+    GeneratorSource, LogSink, LogSource, NexmarkSource, Reconnect, SocketSink, SocketSource,
+    StdoutSink, VecSource,
 };
 pub use crate::data::either::Either;
 pub use crate::data::key::Key;

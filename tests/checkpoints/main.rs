@@ -1,5 +1,7 @@
 //! Checkpoints as users rely on them: whatever ends a job, every result is there once.
 
+mod linked;
+mod log;
 mod memory;
 mod process;
 mod simulation;

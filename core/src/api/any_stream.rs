@@ -14,7 +14,9 @@ use crate::api::shared::{SharedStream, StreamEnd};
 use crate::api::stream::{Appended, Stream};
 use crate::api::triggered::TriggeredStream;
 use crate::api::windowed::WindowedStream;
-use crate::connector::DiscardSink;
+use crate::connector::format::Encode;
+use crate::connector::log::sink::Route;
+use crate::connector::{DiscardSink, LogSink};
 use crate::data::key::Key;
 use crate::data::record::Record;
 use crate::graph::Partitioner;
@@ -323,6 +325,18 @@ pub trait AnyStream<'j>: Sized {
         S: Sink<In = Self::Out>,
     {
         self.into_stream().end("sink", Some(name.into()), sink)
+    }
+
+    /// Ends the stream in a log: each record goes to the task that writes its partition.
+    fn log<E, R>(self, name: impl Into<String>, log: LogSink<E, R>) -> StreamEnd<'j>
+    where
+        Self::Out: Record,
+        E: Encode<Record = Self::Out>,
+        R: Route<Self::Out>,
+    {
+        let partition_count = log.partition_count();
+        let (partition, writer) = log.into_parts();
+        self.partition_by(partition).parallelism(partition_count).sink(name, writer)
     }
 
     /// Ends a stream that nobody needs: its side outputs may still be read.

@@ -4,6 +4,7 @@
 //! generator ┐                                                      ┌ collect, discard, for_each
 //! vector    │                                                      │ stdout
 //! files     ├─► Source ─► rows ─► chains and exchanges ─► Sink ────┤ files
+//! log       │                                                      │ log
 //! socket    ┘                                                      └ socket
 //! ```
 //!
@@ -18,6 +19,7 @@ pub mod file_source;
 pub mod for_each_sink;
 pub mod format;
 pub mod generator;
+pub mod log;
 pub mod socket;
 pub mod socket_sink;
 pub mod socket_source;
@@ -32,6 +34,7 @@ pub use file_sink::FileSink;
 pub use file_source::FileSource;
 pub use for_each_sink::{DiscardSink, ForEachSink};
 pub use generator::{CardSource, GeneratorSource, NexmarkSource};
+pub use log::{LogSink, LogSource};
 pub use socket::Reconnect;
 pub use socket_sink::SocketSink;
 pub use socket_source::SocketSource;

@@ -89,6 +89,17 @@ impl MemoryDisk {
         self.waiting.extend(ops);
     }
 
+    /// The run that uses it dies: what waits may have been carried out, each file in its order, and
+    /// nobody is told.
+    #[cfg(test)]
+    pub(crate) fn crash(&mut self) {
+        let count = self.draw.below(self.waiting.len() as u64 + 1);
+        (0..count).for_each(|_| drop(self.answer()));
+        self.waiting.clear();
+        self.open.clear();
+        self.locks.clear();
+    }
+
     /// Carries out one of the operations that wait; none if none does.
     pub(crate) fn answer(&mut self) -> Option<FileDone> {
         if self.waiting.is_empty() {
@@ -186,6 +197,10 @@ impl MemoryDisk {
             }
             FileOp::Rename { from, to, .. } => {
                 let bytes = self.files.remove(&from).expect("what is renamed is there");
+                // Whoever has it open goes on with it.
+                for path in self.open.values_mut().filter(|path| **path == from) {
+                    path.clone_from(&to);
+                }
                 self.files.insert(to, bytes);
                 Ok(FileAnswer::Renamed)
             }

@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         "bounded" => numbers(&job, 10_000),
         "endless" => numbers(&job, u64::MAX),
         "counted" => counted::write(&job),
+        "counted-log" => counted::write_log(&job),
+        "reads-log" => counted::read_log(&job),
         "prints" => {
             job.source("printed", GeneratorSource::new(u64::MAX, |n| n))
                 .sink("stdout", StdoutSink::text());

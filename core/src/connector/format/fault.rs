@@ -92,6 +92,13 @@ pub enum Place<'a> {
         /// Which line.
         line: u64,
     },
+    /// In a partition of a log, counted from 0.
+    Log {
+        /// The log and the partition.
+        log: &'a str,
+        /// Which record.
+        number: u64,
+    },
 }
 
 impl fmt::Display for Place<'_> {
@@ -99,6 +106,7 @@ impl fmt::Display for Place<'_> {
         match self {
             Self::File { path, line } => write!(f, "{path}:{line}"),
             Self::Socket { peer, line } => write!(f, "socket {peer}, line {line}"),
+            Self::Log { log, number } => write!(f, "log {log}, record {number}"),
         }
     }
 }
@@ -125,7 +133,9 @@ pub fn report(
         }
         OnError::SkipTo(tag) => {
             let letter = DeadLetter::new(words, fault.reason.clone(), without_end(raw));
-            let (Place::File { path: source, line } | Place::Socket { peer: source, line }) = place;
+            let (Place::File { path: source, line }
+            | Place::Socket { peer: source, line }
+            | Place::Log { log: source, number: line }) = place;
             let letter = letter.at(source, line);
             ctx.dead_letter(
                 tag,

@@ -1,8 +1,9 @@
-//! Numbers, counted by key, in files: whatever happens to the process, every count of every key is
-//! there once.
+//! Numbers, counted by key, in files or in a log: whatever happens to the process, every count of
+//! every key is there once.
 
 use std::time::Duration;
 
+use millstream::connector::format::TextEncoder;
 use millstream::prelude::*;
 
 /// How many keys there are.
@@ -11,14 +12,35 @@ const KEYS: u64 = 500;
 /// `TEST_JOB_COUNT` numbers at `TEST_JOB_RATE` a second; lines `key count` in the directory that
 /// `TEST_JOB_OUTPUT` names.
 pub(crate) fn write(job: &Job) {
-    let set = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    counts(job).sink("files", files());
+}
+
+/// The same lines in the log that `TEST_JOB_LOG` names.
+pub(crate) fn write_log(job: &Job) {
+    let log = LogSink::text(log()).partitions(3).segment_bytes(200_000);
+    let key = |line: &String| line.split(' ').next().unwrap_or_default().to_string();
+    counts(job).log("log", log.keyed_by(key));
+}
+
+/// The lines of that log in files, without end.
+pub(crate) fn read_log(job: &Job) {
+    job.source("log", LogSource::text(log())).sink("files", files());
+}
+
+fn log() -> String {
+    std::env::var("TEST_JOB_LOG").unwrap_or_else(|_| "log".to_string())
+}
+
+fn files() -> FileSink<TextEncoder<String>> {
     let directory = std::env::var("TEST_JOB_OUTPUT").unwrap_or_else(|_| "output".to_string());
+    FileSink::text(directory).roll_interval(Duration::from_millis(20))
+}
+
+fn counts(job: &Job) -> impl AnyStream<'_, Out = String> {
+    let set = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let (count, rate) = (set("TEST_JOB_COUNT").unwrap_or(200_000), set("TEST_JOB_RATE"));
     let source = GeneratorSource::new(count, |n| n).paced(rate.unwrap_or(100_000) as f64);
-    job.source("numbers", source)
-        .key_by(|n| n % KEYS)
-        .process("count", Count::default())
-        .sink("files", FileSink::text(directory).roll_interval(Duration::from_millis(20)));
+    job.source("numbers", source).key_by(|n| n % KEYS).process("count", Count::default())
 }
 
 /// How many numbers a key has had.
