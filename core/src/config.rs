@@ -6,7 +6,10 @@
 //! `docs/configuration.md` is made from the comments in this file.
 
 mod byte_count;
+mod choices;
+mod factor;
 mod period;
+mod problems;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,12 +18,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::limits::{
-    CHECKPOINT_COUNT_MAX, CHECKPOINT_INTERVAL_MIN, CHECKPOINT_PERIOD_MAX, KEY_GROUP_COUNT_MAX,
-    MEMORY_PER_SHARD_MIN, SHARD_COUNT_MAX,
-};
+use crate::limits::MEMORY_PER_SHARD_MIN;
 
 pub use self::byte_count::ByteCount;
+pub use self::choices::{GuaranteeKind, Idle, Pin, RestartKind, StorageServiceKind};
+pub use self::factor::Factor;
 pub use self::period::Period;
 
 /// Every setting, with its default.
@@ -152,6 +154,54 @@ pub struct Config {
     /// One is enough to go on from; another is there if the files of the first are damaged.
     pub checkpoints_retained: u32,
 
+    /// When a job that has failed begins again in its process: from its newest checkpoint, or from
+    /// its start if no checkpoint is complete. Default: `exponential-delay` if there is a
+    /// `checkpoint_directory`, otherwise `none`.
+    ///
+    /// `none`: a failure ends the process. `fixed-delay`: after `restart_delay`.
+    /// `exponential-delay`: after a wait that grows from `restart_initial_backoff` to
+    /// `restart_max_backoff`. `failure-rate`: after `restart_delay`, unless it has failed more than
+    /// `restart_failures_per_interval` times within `restart_interval`. Whatever is set, a failure
+    /// that only somebody can mend (a path that does not exist, a record that cannot be read, state
+    /// of another job) ends the process: see [restarts](concepts/checkpoints.md#restarts).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart_strategy: Option<RestartKind>,
+
+    /// How often a job begins again, with `fixed-delay`; with `exponential-delay`, before its wait
+    /// is the first again. Default: without limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart_attempts: Option<u32>,
+
+    /// The wait before each restart, with `fixed-delay` and `failure-rate`. Default `1s`.
+    pub restart_delay: Period,
+
+    /// The first wait, with `exponential-delay`. Default `1s`.
+    ///
+    /// Shorter: what passes by itself costs less time. Longer: what does not costs less work.
+    pub restart_initial_backoff: Period,
+
+    /// The longest wait, with `exponential-delay`. Default `1m`.
+    pub restart_max_backoff: Period,
+
+    /// What a wait is multiplied with for the next one, with `exponential-delay`. Default `1.5`.
+    pub restart_backoff_multiplier: Factor,
+
+    /// How long a job has to run before its wait is the first again, with `exponential-delay`.
+    /// Default `1h`.
+    pub restart_backoff_reset: Period,
+
+    /// The part of a wait by which it is shorter or longer by chance, with `exponential-delay`.
+    /// Default `0.1`.
+    ///
+    /// More: jobs that failed of one cause come back less at one instant.
+    pub restart_jitter: Factor,
+
+    /// How many failures there may be within `restart_interval`, with `failure-rate`. Default `1`.
+    pub restart_failures_per_interval: u32,
+
+    /// The time in which failures are counted, with `failure-rate`. Default `1m`.
+    pub restart_interval: Period,
+
     /// Who reads and writes files. Default `glommio`.
     ///
     /// `glommio`: direct I/O on an executor made for it. `ring`: a plain ring of the kernel's, with
@@ -174,56 +224,6 @@ pub struct Config {
     pub log: String,
 }
 
-/// What a shard does while it has nothing to do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Idle {
-    /// Chosen by the number of cores.
-    #[default]
-    Auto,
-    /// Looks again at once.
-    Spin,
-    /// Lets other threads run in between.
-    Yield,
-    /// Sleeps until it is woken.
-    Park,
-}
-
-/// Whether a shard stays on one core.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Pin {
-    /// If there is a core for every shard.
-    #[default]
-    Auto,
-    /// Always.
-    On,
-    /// Never.
-    Off,
-}
-
-/// What has to be guaranteed of results.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum GuaranteeKind {
-    /// Whatever sources and sinks give.
-    #[default]
-    AtLeastOnce,
-    /// Every result appears once.
-    ExactlyOnce,
-}
-
-/// Who reads and writes files.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum StorageServiceKind {
-    /// An executor made for direct I/O.
-    #[default]
-    Glommio,
-    /// A plain ring of the kernel's.
-    Ring,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -244,6 +244,16 @@ impl Default for Config {
             checkpoint_timeout: Period(Duration::from_mins(10)),
             checkpoints_in_flight: 1,
             checkpoints_retained: 2,
+            restart_strategy: None,
+            restart_attempts: None,
+            restart_delay: Period(Duration::from_secs(1)),
+            restart_initial_backoff: Period(Duration::from_secs(1)),
+            restart_max_backoff: Period(Duration::from_mins(1)),
+            restart_backoff_multiplier: Factor::thousandths(1_500),
+            restart_backoff_reset: Period(Duration::from_hours(1)),
+            restart_jitter: Factor::thousandths(100),
+            restart_failures_per_interval: 1,
+            restart_interval: Period(Duration::from_mins(1)),
             storage_service: StorageServiceKind::default(),
             listen: None,
             log: "info".to_string(),
@@ -291,97 +301,17 @@ impl Config {
         self.savepoint_directory.clone().or_else(within)
     }
 
+    /// When a job begins again: as set, otherwise only if it has checkpoints to go on from.
+    pub fn restart_kind(&self) -> RestartKind {
+        let has_checkpoints = self.checkpoint_directory.is_some();
+        let default =
+            if has_checkpoints { RestartKind::ExponentialDelay } else { RestartKind::None };
+        self.restart_strategy.unwrap_or(default)
+    }
+
     /// All settings as TOML, for `--print-config`.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("settings are plain values")
-    }
-
-    /// Everything wrong with the settings: one sentence each.
-    pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if let Some(shards) = self.shards {
-            if !(1..=SHARD_COUNT_MAX).contains(&shards) {
-                problems.push(format!("shards must be 1 to {SHARD_COUNT_MAX}, not {shards}"));
-            }
-            if self.key_group_count < shards {
-                problems.push(format!(
-                    "key_group_count ({}) must not be less than shards ({shards}): every shard owns \
-                     at least one key group",
-                    self.key_group_count
-                ));
-            }
-            if !self.cores.is_empty() && self.cores.len() < shards as usize {
-                problems.push(format!(
-                    "cores names {} for {shards} shards: name one for every shard, or none",
-                    self.cores.len()
-                ));
-            }
-        }
-        if !(1..=KEY_GROUP_COUNT_MAX).contains(&self.key_group_count) {
-            problems.push(format!(
-                "key_group_count must be 1 to {KEY_GROUP_COUNT_MAX}, not {}",
-                self.key_group_count
-            ));
-        }
-        let mut cores = self.cores.clone();
-        cores.sort_unstable();
-        cores.dedup();
-        if cores.len() != self.cores.len() {
-            problems.push(
-                "cores names a core twice: two shards on one core wait for each other".to_string(),
-            );
-        }
-        if let Some(memory) = self.memory_per_shard.filter(|m| m.0 < MEMORY_PER_SHARD_MIN) {
-            problems.push(format!(
-                "memory_per_shard must be at least {}, not {memory}: state could neither stay in \
-                 memory nor be written",
-                ByteCount(MEMORY_PER_SHARD_MIN)
-            ));
-        }
-        if self.checkpoint_interval.0 < CHECKPOINT_INTERVAL_MIN {
-            problems.push(format!(
-                "checkpoint_interval must be at least {}, not {}",
-                Period(CHECKPOINT_INTERVAL_MIN),
-                self.checkpoint_interval
-            ));
-        }
-        for (name, period) in [
-            ("checkpoint_interval", self.checkpoint_interval),
-            ("checkpoint_min_pause", self.checkpoint_min_pause),
-            ("checkpoint_timeout", self.checkpoint_timeout),
-        ] {
-            if CHECKPOINT_PERIOD_MAX < period.0 {
-                let longest = Period(CHECKPOINT_PERIOD_MAX);
-                problems.push(format!("{name} must be at most {longest}, not {period}"));
-            }
-        }
-        if self.checkpoint_timeout.0.is_zero() {
-            problems.push("checkpoint_timeout must be longer than nothing".to_string());
-        }
-        for (name, count) in [
-            ("checkpoints_in_flight", self.checkpoints_in_flight),
-            ("checkpoints_retained", self.checkpoints_retained),
-        ] {
-            if !(1..=CHECKPOINT_COUNT_MAX).contains(&count) {
-                problems.push(format!("{name} must be 1 to {CHECKPOINT_COUNT_MAX}, not {count}"));
-            }
-        }
-        if self.pin == Pin::Off && !self.cores.is_empty() {
-            problems.push("cores are named, but pin is off: leave one of them out".to_string());
-        }
-        if let Some(address) = self.listen
-            && !address.ip().to_canonical().is_loopback()
-        {
-            problems.push(format!(
-                "listen must be an address of the machine itself, such as 127.0.0.1:{}, not \
-                 {address}: whoever can reach it could see the job",
-                address.port()
-            ));
-        }
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log) {
-            problems.push(format!("log is no filter such as info or warn: {error}"));
-        }
-        problems
     }
 
     /// Succeeds if there are no problems.

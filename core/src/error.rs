@@ -211,6 +211,17 @@ impl Error {
         }
     }
 
+    /// Whether it may not happen again if the job begins again from its last checkpoint, without
+    /// anybody changing anything. A panic has many causes; a path that does not exist, and a record
+    /// that cannot be read, stay as they are.
+    pub fn may_pass(&self) -> bool {
+        match self.remedy() {
+            Remedy::Retry | Remedy::Restore => true,
+            Remedy::Fix => matches!(self, Self::Panicked { .. }),
+            Remedy::Stop => false,
+        }
+    }
+
     /// What may help beside the remedy, in words; none if the message says it.
     pub fn advice(&self) -> Option<&'static str> {
         match self {
@@ -276,6 +287,26 @@ mod tests {
         assert_eq!(file_error(ErrorKind::NotFound).remedy(), Remedy::Fix);
         assert_eq!(file_error(ErrorKind::PermissionDenied).remedy(), Remedy::Fix);
         assert_eq!(file_error(ErrorKind::StorageFull).remedy(), Remedy::Retry);
+    }
+
+    #[test]
+    fn a_new_beginning_may_help_against_what_comes_and_goes() {
+        let panicked = Error::Panicked {
+            operator: "score".to_string(),
+            origin: "source payments, a.csv, byte 17".to_string(),
+            message: "boom".to_string(),
+        };
+        let input = Error::Input { place: "a.csv:17".to_string(), reason: "no number".to_string() };
+        for (error, may_pass) in [
+            (file_error(ErrorKind::StorageFull), true),
+            (panicked, true),
+            (file_error(ErrorKind::NotFound), false),
+            (input, false),
+            (Error::Plan { problems: Vec::new() }, false),
+            (Error::bug("sum", "lost a row"), false),
+        ] {
+            assert_eq!(error.may_pass(), may_pass, "{error}");
+        }
     }
 
     #[test]

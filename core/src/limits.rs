@@ -110,3 +110,7 @@ pub const CHECKPOINT_PERIOD_MAX: Duration = Duration::from_hours(24 * 365);
 
 /// Most checkpoints that are under way, or kept.
 pub const CHECKPOINT_COUNT_MAX: u32 = 1000;
+
+/// Longest wait of a job that has failed, and longest time in which failures are counted: whoever
+/// wants it longer wants a person to look.
+pub const RESTART_PERIOD_MAX: Duration = Duration::from_hours(24 * 30);

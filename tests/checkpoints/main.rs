@@ -4,4 +4,5 @@ mod linked;
 mod log;
 mod memory;
 mod process;
+mod restarts;
 mod simulation;

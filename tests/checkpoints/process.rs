@@ -11,29 +11,29 @@ use millstream::testing::written_lines;
 use millstream_tests::child::{self, Job};
 
 /// Numbers, keys, and what a run may take at their rate: some seconds.
-const COUNT: u64 = 150_000;
+pub(crate) const COUNT: u64 = 150_000;
 const KEYS: u64 = 500;
 
 /// Places of a job that counts: see `counted` of the test job.
-struct Counted {
-    place: tempfile::TempDir,
+pub(crate) struct Counted {
+    pub(crate) place: tempfile::TempDir,
     rate: u64,
 }
 
 impl Counted {
-    fn new(rate: u64) -> Self {
+    pub(crate) fn new(rate: u64) -> Self {
         Self { place: tempfile::tempdir().expect("a place for files"), rate }
     }
 
-    fn output(&self) -> PathBuf {
+    pub(crate) fn output(&self) -> PathBuf {
         self.place.path().join("output")
     }
 
-    fn checkpoints(&self) -> PathBuf {
+    pub(crate) fn checkpoints(&self) -> PathBuf {
         self.place.path().join("checkpoints")
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let program = env!("CARGO_BIN_EXE_test_job");
         let mut command = child::command(program, "counted", args, &self.output());
         command
@@ -44,12 +44,12 @@ impl Counted {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         child::run(self.command(args))
     }
 
     /// What is complete: no line twice, and for every key a prefix of its counts.
-    fn lines(&self) -> usize {
+    pub(crate) fn lines(&self) -> usize {
         let Ok(lines) = written_lines(self.output()) else { return 0 };
         let mut counts: Vec<Vec<u64>> = vec![Vec::new(); KEYS as usize];
         for line in &lines {
@@ -64,7 +64,7 @@ impl Counted {
         lines.len()
     }
 
-    fn checkpoint_names(&self) -> Vec<String> {
+    pub(crate) fn checkpoint_names(&self) -> Vec<String> {
         names(&self.checkpoints())
     }
 }
@@ -75,7 +75,7 @@ fn names(directory: &Path) -> Vec<String> {
     entries.map(name).map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
-fn log_of(output: &Output) -> String {
+pub(crate) fn log_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

@@ -4,6 +4,7 @@
 //! my-job                            runs the job
 //!   --memory-per-shard 2GiB  --state-directory PATH
 //!   --checkpoint-directory PATH  --checkpoint-interval 10s  --restore PATH
+//!   --restart-strategy none|fixed-delay|exponential-delay|failure-rate
 //!   --shards N  --idle spin|yield|park  --listen 127.0.0.1:8081  --config job.toml  --print-config
 //! my-job explain [--format text|json|dot]
 //! my-job simulate [--seeds N] [--first SEED] [--file PATH] [--drain-after 10s]
@@ -23,7 +24,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::api::job::Job;
 use crate::api::progress::Progress;
 use crate::api::simulate::SimulateArgs;
-use crate::config::{ByteCount, Config, GuaranteeKind, Idle, Period};
+use crate::config::{ByteCount, Config, GuaranteeKind, Idle, Period, RestartKind};
 use crate::error::{Error, Result};
 use crate::graph::ExplainFormat;
 use crate::runtime::control::Watch;
@@ -92,6 +93,9 @@ pub struct RunArgs {
     /// From one checkpoint to the next, such as 500ms or 10s.
     #[arg(long, value_name = "TIME")]
     pub checkpoint_interval: Option<Period>,
+    /// When the job begins again in its process after a failure.
+    #[arg(long, value_enum)]
+    pub restart_strategy: Option<RestartKind>,
     /// Address and port of the HTTP interface (/healthz, /metrics).
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
@@ -232,6 +236,7 @@ impl RunArgs {
             self.checkpoint_directory.clone().or(config.checkpoint_directory);
         config.restore = self.restore.clone().or(config.restore);
         config.allow_dropped_state |= self.allow_dropped_state;
+        config.restart_strategy = self.restart_strategy.or(config.restart_strategy);
         config.checkpoint_interval = self.checkpoint_interval.unwrap_or(config.checkpoint_interval);
         effective(config)
     }

@@ -214,6 +214,28 @@ impl Coordinator {
         self.history.iter().cloned().chain(pending)
     }
 
+    /// Begins with what is known of checkpoints of the same job `before` it has failed: those that
+    /// were under way have failed with it, unless their manifest was written.
+    pub fn remember(&mut self, before: CheckpointsStatus) {
+        let CheckpointsStatus { completed_count, failed_count, history } = before;
+        (self.completed_count, self.failed_count) = (completed_count, failed_count);
+        self.history = history.into();
+        for report in &mut self.history {
+            if report.outcome != Outcome::Pending {
+                continue;
+            }
+            if self.kept.iter().any(|(kept, _)| *kept == report.checkpoint) {
+                report.outcome = Outcome::Completed;
+                self.completed_count += 1;
+            } else {
+                report.outcome = Outcome::Failed("the job failed before it was complete".into());
+                self.failed_count += 1;
+            }
+        }
+        let excess = self.history.len().saturating_sub(HISTORY_MAX);
+        self.history.drain(..excess);
+    }
+
     /// How it stands, for people.
     pub fn status(&self) -> CheckpointsStatus {
         CheckpointsStatus {

@@ -19,6 +19,8 @@
 //! Invariant: a manifest is written when everything it names is durable, and goes before any of
 //! that goes. So whoever reads a manifest finds all of it, whenever the machine fails.
 //!
+//! A job that fails begins again in its process as [`restart`] says.
+//!
 //! Not here: barriers and what is in a snapshot (`task/`, `operator/`), files as effects
 //! (`shard/`).
 
@@ -27,6 +29,8 @@ pub mod directory;
 pub mod manifest;
 pub mod names;
 pub mod part;
+pub mod restart;
 
 pub use coordinator::{CheckpointSettings, Coordinator, Order};
 pub use manifest::{Manifest, PartRow};
+pub use restart::{Restarts, Strategy, Verdict};

@@ -30,6 +30,9 @@ fn what_is_printed_can_be_read() {
         checkpoint_interval: Period(Duration::from_millis(1_500)),
         checkpoint_timeout: Period(Duration::from_secs(90)),
         checkpoints_in_flight: 3,
+        restart_strategy: Some(RestartKind::FailureRate),
+        restart_attempts: Some(3),
+        restart_backoff_multiplier: Factor::thousandths(1_250),
         guarantee: GuaranteeKind::ExactlyOnce,
         ..Config::default()
     };
@@ -74,6 +77,29 @@ fn all_problems_are_told_at_once() {
         ]
     );
     assert!(problems[8].starts_with("log is no filter such as info or warn: "), "{}", problems[8]);
+}
+
+#[test]
+fn restarts_that_make_no_sense_are_refused() {
+    let text = "restart_delay = \"9000h\"\nrestart_initial_backoff = \"0s\"\n\
+                restart_backoff_multiplier = 0.5\nrestart_jitter = 2\n\
+                restart_failures_per_interval = 0";
+    assert_eq!(
+        problems(text),
+        [
+            "restart_delay must be at most 30days, not 1year 9days 18h",
+            "restart_initial_backoff must be longer than nothing",
+            "restart_backoff_multiplier must be at least 1, not 0.5",
+            "restart_jitter must be at most 1, not 2",
+            "restart_failures_per_interval must be at least 1; restart_strategy = \"none\" ends \
+             the process at the first failure",
+        ]
+    );
+    let growing = problems("restart_initial_backoff = \"2m\"");
+    assert_eq!(
+        growing,
+        ["restart_max_backoff (1m) must not be less than restart_initial_backoff (2m)"]
+    );
 }
 
 #[test]
@@ -131,7 +157,7 @@ fn document() -> String {
 fn the_documentation_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
     let expected = document();
-    assert_eq!(expected.matches("\n## `").count(), 20, "one section a setting");
+    assert_eq!(expected.matches("\n## `").count(), 30, "one section a setting");
     if std::env::var_os("MILLSTREAM_WRITE_DOCS").is_some() {
         std::fs::write(path, &expected).expect("docs/ can be written");
     }

@@ -1,4 +1,4 @@
-//! What a run begins with: an empty job, or what an earlier one has left.
+//! What an attempt begins with: an empty job, or what an earlier one has left.
 
 use std::sync::Arc;
 
@@ -10,10 +10,8 @@ use crate::runtime::checkpoint_directory::{CheckpointDirectory, SystemFiles};
 use crate::shard::program::Program;
 use crate::state::snapshot::Snapshot;
 
-/// What a run begins with.
+/// What an attempt begins with.
 pub(super) struct Beginning {
-    /// Where its checkpoints are, if any are taken.
-    pub(super) directory: Option<CheckpointDirectory>,
     /// What it goes on from.
     pub(super) restore: Option<Arc<Snapshot>>,
     /// Who has checkpoints taken, if any are.
@@ -21,16 +19,20 @@ pub(super) struct Beginning {
 }
 
 impl Beginning {
-    /// Takes the checkpoint directory, if there is one, and finds what to go on from.
+    /// Looks into the checkpoint directory, if there is one, for what to go on from.
     ///
     /// # Errors
     /// If something is there that the job cannot go on from.
-    pub(super) fn of(program: &Program, config: &Config) -> Result<Self, Error> {
-        let Some(path) = &config.checkpoint_directory else {
+    pub(super) fn of(
+        directory: Option<&CheckpointDirectory>,
+        program: &Program,
+        config: &Config,
+    ) -> Result<Self, Error> {
+        let Some(directory) = directory else {
             let restore = go_on_from(None, program, config)?;
-            return Ok(Self { directory: None, restore, coordinator: None });
+            return Ok(Self { restore, coordinator: None });
         };
-        let (directory, found) = CheckpointDirectory::claim(path)?;
+        let found = directory.look()?;
         let restore = go_on_from(found.newest, program, config)?;
         let settings = CheckpointSettings {
             interval: config.checkpoint_interval.0,
@@ -43,11 +45,11 @@ impl Beginning {
             settings,
             program.name.clone(),
             (program.shard_count(), config.key_group_count),
-            path.clone(),
+            directory.path().to_path_buf(),
             found.last,
             found.kept,
         );
-        Ok(Self { directory: Some(directory), restore, coordinator: Some(coordinator) })
+        Ok(Self { restore, coordinator: Some(coordinator) })
     }
 }
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! One run has it at a time, whatever job it is: two that number their checkpoints would overwrite
-//! each other's. What a crash left of unfinished checkpoints is removed when the next run begins.
+//! each other's. What a crash left of unfinished checkpoints is removed when the next run begins,
+//! and what a failure left when the job begins again in its process.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -50,15 +51,27 @@ impl Files for SystemFiles {
 }
 
 impl CheckpointDirectory {
-    /// Takes `path`, and looks at what is there.
+    /// Takes `path`.
     ///
     /// # Errors
-    /// If another run has it, it cannot be written to, or what is there cannot be used.
-    pub(super) fn claim(path: &Path) -> Result<(Self, Found), Error> {
+    /// If another run has it, or it cannot be written to.
+    pub(super) fn claim(path: &Path) -> Result<Self, Error> {
         let lock_path = path.join(".lock");
         let lock = lock(&lock_path).map_err(|source| refusal(&lock_path, source))?;
-        let directory = Self { path: path.to_path_buf(), lock: Some(lock) };
-        let found = look(&SystemFiles, path)?;
+        Ok(Self { path: path.to_path_buf(), lock: Some(lock) })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Looks at what is there, and removes what was not finished.
+    ///
+    /// # Errors
+    /// If what is there cannot be used.
+    pub(super) fn look(&self) -> Result<Found, Error> {
+        let found = look(&SystemFiles, &self.path)?;
         for error in &found.passed_over {
             let error = error.chain();
             tracing::error!(
@@ -71,7 +84,7 @@ impl CheckpointDirectory {
             tracing::info!(path = %orphan.display(), "removing what an earlier run left");
             remove(orphan);
         }
-        Ok((directory, found))
+        Ok(found)
     }
 
     /// Makes a savepoint of a checkpoint that is complete: in `savepoint`, a directory of its own.
@@ -179,7 +192,8 @@ mod tests {
     fn one_run_has_it_and_finds_what_the_last_one_left() {
         let place = tempfile::tempdir().expect("a place for files");
         let path = place.path().join("checkpoints");
-        let (first, found) = CheckpointDirectory::claim(&path).expect("nobody has it");
+        let first = CheckpointDirectory::claim(&path).expect("nobody has it");
+        let found = first.look().expect("nothing is there");
         assert!(found.newest.is_none() && found.last == CheckpointId(0));
         let refusal = CheckpointDirectory::claim(&path).expect_err("the first has it").chain();
         assert!(refusal.contains("another run has its checkpoints there"), "{refusal}");
@@ -187,7 +201,8 @@ mod tests {
         fs::write(path.join("notes"), "mine").expect("it can be written");
         fs::write(path.join(part_name(CheckpointId(9), 0)), "half").expect("it can be written");
         drop(first);
-        let (second, found) = CheckpointDirectory::claim(&path).expect("nobody has it any more");
+        let second = CheckpointDirectory::claim(&path).expect("nobody has it any more");
+        let found = second.look().expect("two are whole");
         assert_eq!(found.newest.map(|it| it.manifest.checkpoint), Some(CheckpointId(4)));
         assert_eq!(found.last, CheckpointId(9), "no number is used twice");
         assert_eq!(names(&path).len(), 6, "the orphan is gone: {:?}", names(&path));

@@ -16,6 +16,7 @@
     reason = "the host is what the rest of the engine must not reach for: clocks, threads, files"
 )]
 
+mod attempt;
 mod beginning;
 pub mod checkpoint_directory;
 pub mod clock;

@@ -1,41 +1,36 @@
 //! A node: one process, its shards' threads and the control thread.
 //!
-//! The thread that calls [`run`] waits for the control thread; every shard is built on the thread
-//! that runs it, pinned to its core, and never leaves it.
+//! ```text
+//! settings, directories, ports ──► attempt ──► it ended, was drained, was stopped
+//!     nothing is started              ▲  │ failure
+//!     if one is refused               │  └──► every thread ends ──► wait ──┐
+//!                                     └── newest checkpoint ◄──────────────┘
+//! ```
+//!
+//! The thread that calls [`run`] waits for the control thread, and builds and takes down one
+//! [`Attempt`] after the other. Directories are locked, the port is open, and signals are heard
+//! from the first to the last.
+//!
+//! Not here: when a job begins again (`checkpoint/restart.rs`), what an attempt has
+//! (`attempt.rs`), what becomes of wishes between two attempts (`control/between.rs`).
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-
 use crate::checkpoint::coordinator::CheckpointsStatus;
-use crate::config::{Config, Idle, Pin, StorageServiceKind};
+use crate::checkpoint::{Restarts, Strategy, Verdict};
+use crate::config::Config;
 use crate::data::element::CheckpointId;
-use crate::error::Error;
-use crate::exchange::descriptor::Descriptor;
+use crate::error::{Error, Remedy};
+use crate::runtime::attempt::{Attempt, Ground};
 use crate::runtime::beginning::Beginning;
-use crate::runtime::clock::{Clock, Steady, wall_ms};
-use crate::runtime::control::node::{HostReport, Node};
-use crate::runtime::control::{Control, HostLink, Order, Watch};
-use crate::runtime::cpu::{self, Core, Placement, Room};
-use crate::runtime::host::{Host, Peer};
-use crate::runtime::memory::memory_bytes;
-use crate::runtime::parking::{Parker, Waker};
-use crate::runtime::printer::{self, PrinterHandle};
-use crate::runtime::process_limits::open_files;
-use crate::runtime::refusal::system;
-use crate::runtime::spsc::{self, Consumer};
-use crate::runtime::state_directory::StateDirectory;
-use crate::runtime::storage_service::{StorageDriver, StorageHandle, StorageService};
-use crate::runtime::thread_end::await_end;
-use crate::runtime::uring::{Ring, connection_count_max};
+use crate::runtime::checkpoint_directory::CheckpointDirectory;
+use crate::runtime::control::node::Node;
+use crate::runtime::control::{Control, Watch};
 use crate::shard::metrics::ShardStatus;
-use crate::shard::panic::catch;
 use crate::shard::program::Program;
-use crate::state::shard_store::ShardStoreConfig;
-use crate::state::snapshot::Snapshot;
 
 /// Why a job is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,13 +59,9 @@ pub struct JobReport {
     pub shards: Vec<ShardStatus>,
     /// How its checkpoints went, if any were taken.
     pub checkpoints: Option<CheckpointsStatus>,
+    /// How often it has begun again after a failure.
+    pub restart_count: u64,
 }
-
-/// Descriptors between two shards that have been published and not taken.
-const RING_SLOTS: usize = 1024;
-
-/// Orders that a host has not taken.
-const ORDER_SLOTS: usize = 64;
 
 /// How long a shard may take to end after it was told: user code that blocks is left behind.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
@@ -79,8 +70,12 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// does not block ends within this.
 const HASTY_PATIENCE: Duration = Duration::from_millis(200);
 
-/// Runs `program` on this machine until it ends. `handle_signals` says whether SIGINT and SIGTERM
-/// drain the job: a program with a life of its own may not want that.
+/// As [`EXIT_PATIENCE`], if the job is to begin again: it cannot while a thread of it goes on.
+const RESTART_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs `program` on this machine until it ends, or fails and is not to begin again.
+/// `handle_signals` says whether SIGINT and SIGTERM drain the job: a program with a life of its own
+/// may not want that.
 ///
 /// # Errors
 /// What ended it early; see [`Error`].
@@ -100,84 +95,18 @@ pub fn run_watched(
 ) -> Result<JobReport, Error> {
     let begun = Instant::now();
     config.check()?;
-    let Beginning { directory, restore, coordinator } = Beginning::of(program, config)?;
-    let has_state = (0..program.shard_count()).any(|shard| program.key_groups(shard).is_some());
-    let state = has_state.then(|| StateDirectory::claim(config, &program.name)).transpose()?;
-    let memory = config.clone().with_memory(memory_bytes()).memory_per_shard;
-    let memory_bytes = memory.map_or(0, |memory| usize::try_from(memory.0).unwrap_or(usize::MAX));
+    let path = config.checkpoint_directory.as_deref();
+    let directory = path.map(CheckpointDirectory::claim).transpose()?;
+    let beginning = Beginning::of(directory.as_ref(), program, config)?;
+    let ground = Ground::claim(program, config)?;
     // Before anything is started: a signal drains from now on, and a port that is taken is found
     // before a sink has written anything.
-    let placement = place(program.plans.len(), config);
-    let control = Control::new(config.listen, handle_signals, placement.threads())?;
-    let idle = idle(config.idle, placement.room);
-    let parkers: Result<Vec<_>, _> = program.plans.iter().map(|_| Parker::with_eventfd()).collect();
-    let parkers = parkers.map_err(|source| system("make an eventfd", source))?;
-    let wakers: Vec<_> = parkers.iter().map(Parker::waker).collect();
-    let (service, storages) = StorageService::start(
-        driver(config.storage_service),
-        placement.housekeeping,
-        wakers.clone(),
-    )
-    .map_err(|source| system("start the storage service", source))?;
-    let printers = printer::start(placement.housekeeping, wakers.clone(), std::io::stdout())
-        .map_err(|source| system("start the thread of standard output", source))?;
-    let (reports, received) = unbounded_channel();
-    let (clock, start_ms) = (Clock::start(), wall_ms());
-    let connection_count_max = connection_count_max(open_files());
-    let mut links = Vec::new();
-    let mut seats = Vec::new();
-    let handles = parkers.into_iter().zip(storages).zip(printers);
-    let parts = handles.zip(rings(&wakers)).zip(&placement.shards);
-    for (index, ((((parker, storage), printer), peers), core)) in (0_u32..).zip(parts) {
-        let (orders_in, orders) = spsc::ring(ORDER_SLOTS);
-        links.push(HostLink::new(orders_in, parker.waker()));
-        let (reports, core) = (reports.clone(), *core);
-        let store = program.key_groups(index).zip(state.as_ref()).map(|((range, count), state)| {
-            ShardStoreConfig::new(state.shard(index), range, count, memory_bytes)
-        });
-        seats.push(Seat {
-            index,
-            core,
-            connection_count_max,
-            idle,
-            clock,
-            start_ms,
-            store,
-            has_checkpoints: directory.is_some(),
-            restore: restore.clone(),
-            parker,
-            storage,
-            printer,
-            peers,
-            orders,
-            reports,
-        });
-    }
-    drop(reports);
-    // Shards have it until they are opened.
-    drop(restore);
-    let give_up = || links.iter_mut().for_each(|link| link.tell(Order::Exit));
-    let threads = start_all(seats, |seat| seat.start(program), give_up)?;
-    tracing::debug!(job = program.name, shards = threads.len(), ?idle, "threads started");
-    let node = Node::new(program.shard_count(), program.source_names.clone(), coordinator);
-    let savepoints = config.savepoints();
-    let core = placement.housekeeping;
-    let outcome = {
-        let run = || control.run(node, &mut links, received, watch, savepoints);
-        on_control_thread(core, run)
-    };
-    let outcome = outcome.unwrap_or_else(|error| {
-        for link in &mut links {
-            link.tell(Order::Exit);
-        }
-        Err(error)
-    });
-    let is_hasty = matches!(outcome, Err(Error::Interrupted));
-    let patience = if is_hasty { HASTY_PATIENCE } else { EXIT_PATIENCE };
-    let shards = join(threads, patience);
-    service.leave(patience);
-    drop(state);
-    let (end, checkpoints) = outcome?;
+    let control = Control::new(config, handle_signals, &ground.placement)?;
+    let restarts = Restarts::new(Strategy::of(config));
+    let mut life =
+        Life { program, config, directory, ground, control, restarts, begun, shards: Vec::new() };
+    let end = life.run(beginning, watch)?;
+    let Life { directory, control, restarts, shards, .. } = life;
     if let Some(directory) = &directory {
         match &end {
             JobEnd::InputEnded | JobEnd::Drained => directory.clear(),
@@ -187,193 +116,127 @@ pub fn run_watched(
             JobEnd::Stopped { .. } => {}
         }
     }
-    Ok(JobReport { end, took: begun.elapsed(), shards: shards?, checkpoints })
+    let (checkpoints, restart_count) = (control.into_checkpoints(), restarts.count());
+    Ok(JobReport { end, took: begun.elapsed(), shards, checkpoints, restart_count })
 }
 
-/// Runs `control` on a thread of its own, so that pinning it leaves the caller's as it was.
-fn on_control_thread<T: Send>(
-    core: Option<Core>,
-    control: impl FnOnce() -> T + Send,
-) -> Result<T, Error> {
-    std::thread::scope(|scope| {
-        let pinned = || {
-            cpu::pin_if_any(core, "control");
-            control()
-        };
-        let thread = std::thread::Builder::new().name("control".to_string());
-        let thread = thread.spawn_scoped(scope, pinned);
-        let thread = thread.map_err(|source| system("start the control thread", source))?;
-        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })
+/// A job over all its attempts.
+struct Life<'a> {
+    program: &'a Program,
+    config: &'a Config,
+    directory: Option<CheckpointDirectory>,
+    ground: Ground<'a>,
+    control: Control,
+    restarts: Restarts,
+    begun: Instant,
+    /// How the shards of the last attempt stood.
+    shards: Vec<ShardStatus>,
 }
 
-/// Starts a thread for every seat; all of them or, after `give_up` has told the others, none.
-fn start_all<S, T>(
-    seats: Vec<S>,
-    start: impl Fn(S) -> Result<JoinHandle<Option<T>>, Error>,
-    give_up: impl FnOnce(),
-) -> Result<Vec<JoinHandle<Option<T>>>, Error> {
-    let mut threads = Vec::new();
-    for seat in seats {
-        match start(seat) {
-            Ok(thread) => threads.push(thread),
+/// What ended an attempt, or kept one from beginning.
+struct Failure {
+    error: Error,
+    /// Whether another attempt can do without it.
+    may_pass: bool,
+    /// What is to be taken down.
+    attempt: Option<Box<Attempt>>,
+}
+
+impl Life<'_> {
+    /// Begins until it has come to an end.
+    fn run(&mut self, first: Beginning, mut watch: Option<Watch<'_>>) -> Result<JobEnd, Error> {
+        let mut beginning: Result<_, Error> = Ok(first);
+        loop {
+            let failure = match beginning {
+                Ok(beginning) => match self.attempt(beginning, watch.as_mut()) {
+                    Ok(end) => return Ok(end),
+                    Err(failure) => failure,
+                },
+                // What is damaged or does not fit is not gone back from without a word.
+                Err(error) => {
+                    let may_pass = error.remedy() == Remedy::Retry;
+                    Failure { error, may_pass, attempt: None }
+                }
+            };
+            if let Some(end) = self.on_failure(failure)? {
+                return Ok(end);
+            }
+            let Self { program, config, directory, ground, control, .. } = self;
+            beginning = control.meanwhile(|| {
+                ground.clear();
+                Beginning::of(directory.as_ref(), program, config)
+            });
+            if let Some(end) = self.control.take_end() {
+                return end;
+            }
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        beginning: Beginning,
+        watch: Option<&mut Watch<'_>>,
+    ) -> Result<JobEnd, Failure> {
+        let Beginning { restore, coordinator } = beginning;
+        let mut attempt = Attempt::start(&mut self.ground, restore).map_err(|error| Failure {
+            may_pass: error.may_pass(),
+            error,
+            attempt: None,
+        })?;
+        let (shard_count, names) = (self.program.shard_count(), self.program.source_names.clone());
+        let node = Node::new(shard_count, names, coordinator);
+        let outcome = self.control.run(node, &mut attempt.links, &mut attempt.reports, watch);
+        match outcome.end {
+            Ok(end) => {
+                let may_pass = false;
+                let shards = attempt.end(&mut self.ground, EXIT_PATIENCE).shards;
+                self.shards = shards.map_err(|error| Failure { error, may_pass, attempt: None })?;
+                Ok(end)
+            }
+            // Whoever has asked for an end does not want another beginning.
             Err(error) => {
-                give_up();
-                drop(join(threads, EXIT_PATIENCE));
+                let may_pass = error.may_pass() && !outcome.is_ending;
+                Err(Failure { error, may_pass, attempt: Some(Box::new(attempt)) })
+            }
+        }
+    }
+
+    /// Takes down what has failed and waits, if the job is to begin again; answers how it has
+    /// ended if somebody wanted that meanwhile.
+    fn on_failure(&mut self, failure: Failure) -> Result<Option<JobEnd>, Error> {
+        let Failure { error, may_pass, attempt } = failure;
+        let verdict = if may_pass {
+            self.restarts.on_failure(self.begun.elapsed(), RandomState::new().hash_one(0))
+        } else {
+            Verdict::GiveUp { reason: None }
+        };
+        let after = match verdict {
+            Verdict::Restart { after } => after,
+            Verdict::GiveUp { reason } => {
+                if let Some(reason) = reason {
+                    tracing::error!(reason, "the job does not begin again");
+                }
+                let is_hasty = matches!(error, Error::Interrupted);
+                let patience = if is_hasty { HASTY_PATIENCE } else { EXIT_PATIENCE };
+                drop(attempt.map(|attempt| attempt.end(&mut self.ground, patience)));
                 return Err(error);
             }
-        }
-    }
-    Ok(threads)
-}
-
-fn driver(setting: StorageServiceKind) -> StorageDriver {
-    match setting {
-        StorageServiceKind::Glommio => StorageDriver::Glommio,
-        StorageServiceKind::Ring => StorageDriver::Ring,
-    }
-}
-
-/// Which shard is pinned where.
-fn place(shard_count: usize, config: &Config) -> Placement {
-    let cores = match &config.cores[..] {
-        [] => cpu::cores(),
-        named => named.iter().copied().map(Core).collect(),
-    };
-    let mut placement = cpu::place(&cores, cpu::parallelism(), shard_count);
-    match config.pin {
-        Pin::Auto => {}
-        Pin::Off => {
-            placement.shards.fill(None);
-            placement.housekeeping = None;
-        }
-        Pin::On => {
-            let cores = cores.into_iter().cycle().map(Some);
-            placement.shards.iter_mut().zip(cores).for_each(|(shard, core)| *shard = core);
-        }
-    }
-    placement
-}
-
-/// The idle strategy, chosen by who shares the cores unless it is set.
-fn idle(setting: Idle, room: Room) -> Idle {
-    match (setting, room) {
-        (Idle::Auto, Room::Dedicated) => Idle::Spin,
-        (Idle::Auto, Room::Shared) => Idle::Auto,
-        (Idle::Auto, Room::Crowded) => Idle::Park,
-        (set, _) => set,
-    }
-}
-
-/// What a shard's thread is given before it begins.
-struct Seat {
-    index: u32,
-    core: Option<Core>,
-    /// Callers that its listeners may let in.
-    connection_count_max: usize,
-    idle: Idle,
-    clock: Clock,
-    start_ms: i64,
-    /// Where state goes that has no room in memory; none if there are no keys.
-    store: Option<ShardStoreConfig>,
-    has_checkpoints: bool,
-    /// What the job goes on from.
-    restore: Option<Arc<Snapshot>>,
-    parker: Parker,
-    storage: StorageHandle,
-    printer: PrinterHandle,
-    peers: Vec<Option<Peer>>,
-    orders: Consumer<Order>,
-    reports: UnboundedSender<(u32, HostReport)>,
-}
-
-impl Seat {
-    fn start(self, program: &Program) -> Result<JoinHandle<Option<ShardStatus>>, Error> {
-        let program = program.clone();
-        let builder = std::thread::Builder::new().name(format!("shard-{}", self.index));
-        let thread = builder.spawn(move || {
-            let (index, reports) = (self.index, self.reports.clone());
-            // Tasks are made here: by factories that copy the user's operators.
-            let error = match catch(|| self.sit(&program)) {
-                Ok(Ok(host)) => return host.run(),
-                Ok(Err(error)) => error,
-                Err(message) => Error::bug(format!("shard {index}"), message),
-            };
-            drop(reports.send((index, HostReport::Died(error))));
-            None
-        });
-        thread.map_err(|source| system("start a shard's thread", source))
-    }
-
-    /// On the shard's own thread.
-    fn sit(self, program: &Program) -> Result<Host, Error> {
-        cpu::pin_if_any(self.core, &format!("shard-{}", self.index));
-        let sockets = Ring::new(self.index, self.connection_count_max)
-            .map_err(|source| system("set up io_uring", source))?;
-        let shard = program.shard(self.index, self.start_ms, self.store)?;
-        Ok(Host {
-            index: self.index,
-            shard: if self.has_checkpoints { shard.with_checkpoints() } else { shard },
-            restore: self.restore,
-            clock: Steady::new(self.clock, self.start_ms),
-            idle: self.idle,
-            peers: self.peers,
-            orders: self.orders,
-            reports: self.reports,
-            storage: self.storage,
-            printer: self.printer,
-            sockets,
-            parker: self.parker,
-        })
-    }
-}
-
-/// A ring for every ordered pair of shards, as each shard sees them.
-fn rings(wakers: &[Waker]) -> Vec<Vec<Option<Peer>>> {
-    let count = wakers.len();
-    let mut producers: Vec<Vec<Option<_>>> = Vec::new();
-    let mut consumers: Vec<Vec<Option<_>>> = (0..count).map(|_| Vec::new()).collect();
-    for from in 0..count {
-        let mut row = Vec::new();
-        for (to, incoming) in consumers.iter_mut().enumerate() {
-            if from == to {
-                row.push(None);
-                incoming.push(None);
-                continue;
+        };
+        let restart = self.restarts.count();
+        tracing::warn!(error = error.chain(), restart, ?after, "the job failed and begins again");
+        self.control.on_failure(&error, restart, after);
+        if let Some(attempt) = attempt {
+            let Self { control, ground, .. } = self;
+            let ended = control.meanwhile(|| attempt.end(ground, RESTART_PATIENCE));
+            if !ended.left_behind.is_empty() {
+                let threads = ended.left_behind.join(", ");
+                tracing::error!(threads, "the job does not begin again: threads of it do not end");
+                return Err(error);
             }
-            let (producer, consumer) = spsc::ring::<Descriptor>(RING_SLOTS);
-            row.push(Some(producer));
-            incoming.push(Some(consumer));
+            // A thread that panicked at its end is gone as well.
+            self.shards = ended.shards.unwrap_or_default();
         }
-        producers.push(row);
+        self.control.wait(after);
+        self.control.take_end().transpose()
     }
-    let of_shard = |(row, incoming): (Vec<Option<_>>, Vec<Option<_>>)| {
-        let ends = row.into_iter().zip(incoming).zip(wakers);
-        ends.map(|((outbound, inbound), waker)| Some(Peer::new(outbound?, inbound?, waker.clone())))
-            .collect()
-    };
-    producers.into_iter().zip(consumers).map(of_shard).collect()
 }
-
-/// The last word of every shard; a thread that does not end within `patience`, because user code
-/// does not return, is left behind.
-///
-/// # Errors
-/// [`Error::Bug`] if a thread panicked where nothing could report it.
-fn join<T>(threads: Vec<JoinHandle<Option<T>>>, patience: Duration) -> Result<Vec<T>, Error> {
-    let until = Instant::now() + patience;
-    let mut words = Vec::new();
-    let mut outcome = Ok(());
-    for thread in threads {
-        let name = thread.thread().name().unwrap_or_default().to_string();
-        match await_end(thread, until) {
-            Some(Ok(word)) => words.extend(word),
-            Some(Err(_)) => outcome = Err(Error::bug(name, "its thread panicked at its end")),
-            None => tracing::warn!(thread = name, "does not end and is left behind"),
-        }
-    }
-    outcome.map(|()| words)
-}
-
-#[cfg(test)]
-mod tests;

@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use millstream_storage::io::{FileAnswer, FileDone, FileFault, OpId};
 
@@ -49,7 +49,7 @@ struct Request {
 
 /// Starts the printer, which writes to `out` until all handles are gone: a handle per element of
 /// `wakers`, each rung when there are answers for its handle. It runs on `core`, if there is one to
-/// be had. Nobody waits for its end: what is answered has been written.
+/// be had. What is answered has been written: whoever has his answers need not wait for its end.
 ///
 /// # Errors
 /// The operating system's, if there can be no thread for it.
@@ -57,7 +57,7 @@ pub(super) fn start(
     core: Option<Core>,
     wakers: Vec<Waker>,
     out: impl Write + Send + 'static,
-) -> io::Result<Vec<PrinterHandle>> {
+) -> io::Result<(JoinHandle<()>, Vec<PrinterHandle>)> {
     let (lines, requests) = channel();
     let (mut handles, mut askers) = (Vec::new(), Vec::new());
     for (shard, waker) in wakers.into_iter().enumerate() {
@@ -66,11 +66,11 @@ pub(super) fn start(
         let (lines, backlog) = (lines.clone(), VecDeque::new());
         handles.push(PrinterHandle { shard, lines, dones, backlog, sent_count: 0 });
     }
-    thread::Builder::new().name("stdout".to_owned()).spawn(move || {
+    let thread = thread::Builder::new().name("stdout".to_owned()).spawn(move || {
         cpu::pin_if_any(core, "stdout");
         run(&requests, askers, out);
     })?;
-    Ok(handles)
+    Ok((thread, handles))
 }
 
 fn run(
@@ -160,7 +160,8 @@ mod tests {
         let (written_in, written) = channel();
         let waker = Parker::with_eventfd().expect("descriptors are left").waker();
         let out = Slow { permits, written: written_in };
-        let mut handle = start(None, vec![waker], out).expect("a thread can be started").remove(0);
+        let (_, mut handles) = start(None, vec![waker], out).expect("a thread can be started");
+        let mut handle = handles.remove(0);
         // Far more than fits anywhere: `submit` comes back all the same.
         let count = 4 * SLOT_COUNT as u64;
         for op in 0..count {
@@ -182,7 +183,8 @@ mod tests {
         let (written, _written) = channel();
         let waker = Parker::with_eventfd().expect("descriptors are left").waker();
         let out = Slow { permits, written };
-        let mut handle = start(None, vec![waker], out).expect("a thread can be started").remove(0);
+        let (_, mut handles) = start(None, vec![waker], out).expect("a thread can be started");
+        let mut handle = handles.remove(0);
         handle.submit(OpId(3), b"lost\n".to_vec());
         let fault = await_done(&mut handle).result.expect_err("nobody reads");
         assert_eq!(fault.to_string(), "could not write to standard output");

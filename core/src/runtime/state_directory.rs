@@ -46,6 +46,11 @@ impl StateDirectory {
         Ok(Self { path, is_temporary, lock: Some(lock) })
     }
 
+    /// Removes what shards have there, once they have ended.
+    pub(super) fn clear(&self) {
+        remove_shards(&self.path);
+    }
+
     /// Where shard `index` has its files.
     pub(super) fn shard(&self, index: u32) -> PathBuf {
         self.path.join(format!("shard-{index}"))
@@ -54,7 +59,7 @@ impl StateDirectory {
 
 impl Drop for StateDirectory {
     fn drop(&mut self) {
-        remove_shards(&self.path);
+        self.clear();
         if let Some(Err(error)) = self.lock.take().map(Lock::release) {
             tracing::warn!(path = %self.path.display(), %error, "a lock file is left behind");
         }

@@ -12,6 +12,8 @@ mod counted;
 mod flows;
 #[path = "test_job/large_state.rs"]
 mod large_state;
+#[path = "test_job/restless.rs"]
+mod restless;
 
 #[derive(clap::Parser)]
 struct TestArgs {
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         }
         "flows" => flows::write(&job),
         "large-state" => large_state::write(&job),
+        "restless" => restless::write(&job),
         "listens" => {
             let address = std::env::var("TEST_JOB_LISTEN").unwrap_or_default();
             job.source("lines", SocketSource::lines(address).listen())

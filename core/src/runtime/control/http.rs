@@ -2,10 +2,11 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `GET /healthz` | `200 ok` while the job runs |
+//! | `GET /healthz` | `200 ok` while the job runs, `200` and the failure before it begins again |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /shards` | JSON: every shard with its turns and its tasks |
 //! | `GET /threads` | JSON: the threads and the core that each is to be pinned to |
+//! | `GET /restarts` | JSON: what the job does, how often it has begun again, the last failure |
 //! | `GET /checkpoints` | JSON: how many were completed, the last ones with their times and sizes |
 //! | `POST /checkpoints` | has one taken: `202 {"checkpoint": 42}` |
 //! | `POST /savepoints` `{"name": "before-upgrade"}` | has a savepoint made |
@@ -34,6 +35,7 @@ use crate::checkpoint::coordinator::CheckpointsStatus;
 use crate::data::element::CheckpointId;
 use crate::error::Error;
 use crate::runtime::control::metrics_text;
+use crate::runtime::control::restarts::RestartsStatus;
 use crate::runtime::cpu::ThreadPlace;
 use crate::runtime::refusal::system;
 use crate::shard::metrics::ShardStatus;
@@ -51,6 +53,8 @@ pub(super) enum Request {
     Status(StatusRequest),
     /// To know how checkpoints stand; none if none are taken.
     Checkpoints(oneshot::Sender<Option<CheckpointsStatus>>),
+    /// To know how it stands over its attempts.
+    Restarts(oneshot::Sender<RestartsStatus>),
     /// A checkpoint.
     Checkpoint(Wish),
     /// A savepoint of this name.
@@ -79,10 +83,11 @@ pub(super) async fn serve(
     let listener = tokio::net::TcpListener::bind(address).await.map_err(fail)?;
     let bound = listener.local_addr().map_err(fail)?;
     let app = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
         .route("/shards", get(shards))
         .route("/threads", get(|| async { Json(threads) }))
+        .route("/restarts", get(restarts))
         .route("/checkpoints", get(checkpoints).post(checkpoint))
         .route("/savepoints", post(savepoint))
         .route("/stop", post(stop))
@@ -120,15 +125,26 @@ async fn ask<T>(
     receiver.await.ok()
 }
 
+/// The process lives and looks after itself, also while its job is about to begin again.
+async fn healthz(State(requests): State<Requests>) -> String {
+    let restarts = ask(&requests, Request::Restarts).await;
+    restarts.map_or_else(|| "the job has ended\n".to_string(), |restarts| restarts.summary())
+}
+
 async fn metrics(State(requests): State<Requests>) -> impl IntoResponse {
     let shards = ask(&requests, Request::Status).await.unwrap_or_default();
     let checkpoints = ask(&requests, Request::Checkpoints).await.flatten();
-    let text = metrics_text::render(&shards, checkpoints.as_ref());
+    let restarts = ask(&requests, Request::Restarts).await;
+    let text = metrics_text::render(&shards, checkpoints.as_ref(), restarts.as_ref());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 async fn shards(State(requests): State<Requests>) -> impl IntoResponse {
     Json(ask(&requests, Request::Status).await.unwrap_or_default())
+}
+
+async fn restarts(State(requests): State<Requests>) -> impl IntoResponse {
+    Json(ask(&requests, Request::Restarts).await)
 }
 
 async fn checkpoints(State(requests): State<Requests>) -> impl IntoResponse {

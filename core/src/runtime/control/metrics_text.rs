@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::checkpoint::coordinator::{CheckpointReport, CheckpointsStatus, Outcome};
 use crate::data::row::NO_EVENT_TIME;
+use crate::runtime::control::restarts::{Phase, RestartsStatus};
 use crate::shard::metrics::{ShardStatus, TaskReport};
 use crate::state::shard_store::StoreStatus;
 
@@ -240,14 +241,54 @@ const CHECKPOINT_METRICS: [CheckpointMetric; 5] = [
     },
 ];
 
+/// One metric of a job over its attempts.
+struct RestartsMetric {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    value: fn(&RestartsStatus) -> Option<i64>,
+}
+
+const RESTARTS_METRICS: [RestartsMetric; 3] = [
+    RestartsMetric {
+        name: "millstream_restarts_total",
+        kind: "counter",
+        help: "How often the job has begun again after a failure, in this process",
+        value: |status| Some(status.restart_count as i64),
+    },
+    RestartsMetric {
+        name: "millstream_running_since_ms",
+        kind: "gauge",
+        help: "Since when the job runs, ms since 1970; none while it does not",
+        value: |status| (status.phase == Phase::Running).then_some(status.since_ms),
+    },
+    RestartsMetric {
+        name: "millstream_last_failure_ms",
+        kind: "gauge",
+        help: "When the job has failed last, ms since 1970",
+        value: |status| status.last_failure.as_ref().map(|failure| failure.failed_ms),
+    },
+];
+
 /// The last one that was completed.
 fn last(status: &CheckpointsStatus) -> Option<&CheckpointReport> {
     status.history.iter().rfind(|report| report.outcome == Outcome::Completed)
 }
 
-/// The numbers of `shards` and of checkpoints, if any are taken, as text.
-pub(super) fn render(shards: &[ShardStatus], checkpoints: Option<&CheckpointsStatus>) -> String {
+/// The numbers of `shards`, of checkpoints, if any are taken, and of the job over its attempts, as
+/// text.
+pub(super) fn render(
+    shards: &[ShardStatus],
+    checkpoints: Option<&CheckpointsStatus>,
+    restarts: Option<&RestartsStatus>,
+) -> String {
     let mut text = String::new();
+    for metric in &RESTARTS_METRICS {
+        head(&mut text, metric.name, metric.kind, metric.help);
+        if let Some(value) = restarts.and_then(metric.value) {
+            line(&mut text, format_args!("{} {value}", metric.name));
+        }
+    }
     for metric in &CHECKPOINT_METRICS {
         head(&mut text, metric.name, metric.kind, metric.help);
         if let Some(value) = checkpoints.and_then(metric.value) {
@@ -355,7 +396,7 @@ mod tests {
             frames_outstanding: 0,
             store: None,
         };
-        let text = render(&[shard], None);
+        let text = render(&[shard], None, None);
         let expected = r#"millstream_task_records_in_total{shard="1",task="read \"all\""} 7"#;
         assert!(text.lines().any(|line| line == expected.replace(r"\\", r"\")), "{text}");
         assert!(!text.contains("millstream_task_watermark_ms{"), "no watermark, no line");
@@ -372,7 +413,7 @@ mod tests {
             store,
         };
         let store = StoreStatus { read_count: 9, pressure: 2, ..StoreStatus::default() };
-        let text = render(&[shard(0, None), shard(1, Some(store))], None);
+        let text = render(&[shard(0, None), shard(1, Some(store))], None, None);
         let lines: Vec<_> = text.lines().filter(|l| l.starts_with("millstream_store_")).collect();
         assert_eq!(lines.len(), STORE_METRICS.len(), "{text}");
         assert!(lines.contains(&"millstream_store_reads_total{shard=\"1\"} 9"), "{text}");
@@ -392,7 +433,7 @@ mod tests {
             frames_outstanding: 0,
             store: None,
         };
-        let text = render(&[shard], None);
+        let text = render(&[shard], None, None);
         let bucket = |le: &str, count: u32| {
             text.contains(&format!(
                 "millstream_shard_turn_ns_bucket{{shard=\"0\",le=\"{le}\"}} {count}\n"
@@ -412,7 +453,7 @@ mod tests {
                 (name, rest.split_once(" | ").expect("a kind and a question").0)
             })
             .collect();
-        let text = render(&[], None);
+        let text = render(&[], None, None);
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE millstream_"));
         let rendered = types.map(|line| line.split_once(' ').expect("a name and a kind"));
         assert_eq!(listed, rendered.collect());

@@ -4,16 +4,20 @@
 //! nothing itself (`node.rs` does) and is never waited for by a shard: hosts report into an
 //! unbounded queue, which is safe because reports are few (lifecycle only), and are told things
 //! through a ring each.
+//!
+//! Signals and requests are heard for as long as the node lives: by a [`Session`] while an attempt
+//! runs, by `between.rs` while none does.
 
 pub mod node;
 
+mod between;
 mod http;
 mod metrics_text;
+pub mod restarts;
 mod roll;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -24,13 +28,17 @@ use tokio::time::Instant;
 use crate::checkpoint::coordinator::CheckpointsStatus;
 use crate::checkpoint::directory::Files as _;
 use crate::checkpoint::names::FileName;
+use crate::config::Config;
+use crate::data::element::CheckpointId;
 use crate::error::Error;
 use crate::runtime::checkpoint_directory::SystemFiles;
 use crate::runtime::clock::wall_ms;
+use crate::runtime::control::between::EndWish;
 use crate::runtime::control::http::{Request, StatusRequest};
 use crate::runtime::control::node::{Decision, HostReport, Node};
+use crate::runtime::control::restarts::{Phase, RestartsStatus};
 use crate::runtime::control::roll::Roll;
-use crate::runtime::cpu::ThreadPlace;
+use crate::runtime::cpu::{self, Core, Placement};
 use crate::runtime::node::JobEnd;
 use crate::runtime::parking::Waker;
 use crate::runtime::refusal::system;
@@ -101,83 +109,153 @@ const STATUS_PATIENCE: Duration = Duration::from_millis(250);
 /// no signal is missed and no port is found to be taken when something has been written already.
 pub(super) struct Control {
     runtime: Runtime,
+    /// Where its thread runs.
+    core: Option<Core>,
+    reception: Reception,
+}
+
+/// Where signals and requests come in, and what is known of the job over its attempts.
+struct Reception {
     signals: Option<Signals>,
     requests: Receiver<Request>,
+    /// Where savepoints are made.
+    savepoints: Option<PathBuf>,
+    restarts: RestartsStatus,
+    /// How checkpoints stood at the end of the last attempt, and the newest of them.
+    checkpoints: Option<CheckpointsStatus>,
+    newest: Option<CheckpointId>,
+    /// Somebody wants an end while no attempt runs.
+    end_wish: Option<EndWish>,
     /// The HTTP server asks as long as there is one; this keeps the queue open if there is none.
     _asker: Sender<Request>,
 }
 
+/// What ended an attempt.
+pub(super) struct Outcome {
+    pub(super) end: Result<JobEnd, Error>,
+    /// Somebody had asked for an end.
+    pub(super) is_ending: bool,
+}
+
 impl Control {
-    /// Listens for signals, if it is to, and at `listen`, if anywhere: who asks there is told where
-    /// the `threads` run.
+    /// Listens for signals, if it is to, and where `config` says, if anywhere: who asks there is
+    /// told where threads are placed.
     ///
     /// # Errors
     /// [`Error::System`] if the system refuses one of them.
     pub(super) fn new(
-        listen: Option<SocketAddr>,
+        config: &Config,
         handle_signals: bool,
-        threads: Vec<ThreadPlace>,
+        placement: &Placement,
     ) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| system("start the control thread", source))?;
         let (asker, requests) = channel(16);
         let signals = runtime.block_on(async {
             let signals = if handle_signals { Some(Signals::new()?) } else { None };
-            if let Some(address) = listen {
-                let address = http::serve(address, asker.clone(), threads).await?;
+            if let Some(address) = config.listen {
+                let address = http::serve(address, asker.clone(), placement.threads()).await?;
                 tracing::info!(%address, "http server listens");
             }
             Ok(signals)
         })?;
-        Ok(Self { runtime, signals, requests, _asker: asker })
+        let reception = Reception {
+            signals,
+            requests,
+            savepoints: config.savepoints(),
+            restarts: RestartsStatus::new(wall_ms()),
+            checkpoints: None,
+            newest: None,
+            end_wish: None,
+            _asker: asker,
+        };
+        Ok(Self { runtime, core: placement.housekeeping, reception })
     }
 
-    /// Runs `node` and lets `watch` look, until its job ends; then tells all hosts to exit. Answers
-    /// why it ended, and how checkpoints went if any were taken. Savepoints are made in
-    /// `savepoints`.
-    ///
-    /// # Errors
-    /// What ended the job.
+    /// Runs `node` and lets `watch` look, until its attempt ends; then tells all hosts to exit.
     pub(super) fn run(
-        self,
+        &mut self,
         node: Node,
         hosts: &mut [HostLink],
-        reports: UnboundedReceiver<(u32, HostReport)>,
-        watch: Option<Watch<'_>>,
-        savepoints: Option<PathBuf>,
-    ) -> Result<(JobEnd, Option<CheckpointsStatus>), Error> {
+        reports: &mut UnboundedReceiver<(u32, HostReport)>,
+        watch: Option<&mut Watch<'_>>,
+    ) -> Outcome {
+        let Self { runtime, core, reception } = self;
+        let node = node.after(reception.checkpoints.take());
+        reception.restarts.on_phase(Phase::Running, wall_ms());
+        let run = || runtime.block_on(reception.attend(node, hosts, reports, watch));
+        let ended = on_control_thread(*core, run);
+        for host in hosts {
+            host.tell(Order::Exit);
+        }
+        ended.unwrap_or_else(|error| Outcome { end: Err(error), is_ending: false })
+    }
+
+    /// How checkpoints went, if any were taken.
+    pub(super) fn into_checkpoints(self) -> Option<CheckpointsStatus> {
+        self.reception.checkpoints
+    }
+}
+
+impl Reception {
+    /// Lets signals and requests come to `node` until its attempt ends.
+    async fn attend(
+        &mut self,
+        node: Node,
+        hosts: &mut [HostLink],
+        reports: &mut UnboundedReceiver<(u32, HostReport)>,
+        watch: Option<&mut Watch<'_>>,
+    ) -> Outcome {
         tracing::info!(shards = hosts.len(), "started");
-        let Self { runtime, mut signals, mut requests, _asker } = self;
+        let Self { signals, requests, savepoints, restarts, .. } = self;
+        let savepoints = savepoints.as_deref();
         let roll = Roll::new(hosts.len());
         let looks = watch.map(|watch| Looks { due: Instant::now() + watch.every, watch });
         let (round, next, start) = (None, Round::default(), Instant::now());
         let mut session =
-            Session { start, node, savepoints, hosts, reports, roll, round, next, looks };
-        runtime.block_on(async {
-            while session.node.is_running() {
-                session.step(&mut requests, signals.as_mut()).await;
-            }
-        });
-        session.tell_all(|| Order::Exit);
-        let checkpoints = session.node.checkpoints();
-        let end = session.node.take_outcome().expect("it runs until there is one")?;
-        Ok((end, checkpoints))
+            Session { start, node, savepoints, restarts, hosts, reports, roll, round, next, looks };
+        while session.node.is_running() {
+            session.step(requests, signals.as_mut()).await;
+        }
+        let mut node = session.node;
+        self.checkpoints = node.checkpoints();
+        self.newest = node.newest_checkpoint().or(self.newest);
+        let end = node.take_outcome().expect("it runs until there is one");
+        Outcome { end, is_ending: node.is_ending() }
     }
+}
+
+/// Runs `control` on a thread of its own, so that pinning it leaves the caller's as it was.
+fn on_control_thread<T: Send>(
+    core: Option<Core>,
+    control: impl FnOnce() -> T + Send,
+) -> Result<T, Error> {
+    std::thread::scope(|scope| {
+        let pinned = || {
+            cpu::pin_if_any(core, "control");
+            control()
+        };
+        let thread = std::thread::Builder::new().name("control".to_string());
+        let thread = thread.spawn_scoped(scope, pinned);
+        let thread = thread.map_err(|source| system("start the control thread", source))?;
+        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 /// A node while it runs.
 struct Session<'a, 'w> {
     start: Instant,
     node: Node,
-    savepoints: Option<PathBuf>,
+    savepoints: Option<&'a Path>,
+    restarts: &'a RestartsStatus,
     hosts: &'a mut [HostLink],
-    reports: UnboundedReceiver<(u32, HostReport)>,
+    reports: &'a mut UnboundedReceiver<(u32, HostReport)>,
     roll: Roll,
     /// Who waits for the shards' answers, and until when.
     round: Option<(Round, Instant)>,
     /// Who came after the shards were asked, and will be served by the next round.
     next: Round,
-    looks: Option<Looks<'w>>,
+    looks: Option<Looks<'a, 'w>>,
 }
 
 /// Who wants to know how the shards stand.
@@ -228,17 +306,18 @@ impl Session<'_, '_> {
             }
             // Who has asked may have hung up.
             Request::Checkpoints(answer) => drop(answer.send(self.node.checkpoints())),
+            Request::Restarts(answer) => drop(answer.send(self.restarts.clone())),
             Request::Checkpoint(answer) => {
                 drop(answer.send(self.node.want_checkpoint(None).ok_or(NO_CHECKPOINTS.into())));
             }
             Request::Savepoint(name, answer) => {
-                let wanted = self.savepoint(&name).and_then(|directory| {
+                let wanted = savepoint(self.savepoints, &name).and_then(|directory| {
                     self.node.want_checkpoint(Some(directory)).ok_or(NO_CHECKPOINTS.into())
                 });
                 drop(answer.send(wanted));
             }
             Request::Stop(name, answer) => {
-                let savepoint = name.map(|name| self.savepoint(&name)).transpose();
+                let savepoint = name.map(|name| savepoint(self.savepoints, &name)).transpose();
                 let stops = savepoint.and_then(|savepoint| {
                     let refusal = || "no checkpoints are taken, or it stops already".to_string();
                     self.node.stop(savepoint).ok_or_else(refusal)
@@ -246,20 +325,6 @@ impl Session<'_, '_> {
                 drop(answer.send(stops));
             }
         }
-    }
-
-    /// Where the savepoint of this name is to be.
-    fn savepoint(&self, name: &str) -> Result<PathBuf, String> {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
-            return Err(format!("{name:?} is no name of letters, digits, -, _ and ."));
-        }
-        let directory = self.savepoints.as_ref().ok_or(NO_CHECKPOINTS)?.join(name);
-        let names = SystemFiles.names(&directory).unwrap_or_default();
-        if names.iter().any(|name| matches!(FileName::of(name), Some(FileName::Manifest(_)))) {
-            return Err(format!("{} is there already", directory.display()));
-        }
-        Ok(directory)
     }
 
     fn on_report(&mut self, report: Option<(u32, HostReport)>) {
@@ -330,6 +395,20 @@ impl Round {
     }
 }
 
+/// Where the savepoint of this name is to be, if there are any in `directory`.
+fn savepoint(directory: Option<&Path>, name: &str) -> Result<PathBuf, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
+        return Err(format!("{name:?} is no name of letters, digits, -, _ and ."));
+    }
+    let directory = directory.ok_or(NO_CHECKPOINTS)?.join(name);
+    let names = SystemFiles.names(&directory).unwrap_or_default();
+    if names.iter().any(|name| matches!(FileName::of(name), Some(FileName::Manifest(_)))) {
+        return Err(format!("{} is there already", directory.display()));
+    }
+    Ok(directory)
+}
+
 /// Never, without a time.
 async fn sleep_until(time: Option<Instant>) {
     match time {
@@ -339,9 +418,9 @@ async fn sleep_until(time: Option<Instant>) {
 }
 
 /// A [`Watch`] while the job runs.
-struct Looks<'a> {
+struct Looks<'a, 'w> {
     due: Instant,
-    watch: Watch<'a>,
+    watch: &'a mut Watch<'w>,
 }
 
 /// SIGINT and SIGTERM.

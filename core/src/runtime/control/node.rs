@@ -100,6 +100,15 @@ impl Node {
         }
     }
 
+    /// The same, of a job that has begun again: what is known of checkpoints `before` stays known.
+    #[must_use]
+    pub fn after(mut self, before: Option<CheckpointsStatus>) -> Self {
+        if let Some((coordinator, before)) = self.coordinator.as_mut().zip(before) {
+            coordinator.remember(before);
+        }
+        self
+    }
+
     /// A shard's host says something, at `now` by the clock of [`Node::on_time`].
     pub fn on_report(&mut self, shard: u32, report: HostReport, now: Duration) -> Decision {
         match report {
@@ -195,6 +204,16 @@ impl Node {
     /// How it ended, once it has.
     pub fn take_outcome(&mut self) -> Option<Result<JobEnd, Error>> {
         self.outcome.take()
+    }
+
+    /// Whether somebody has asked for an end.
+    pub fn is_ending(&self) -> bool {
+        self.is_signalled || self.stopping.is_some()
+    }
+
+    /// The newest checkpoint that is complete.
+    pub fn newest_checkpoint(&self) -> Option<CheckpointId> {
+        self.coordinator.as_ref().and_then(Coordinator::last_completed)
     }
 
     /// Whether it goes on.

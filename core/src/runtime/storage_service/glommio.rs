@@ -25,7 +25,8 @@ use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::task::{self, Poll};
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, exec
 use millstream_storage::io::{DIRECT_ALIGNMENT_BYTES, FileAnswer, FileEntry, OpenMode, Together};
 use millstream_storage::listing::SharedListings;
 
+use super::Shift;
 use super::blocking;
 use super::desk::Desk;
 use super::queue::{Files, Job, Outcome, Ticket, Work};
@@ -45,6 +47,10 @@ const DATA_LANE_COUNT: usize = 32;
 
 /// No sleep of the executor is longer.
 const HEARTBEAT: Duration = Duration::from_millis(10);
+
+/// From one look for the next shift to another: there is none only while a job that has failed is
+/// about to begin again.
+const REST: Duration = Duration::from_millis(1);
 
 /// Long enough never to fire; see the header.
 const PREEMPT_TIMER: Duration = Duration::from_hours(1);
@@ -86,18 +92,32 @@ struct Lane {
     idle: Vec<task::Waker>,
 }
 
-/// Runs the service until it is told to stop. Tells `ready` whether it could start.
-pub(super) fn run(desk: Desk, parker: Parker, ready: &mpsc::Sender<io::Result<()>>) {
+/// Runs one shift after the other; tells `ends` of the end of each.
+pub(super) fn run(shifts: &Receiver<Shift>, ends: &Sender<()>) {
     let executor = match make_executor() {
         Ok(executor) => executor,
         Err(error) => {
-            let _ = ready.send(Err(error));
+            if let Ok(shift) = shifts.recv() {
+                let _ = shift.ready.send(Err(error));
+            }
             return;
         }
     };
-    // Nobody listening means that the starter has given up.
-    let _ = ready.send(Ok(()));
-    executor.run(serve(desk, parker));
+    executor.run(async {
+        loop {
+            match shifts.try_recv() {
+                Ok(Shift { desk, parker, ready, mourner }) => {
+                    // Nobody listening means that the starter has given up.
+                    let _ = ready.send(Ok(()));
+                    serve(desk, parker).await;
+                    drop(mourner);
+                    let _ = ends.send(());
+                }
+                Err(TryRecvError::Empty) => glommio::timer::sleep(REST).await,
+                Err(TryRecvError::Disconnected) => return,
+            }
+        }
+    });
 }
 
 /// Why this process cannot have a glommio executor, if so: a limit that glommio insists on, and

@@ -12,6 +12,9 @@
 //!
 //! Why not from the shard itself: submitting a direct write costs 20–50 µs inline.
 //!
+//! A job that begins again after a failure has other shards, and the service another *shift*, on
+//! the same thread.
+//!
 //! Invariant: every operation accepted is answered, also while the service stops.
 
 mod desk;
@@ -25,14 +28,13 @@ mod ring;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use self::desk::Health;
+use self::desk::{Desk, Health};
 use super::cpu::{self, Core};
 use super::parking::{Parker, Waker};
-use super::thread_end::await_end;
 
 pub(super) use self::blocking::{Lock, lock};
 pub use self::desk::StorageHandle;
@@ -69,8 +71,48 @@ impl StorageDriver {
 pub struct StorageService {
     thread: Option<JoinHandle<()>>,
     driver: StorageDriver,
+    /// Where the thread gets its shifts from; it ends when there can be no more.
+    shifts: Option<Sender<Shift>>,
+    /// Tells that a shift is over.
+    over: Receiver<()>,
     health: Arc<Health>,
     waker: Waker,
+}
+
+/// The requesters that the service has at a time. Shifts follow each other on one thread, and on
+/// one executor of glommio's, which keeps a file descriptor for itself each time one is run.
+#[derive(Debug)]
+struct Shift {
+    desk: Desk,
+    parker: Parker,
+    /// Told when the shift has begun, or why it cannot.
+    ready: Sender<io::Result<()>>,
+    mourner: Mourner,
+}
+
+/// A shift about to begin, as whoever hands it over sees it.
+struct Handover {
+    shift: Shift,
+    handles: Vec<StorageHandle>,
+    is_ready: Receiver<io::Result<()>>,
+    health: Arc<Health>,
+    waker: Waker,
+}
+
+impl Handover {
+    fn of(driver: StorageDriver, wakers: Vec<Waker>) -> io::Result<Self> {
+        let health = Arc::new(Health::default());
+        let parker = match driver {
+            StorageDriver::Glommio => Parker::with_task(),
+            StorageDriver::Ring => Parker::with_eventfd()?,
+        };
+        let waker = parker.waker();
+        let mourner = Mourner { health: Arc::clone(&health), wakers: wakers.clone() };
+        let (desk, handles) = desk::desk(wakers, &waker, &health);
+        let (ready, is_ready) = mpsc::channel();
+        let shift = Shift { desk, parker, ready, mourner };
+        Ok(Self { shift, handles, is_ready, health, waker })
+    }
 }
 
 impl StorageService {
@@ -85,29 +127,50 @@ impl StorageService {
         wakers: Vec<Waker>,
     ) -> io::Result<(Self, Vec<StorageHandle>)> {
         let driver = driver.or_possible();
-        let health = Arc::new(Health::default());
-        let parker = match driver {
-            StorageDriver::Glommio => Parker::with_task(),
-            StorageDriver::Ring => Parker::with_eventfd()?,
-        };
-        let waker = parker.waker();
-        let mourner = Mourner { health: Arc::clone(&health), wakers: wakers.clone() };
-        let (desk, handles) = desk::desk(wakers, &waker, &health);
-        let (ready, is_ready) = mpsc::channel();
+        let ((shifts, inbox), (ends, over)) = (mpsc::channel(), mpsc::channel());
         let thread = thread::Builder::new().name("storage".to_owned()).spawn(move || {
-            let _mourner = mourner;
             cpu::pin_if_any(core, "storage");
             match driver {
-                StorageDriver::Glommio => glommio::run(desk, parker, &ready),
-                StorageDriver::Ring => ring::run(desk, &parker, &ready),
+                StorageDriver::Glommio => glommio::run(&inbox, &ends),
+                StorageDriver::Ring => ring::run(&inbox, &ends),
             }
         })?;
-        let service = Self { thread: Some(thread), driver, health, waker };
-        match is_ready.recv() {
-            Ok(Ok(())) => Ok((service, handles)),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(io::Error::other("the storage service died while starting")),
-        }
+        let handover = Handover::of(driver, wakers)?;
+        let mut service = Self {
+            thread: Some(thread),
+            driver,
+            shifts: Some(shifts),
+            over,
+            health: Arc::clone(&handover.health),
+            waker: handover.waker.clone(),
+        };
+        let handles = service.hand_over(handover)?;
+        Ok((service, handles))
+    }
+
+    /// Begins anew after [`StorageService::rest`], with a handle per element of `wakers`.
+    ///
+    /// # Errors
+    /// As [`StorageService::start`]. Then the service is of no use any more.
+    pub(super) fn begin(&mut self, wakers: Vec<Waker>) -> io::Result<Vec<StorageHandle>> {
+        self.hand_over(Handover::of(self.driver, wakers)?)
+    }
+
+    fn hand_over(&mut self, handover: Handover) -> io::Result<Vec<StorageHandle>> {
+        let Handover { shift, handles, is_ready, health, waker } = handover;
+        (self.health, self.waker) = (health, waker);
+        let died = || io::Error::other("the storage service died while starting");
+        let shifts = self.shifts.as_ref().expect("it has not been told to end");
+        shifts.send(shift).map_err(|_| died())?;
+        is_ready.recv().map_err(|_| died())??;
+        Ok(handles)
+    }
+
+    /// Answers everything accepted so far, lets go of all files, and waits for its next
+    /// [beginning](StorageService::begin). Whether it came to that within `patience`, or has ended.
+    pub(super) fn rest(&mut self, patience: Duration) -> bool {
+        self.tell();
+        self.over.recv_timeout(patience) != Err(RecvTimeoutError::Timeout)
     }
 
     /// Who talks to the disk: not who was asked for, if this process cannot have him.
@@ -124,19 +187,14 @@ impl StorageService {
         assert!(ended.is_ok(), "the storage service died");
     }
 
-    /// As [`StorageService::stop`], but does not wait longer than `patience`, nor minds whether the
-    /// service has panicked: for a node that ends whatever the disk does.
-    pub(super) fn leave(mut self, patience: Duration) {
-        let until = Instant::now() + patience;
-        self.tell();
-        if let Some(thread) = self.thread.take()
-            && await_end(thread, until).is_none()
-        {
-            tracing::warn!("the storage service does not end and is left behind");
-        }
+    /// Leaves the service behind: its disk does not answer.
+    pub(super) fn leave(mut self) {
+        tracing::warn!("the storage service does not end and is left behind");
+        drop(self.thread.take());
     }
 
     fn end(&mut self) -> thread::Result<()> {
+        drop(self.shifts.take());
         self.tell();
         self.thread.take().map_or(Ok(()), JoinHandle::join)
     }
@@ -155,6 +213,7 @@ impl Drop for StorageService {
 }
 
 /// Tells the requesters if the service's thread panics.
+#[derive(Debug)]
 struct Mourner {
     health: Arc<Health>,
     wakers: Vec<Waker>,
@@ -172,9 +231,11 @@ impl Drop for Mourner {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
     use std::process::Command;
+    use std::time::Instant;
 
-    use millstream_storage::io::{FileDone, FileId, FileOp, OpId, OpenMode};
+    use millstream_storage::io::{FileAnswer, FileDone, FileId, FileOp, OpId, OpenMode};
 
     use super::*;
 
@@ -189,6 +250,47 @@ mod tests {
             thread::yield_now();
         }
         dones.pop()
+    }
+
+    /// What the disk answers to the reading of a file's four bytes.
+    fn read(handle: &mut StorageHandle, start: Instant, path: &Path) -> FileDone {
+        let file = FileId(1);
+        let path = path.to_path_buf();
+        handle.submit(FileOp::Open { op: OpId(0), file, path, mode: OpenMode::Read });
+        answer(handle, start).expect("it opens");
+        handle.submit(FileOp::Read { op: OpId(1), file, offset: 0, len: 4 });
+        answer(handle, start).expect("it reads")
+    }
+
+    #[test]
+    fn shifts_follow_each_other_and_leave_no_file_open() {
+        let directory = tempfile::tempdir().expect("a place for files");
+        let data = directory.path().join("data");
+        fs::write(&data, "here").expect("it is writable");
+        let is_open = || {
+            let open = fs::read_dir("/proc/self/fd").expect("the process is there").flatten();
+            open.filter_map(|it| fs::read_link(it.path()).ok()).any(|it| it == data)
+        };
+        for driver in [StorageDriver::Glommio, StorageDriver::Ring] {
+            let waker = || Parker::with_eventfd().expect("descriptors are left").waker();
+            let started = StorageService::start(driver, None, vec![waker()]);
+            let (mut service, mut handles) = started.expect("it starts");
+            for shift in 0..3 {
+                let start = Instant::now();
+                for handle in &mut handles {
+                    let done = read(handle, start, &data);
+                    let answered =
+                        matches!(done.result, Ok(FileAnswer::Read { bytes }) if bytes == b"here");
+                    assert!(answered, "{driver:?}, shift {shift}");
+                }
+                assert!(service.rest(PATIENCE), "{driver:?}, shift {shift}");
+                assert!(!is_open(), "{driver:?}, shift {shift}");
+                // Now more of them, now fewer.
+                let wakers = (0..=(shift + 1) % 3).map(|_| waker()).collect();
+                handles = service.begin(wakers).expect("it begins");
+            }
+            service.stop();
+        }
     }
 
     /// Not so with glommio: a kernel's ring opens a pipe without waiting.

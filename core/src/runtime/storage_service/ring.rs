@@ -18,12 +18,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use millstream_storage::arena::{Buffer, Slab};
 use millstream_storage::io::{DIRECT_ALIGNMENT_BYTES, FileAnswer, OpenMode};
 
+use super::Shift;
 use super::blocking::{self, Lock, Opened};
 use super::desk::Desk;
 use super::names::{Named, Names};
@@ -90,8 +91,18 @@ struct RingService {
     pools: [Slab; 2],
 }
 
-/// Runs the service until it is told to stop. Tells `ready` whether it could start.
-pub(super) fn run(mut desk: Desk, parker: &Parker, ready: &mpsc::Sender<io::Result<()>>) {
+/// Runs one shift after the other; tells `ends` of the end of each.
+pub(super) fn run(shifts: &Receiver<Shift>, ends: &Sender<()>) {
+    for Shift { desk, parker, ready, mourner } in shifts {
+        serve(desk, &parker, &ready);
+        drop(mourner);
+        // Nobody listening means that nobody minds.
+        let _ = ends.send(());
+    }
+}
+
+/// Serves until it is told to stop. Tells `ready` whether it could start.
+fn serve(mut desk: Desk, parker: &Parker, ready: &Sender<io::Result<()>>) {
     let mut service = match RingService::new(parker) {
         Ok(service) => service,
         Err(error) => {

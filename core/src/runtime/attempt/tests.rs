@@ -41,14 +41,17 @@ fn a_thread_that_does_not_end_is_left_behind() {
     while !quick.is_finished() {
         std::thread::yield_now();
     }
-    let words = join(vec![stuck, quick], Duration::ZERO).expect("nobody panicked");
-    assert_eq!(words, [2]);
+    let (words, left_behind) = join(vec![stuck, quick], Duration::ZERO);
+    assert_eq!(words.expect("nobody panicked"), [2]);
+    assert_eq!(left_behind.len(), 1);
     drop(release);
 }
 
 #[test]
 fn a_panic_at_the_end_of_a_thread_is_told() {
     let thread = std::thread::spawn(|| -> Option<u32> { panic!("for the test") });
-    let error = join(vec![thread], EXIT_PATIENCE).expect_err("it panicked").to_string();
+    let (words, left_behind) = join(vec![thread], START_PATIENCE);
+    let error = words.expect_err("it panicked").to_string();
+    assert!(left_behind.is_empty(), "{left_behind:?}");
     assert!(error.contains("panicked at its end"), "{error}");
 }
