@@ -64,6 +64,18 @@ impl Counted {
         lines.len()
     }
 
+    /// Started again, the job says that it has ended and does nothing, and leaves nothing else.
+    pub(crate) fn check_ended(&self) {
+        let before = names(&self.output()).len();
+        let output = self.run(&["--shards", "3"]);
+        let log = log_of(&output);
+        assert_eq!(output.status.code(), Some(0), "{log}");
+        assert!(log.contains("nothing is done: this job has ended before"), "{log}");
+        assert!(!log.contains("started"), "{log}");
+        assert_eq!(names(&self.output()).len(), before);
+        assert_eq!(self.checkpoint_names(), ["ended"]);
+    }
+
     pub(crate) fn checkpoint_names(&self) -> Vec<String> {
         names(&self.checkpoints())
     }
@@ -104,7 +116,47 @@ fn killed_at_any_instant_and_started_with_other_shards_every_count_appears_once(
         kills += 1;
     }
     assert!(0 < kills, "it was killed before it ended");
-    assert!(job.checkpoint_names().is_empty(), "a job that is over leaves nothing to go on from");
+    job.check_ended();
+}
+
+#[test]
+fn whatever_kills_it_at_its_end_it_is_not_begun_anew() {
+    let job = Counted::new(1_000_000);
+    let args = ["--shards", "2", "--checkpoint-interval", "20ms"];
+    let mut rng = Rng::new(u64::from(std::process::id()) + 1);
+    for kills in 0.. {
+        let mut child = Job::of(job.command(&args));
+        child.await_line("started");
+        // It has 150 ms of numbers, and then ends; a slow machine takes longer.
+        std::thread::sleep(Duration::from_millis(100 + rng.below(200) + 50 * kills));
+        let _ = child.child.kill();
+        if child.await_end() == Some(0) || job.checkpoints().join("ended").exists() {
+            break;
+        }
+        job.lines();
+    }
+    assert_eq!(job.lines() as u64, COUNT);
+    job.check_ended();
+    // A kill between the word and the last checkpoint's removal.
+    let ended = fs::read(job.checkpoints().join("ended")).expect("it is there");
+    let other = Counted::new(100_000);
+    let mut child = Job::of(other.command(&args));
+    child.await_line("started");
+    while other.lines() == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.signal("-KILL");
+    child.await_end();
+    let lines = other.lines();
+    fs::write(other.checkpoints().join("ended"), ended).expect("it can be written");
+    other.check_ended();
+    assert_eq!(other.lines(), lines);
+    // What it says can be taken back: the file is all that keeps the job from running.
+    fs::remove_file(job.checkpoints().join("ended")).expect("it is there");
+    assert_eq!(job.run(&["--print-config"]).status.code(), Some(0));
+    fs::remove_dir_all(job.output()).expect("it is there");
+    assert_eq!(job.run(&args).status.code(), Some(0));
+    assert_eq!(job.lines() as u64, COUNT);
 }
 
 #[test]

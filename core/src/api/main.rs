@@ -10,7 +10,7 @@
 //! my-job simulate [--seeds N] [--first SEED] [--file PATH] [--drain-after 10s]
 //! ```
 //!
-//! Exit codes: 0 the job finished, was drained, or was stopped with a checkpoint, 1 it failed, 2 it
+//! Exit codes: 0 the job finished, now or before, was drained, or was stopped, 1 it failed, 2 it
 //! was not started because of the command line, the configuration or the plan.
 
 use std::io::{IsTerminal as _, Write as _};

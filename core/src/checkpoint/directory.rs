@@ -13,14 +13,17 @@
 //! want to mend it. If there are manifests and none of them is whole, that is an error: to begin
 //! anew would be to lose all state without a word.
 //!
+//! A directory whose job has [`ended`] has nothing to go on from.
+//!
 //! Not here: who reads files (a host gives [`Files`]), who removes orphans.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::ended::Ended;
 use super::manifest::{Damaged, Kind, Manifest};
-use super::names::FileName;
+use super::names::{ENDED, FileName, unfinished_name};
 use super::part::Part;
 use crate::data::element::CheckpointId;
 use crate::error::Error;
@@ -72,6 +75,8 @@ pub struct Found {
 /// directory cannot be listed.
 pub fn look(files: &impl Files, directory: &Path) -> Result<Found, Error> {
     let names = files.names(directory).map_err(|source| unreadable("list", directory, source))?;
+    let unfinished_end = unfinished_name(ENDED);
+    let has_unfinished_end = names.contains(&unfinished_end);
     let names: BTreeMap<FileName, String> =
         names.into_iter().filter_map(|name| Some((FileName::of(&name)?, name))).collect();
     let mut found = Found::default();
@@ -109,7 +114,21 @@ pub fn look(files: &impl Files, directory: &Path) -> Result<Found, Error> {
     };
     let orphans = names.iter().filter(|(kind, _)| is_orphan(kind));
     found.orphans = orphans.map(|(_, name)| directory.join(name)).collect();
+    found.orphans.extend(has_unfinished_end.then(|| directory.join(unfinished_end)));
     Ok(found)
+}
+
+/// Whether the job of `directory` has ended.
+///
+/// # Errors
+/// If that cannot be said: the word is there and damaged, or cannot be read.
+pub fn ended(files: &impl Files, directory: &Path) -> Result<Option<Ended>, Error> {
+    let path = directory.join(ENDED);
+    match files.read(&path) {
+        Ok(bytes) => Ok(Some(Ended::decode(&bytes).map_err(|damaged| corrupt(&path, &damaged))?)),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(unreadable("read", &path, source)),
+    }
 }
 
 /// Reads one checkpoint: `path` is its manifest, or a directory of which it is the newest that is

@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `chk-0000000042.manifest` | which parts make checkpoint 42, see [`manifest`] |
 //! | `chk-0000000042.shard-00003` | what the tasks of shard 3 had, see [`part`] |
+//! | `ended` | that the job has ended, see [`ended`] |
 //!
 //! Invariant: a manifest is written when everything it names is durable, and goes before any of
 //! that goes. So whoever reads a manifest finds all of it, whenever the machine fails.
@@ -26,11 +27,13 @@
 
 pub mod coordinator;
 pub mod directory;
+pub mod ended;
 pub mod manifest;
 pub mod names;
 pub mod part;
 pub mod restart;
 
 pub use coordinator::{CheckpointSettings, Coordinator, Order};
+pub use ended::Ended;
 pub use manifest::{Manifest, PartRow};
 pub use restart::{Restarts, Strategy, Verdict};

@@ -17,11 +17,19 @@ pub enum FileName {
 /// after 285,000 years.
 const ID_MAX: u64 = 1 << 53;
 
+/// The name of the file that says that the job has ended.
+pub const ENDED: &str = "ended";
+
 const PREFIX: &str = "chk-";
 const MANIFEST: &str = "manifest";
 const SHARD: &str = "shard-";
 /// As `AtomicFile` of the storage library calls it.
 const UNFINISHED: &str = ".part";
+
+/// What a file is called that is to become `name` when it is finished.
+pub fn unfinished_name(name: &str) -> String {
+    format!("{name}{UNFINISHED}")
+}
 
 /// The name of a manifest.
 pub fn manifest_name(checkpoint: CheckpointId) -> String {

@@ -3,6 +3,7 @@
 //! ```text
 //! <checkpoint directory>/.lock               held while the run lasts
 //!                       /chk-0000000042.…    see `crate::checkpoint`
+//!                       /ended               the job has: there is nothing more to do
 //! ```
 //!
 //! One run has it at a time, whatever job it is: two that number their checkpoints would overwrite
@@ -12,10 +13,12 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use crate::checkpoint::directory::{Files, Found, look, open};
+use crate::checkpoint::Ended;
+use crate::checkpoint::directory::{Files, Found, ended, look, open};
 use crate::checkpoint::manifest::{Kind, Manifest};
-use crate::checkpoint::names::{FileName, manifest_name};
+use crate::checkpoint::names::{ENDED, FileName, manifest_name, unfinished_name};
 use crate::data::element::CheckpointId;
 use crate::error::Error;
 use crate::runtime::storage_service::{Lock, lock};
@@ -109,14 +112,60 @@ impl CheckpointDirectory {
             write_durably(&savepoint.join(&part.name), &bytes).map_err(failed)?;
         }
         let name = manifest_name(checkpoint);
-        let temporary = savepoint.join(format!("{name}.part"));
+        let temporary = savepoint.join(unfinished_name(&name));
         write_durably(&temporary, &manifest.encode()).map_err(failed)?;
         fs::rename(&temporary, savepoint.join(&name)).map_err(failed)?;
         fs::File::open(savepoint).and_then(|it| it.sync_all()).map_err(failed)
     }
 
-    /// The job is over, and nobody will go on from its checkpoints: they go, manifests first.
-    pub(super) fn clear(&self) {
+    /// When the job called `job` has ended here, ms since 1970; none if it has not. Then what a kill
+    /// at its end may have left goes.
+    ///
+    /// # Errors
+    /// If that cannot be said, or another job has ended here.
+    pub(super) fn ended(&self, job: &str) -> Result<Option<i64>, Error> {
+        let Some(ended) = ended(&SystemFiles, &self.path)? else { return Ok(None) };
+        let path = self.path.join(ENDED);
+        if ended.job != job {
+            let problem = format!(
+                "job {} has ended here ({}), and this is job {job}: give it a checkpoint_directory \
+                 of its own",
+                ended.job,
+                path.display()
+            );
+            return Err(Error::Plan { problems: vec![problem] });
+        }
+        let since = Duration::from_millis(ended.time_ms.max(0).unsigned_abs());
+        let at = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since);
+        tracing::warn!(
+            %at,
+            path = %path.display(),
+            "nothing is done: this job has ended before; remove that file to run it again"
+        );
+        self.clear();
+        Ok(Some(ended.time_ms))
+    }
+
+    /// The job called `job` has ended at `time_ms`, and its results are shown: that is written, and
+    /// then nobody will go on from its checkpoints.
+    pub(super) fn end(&self, job: &str, time_ms: i64) {
+        let word = Ended { time_ms, job: job.to_string() }.encode();
+        let temporary = self.path.join(unfinished_name(ENDED));
+        let written = write_durably(&temporary, &word)
+            .and_then(|()| fs::rename(&temporary, self.path.join(ENDED)))
+            .and_then(|()| fs::File::open(&self.path)?.sync_all());
+        match written {
+            Ok(()) => self.clear(),
+            // As if it had been killed before: the next run comes to the same end.
+            Err(error) => {
+                let path = self.path.display();
+                tracing::warn!(%path, %error, "it cannot be written that the job has ended");
+            }
+        }
+    }
+
+    /// Checkpoints go, manifests first.
+    fn clear(&self) {
         let Ok(names) = SystemFiles.names(&self.path) else { return };
         let files = names.iter().filter_map(|name| Some((FileName::of(name)?, name)));
         let mut in_order: Vec<_> = files.collect();
@@ -210,9 +259,36 @@ mod tests {
         second.copy(CheckpointId(4), &savepoint).expect("it can be written");
         let opened = open(&SystemFiles, &savepoint).expect("it is whole").manifest;
         assert_eq!((opened.checkpoint, opened.kind), (CheckpointId(4), Kind::Savepoint));
-        second.clear();
-        assert_eq!(names(&path), [".lock", "notes"]);
+        assert_eq!(second.ended("job").expect("nothing is there"), None);
+        second.end("job", 1_000);
+        assert_eq!(names(&path), [".lock", "ended", "notes"]);
         drop(second);
-        assert_eq!(names(&path), ["notes"]);
+        assert_eq!(names(&path), ["ended", "notes"]);
+    }
+
+    /// A kill at the end of a job leaves one of these.
+    #[test]
+    fn what_was_left_at_the_end_of_a_job_is_an_end_or_a_checkpoint_to_go_on_from() {
+        let place = tempfile::tempdir().expect("a place for files");
+        let path = place.path().join("checkpoints");
+        let directory = CheckpointDirectory::claim(&path).expect("nobody has it");
+        (3..5).for_each(|id| write(&path, id));
+        fs::write(path.join("ended.part"), "half").expect("it can be written");
+        assert_eq!(directory.ended("job").expect("nothing is said"), None);
+        let found = directory.look().expect("two are whole");
+        assert_eq!(found.newest.map(|it| it.manifest.checkpoint), Some(CheckpointId(4)));
+        assert!(!path.join("ended.part").exists());
+        let word = Ended { time_ms: 1_000, job: "job".to_string() }.encode();
+        fs::write(path.join("ended"), &word).expect("it can be written");
+        let other = directory.ended("other").expect_err("another job").to_string();
+        assert!(other.contains("job job has ended here"), "{other}");
+        assert_eq!(names(&path).len(), 6, "nothing of it is touched");
+        // Some checkpoints were removed, and some were not.
+        fs::remove_file(path.join(manifest_name(CheckpointId(3)))).expect("it is there");
+        assert_eq!(directory.ended("job").expect("it is whole"), Some(1_000));
+        assert_eq!(names(&path), [".lock", "ended"]);
+        fs::write(path.join("ended"), &word[1..]).expect("it can be written");
+        let damaged = directory.ended("job").expect_err("it is not whole").to_string();
+        assert!(damaged.contains("is damaged at byte"), "{damaged}");
     }
 }

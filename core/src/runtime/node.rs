@@ -27,6 +27,7 @@ use crate::error::{Error, Remedy};
 use crate::runtime::attempt::{Attempt, Ground};
 use crate::runtime::beginning::Beginning;
 use crate::runtime::checkpoint_directory::CheckpointDirectory;
+use crate::runtime::clock::wall_ms;
 use crate::runtime::control::node::Node;
 use crate::runtime::control::{Control, Watch};
 use crate::shard::metrics::ShardStatus;
@@ -45,6 +46,11 @@ pub enum JobEnd {
         checkpoint: CheckpointId,
         /// Where a savepoint of it is, if one was asked for.
         savepoint: Option<PathBuf>,
+    },
+    /// Nothing was done: the checkpoint directory says that an earlier run has come to its end.
+    EndedBefore {
+        /// When, ms since 1970.
+        ended_ms: i64,
     },
 }
 
@@ -97,6 +103,12 @@ pub fn run_watched(
     config.check()?;
     let path = config.checkpoint_directory.as_deref();
     let directory = path.map(CheckpointDirectory::claim).transpose()?;
+    let ended = directory.as_ref().map(|it| it.ended(&program.name)).transpose()?.flatten();
+    if let Some(ended_ms) = ended {
+        let end = JobEnd::EndedBefore { ended_ms };
+        let (took, shards) = (begun.elapsed(), Vec::new());
+        return Ok(JobReport { end, took, shards, checkpoints: None, restart_count: 0 });
+    }
     let beginning = Beginning::of(directory.as_ref(), program, config)?;
     let ground = Ground::claim(program, config)?;
     // Before anything is started: a signal drains from now on, and a port that is taken is found
@@ -109,11 +121,11 @@ pub fn run_watched(
     let Life { directory, control, restarts, shards, .. } = life;
     if let Some(directory) = &directory {
         match &end {
-            JobEnd::InputEnded | JobEnd::Drained => directory.clear(),
+            JobEnd::InputEnded | JobEnd::Drained => directory.end(&program.name, wall_ms()),
             JobEnd::Stopped { checkpoint, savepoint: Some(savepoint) } => {
                 directory.copy(*checkpoint, savepoint)?;
             }
-            JobEnd::Stopped { .. } => {}
+            JobEnd::Stopped { .. } | JobEnd::EndedBefore { .. } => {}
         }
     }
     let (checkpoints, restart_count) = (control.into_checkpoints(), restarts.count());

@@ -10,7 +10,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use millstream::checkpoint::directory::{Files as _, Restored, open};
+use millstream::checkpoint::Ended;
+use millstream::checkpoint::directory::{Files as _, Restored, ended, open};
 use millstream::checkpoint::manifest::{Kind, Manifest};
 use millstream::checkpoint::names::FileName;
 use millstream::error::Error;
@@ -111,7 +112,11 @@ fn each<W: Write>(
         names.iter().filter(|name| matches!(FileName::of(name), Some(FileName::Manifest(_))));
     let mut paths: Vec<_> = manifests.map(|name| directory.join(name)).collect();
     paths.sort();
-    if paths.is_empty() {
+    let ended = ended(&SystemFiles, directory)?;
+    if let Some(Ended { time_ms, job }) = &ended {
+        writeln!(out, "job {job} has ended at {time_ms} ms: started again, it does nothing")?;
+    }
+    if paths.is_empty() && ended.is_none() {
         return Err(Failure::Nothing(directory.to_path_buf()));
     }
     let mut outcome = Outcome::Sound;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::Parser as _;
+use millstream::checkpoint::Ended;
 use millstream::checkpoint::manifest::{Kind, Manifest, PartRow};
 use millstream::checkpoint::names::{manifest_name, part_name};
 use millstream::checkpoint::part::Part;
@@ -43,6 +44,23 @@ fn write(directory: &Path, id: u64) {
     };
     let path = directory.join(manifest_name(checkpoint));
     std::fs::write(path, manifest.encode()).expect("it can be written");
+}
+
+#[test]
+fn an_ended_job_is_told_with_and_without_checkpoints_that_are_left() {
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let word = Ended { time_ms: 7, job: "counting".to_string() }.encode();
+    std::fs::write(place.path().join("ended"), &word).expect("it can be written");
+    for command in ["list", "verify"] {
+        let (outcome, out, err) = millstream(command, place.path());
+        assert_eq!((outcome, err.as_str()), (Outcome::Sound, ""));
+        assert_eq!(out, "job counting has ended at 7 ms: started again, it does nothing\n");
+    }
+    write(place.path(), 3);
+    let (_, out, _) = millstream("list", place.path());
+    assert_eq!(out.lines().count(), 2, "{out}");
+    std::fs::write(place.path().join("ended"), &word[..9]).expect("it can be written");
+    assert_eq!(millstream("verify", place.path()).0, Outcome::Damaged);
 }
 
 #[test]
