@@ -304,6 +304,52 @@ fn savepoints_are_made_while_it_runs_and_when_it_stops_and_another_job_begins_wi
 }
 
 #[test]
+fn nothing_is_written_behind_the_checkpoint_of_a_stop() {
+    let place = tempfile::tempdir().expect("a place for files");
+    let args = ["--shards", "1", "--checkpoint-interval", "1h"];
+    let mut next = 0;
+    for round in 0..3 {
+        let program = env!("CARGO_BIN_EXE_test_job");
+        let mut command = child::command(program, "prints", &args, place.path());
+        let printed = place.path().join(format!("printed-{round}"));
+        let file = fs::File::create(&printed).expect("it can be made");
+        command.arg("--checkpoint-directory").arg(place.path().join("checkpoints")).stdout(file);
+        let mut child = Job::of(command);
+        child.await_line("started");
+        while fs::metadata(&printed).expect("it is there").len() < 10_000 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.signal("-TERM");
+        assert_eq!(child.await_end(), Some(0));
+        let text = fs::read_to_string(&printed).expect("numbers");
+        for line in text.lines() {
+            assert_eq!(line.parse(), Ok(next), "round {round}");
+            next += 1_u64;
+        }
+    }
+    assert!(0 < next);
+}
+
+#[test]
+fn a_job_that_is_drained_shows_everything_and_has_ended() {
+    let job = Counted::new(20_000);
+    let args = ["--shards", "2", "--listen", "127.0.0.1:0", "--checkpoint-interval", "1h"];
+    let mut child = Job::of(job.command(&args));
+    let address = child.await_address();
+    child.await_line("started");
+    std::thread::sleep(Duration::from_millis(300));
+    let wish = |json: &str| child::http(&address, "POST", "/stop", json);
+    let refusal = wish(r#"{"drain": true, "savepoint": "last"}"#);
+    assert!(refusal.starts_with("HTTP/1.1 409"), "{refusal}");
+    let granted = wish(r#"{"drain": true}"#);
+    assert!(granted.starts_with("HTTP/1.1 202"), "{granted}");
+    assert_eq!(child.await_end(), Some(0));
+    let lines = job.lines() as u64;
+    assert!(0 < lines && lines < COUNT, "it was drained in the middle, after {lines}");
+    job.check_ended();
+}
+
+#[test]
 fn pages_of_other_hosts_are_kept_out() {
     use std::io::{Read as _, Write as _};
     let job = Counted::new(50_000);

@@ -38,7 +38,7 @@ use crate::shard::program::Program;
 pub enum JobEnd {
     /// Its sources had no more.
     InputEnded,
-    /// A signal ended its sources; what was under way has been processed.
+    /// Somebody has ended its sources; what was under way has been processed.
     Drained,
     /// It was stopped with a checkpoint that another run goes on from.
     Stopped {

@@ -38,6 +38,8 @@ pub enum Event {
 pub enum Command {
     /// End the sources, process what is under way, end.
     Drain,
+    /// Sources take nothing in any more, and do not end: the job stops with the next checkpoint.
+    Halt,
     /// Cut a checkpoint: sources send its barrier, every task has its part in it, the latest when
     /// it ends, and the shard writes all of them into a file of this directory: answered by
     /// [`Report::Part`] or [`Report::CheckpointFailed`].

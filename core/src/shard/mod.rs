@@ -182,7 +182,7 @@ impl Shard {
             // it stands is answered; and checkpoints go on elsewhere, with a part of every task.
             let concerns = |event: &Event| match event {
                 Event::Peer { descriptor: Descriptor::Credit { .. }, .. } => true,
-                Event::Command(command) => *command != Command::Drain,
+                Event::Command(command) => !matches!(command, Command::Drain | Command::Halt),
                 Event::File(done) => Checkpointing::owns(done.op),
                 _ => false,
             };
@@ -458,6 +458,7 @@ impl Shard {
             Command::Drain => {
                 (0..self.tasks.len()).for_each(|number| self.wake(number).drain());
             }
+            Command::Halt => (0..self.tasks.len()).for_each(|number| self.wake(number).halt()),
             Command::Trigger(checkpoint, directory) => {
                 self.checkpointing.begin(checkpoint, directory, effects);
                 for number in 0..self.tasks.len() {

@@ -71,6 +71,8 @@ impl Task for Scripted {
         self.log.activity.set(Activity::Finished);
     }
 
+    fn halt(&mut self) {}
+
     fn trigger(&mut self, checkpoint: CheckpointId, mail: &mut TaskMail) {
         if self.log.activity.get() == Activity::Finished {
             mail.snapshots.push((checkpoint, Snapshot::default()));

@@ -432,6 +432,10 @@ where
         self.feed.drain(&self.env);
     }
 
+    fn halt(&mut self) {
+        self.feed.halt();
+    }
+
     fn relieve(&mut self, steps: u32) -> bool {
         self.phase < Phase::Flushing && self.chain.evict(steps, &self.env)
     }

@@ -365,6 +365,8 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
 
     fn drain(&mut self, _env: &TaskEnv) {}
 
+    fn halt(&mut self) {}
+
     fn trigger(&mut self, _checkpoint: CheckpointId) {}
 
     fn row_count(&self) -> u64 {

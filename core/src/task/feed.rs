@@ -79,6 +79,9 @@ pub trait Feed: 'static {
     /// A source ends as soon as it has handed on what it holds.
     fn drain(&mut self, env: &TaskEnv);
 
+    /// A source takes nothing in any more, and does not end.
+    fn halt(&mut self);
+
     /// A source sends a barrier next.
     fn trigger(&mut self, checkpoint: CheckpointId);
 

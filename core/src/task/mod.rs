@@ -72,6 +72,9 @@ pub trait Task {
     /// A source ends as if its input had; other tasks go on until their inputs end.
     fn drain(&mut self);
 
+    /// A source takes nothing in any more, and does not end.
+    fn halt(&mut self);
+
     /// Cut `checkpoint`, which is above those before: a source sends its barrier as soon as it can,
     /// other tasks await it. A task that ends without it reports its last state as its part then;
     /// one that has ended does so at once, into `mail`.

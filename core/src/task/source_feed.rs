@@ -40,6 +40,8 @@ pub struct SourceFeed<S: Source> {
     /// A barrier has been sent since the last poll.
     owes_poll: bool,
     has_ended: bool,
+    /// The job stops with the next checkpoint: nothing is to be written behind its barrier.
+    is_halted: bool,
     has_polled: bool,
     row_limit: u32,
     row_count: u64,
@@ -65,6 +67,7 @@ impl<S: Source> SourceFeed<S> {
             triggered: VecDeque::new(),
             owes_poll: false,
             has_ended: false,
+            is_halted: false,
             has_polled: false,
             row_limit: 0,
             row_count: 0,
@@ -125,7 +128,7 @@ impl<S: Source> Feed for SourceFeed<S> {
         out: &mut impl Output<C::Out>,
         _returns: &mut Vec<(ChannelPlan, Returned)>,
     ) -> bool {
-        if self.has_ended || std::mem::replace(&mut self.has_polled, true) {
+        if self.has_ended || self.is_halted || std::mem::replace(&mut self.has_polled, true) {
             return false;
         }
         let ctx = Self::context(&self.name, env);
@@ -143,7 +146,7 @@ impl<S: Source> Feed for SourceFeed<S> {
     }
 
     fn pop_due(&mut self) -> Option<Due> {
-        let may_cut = self.has_ended || !self.owes_poll;
+        let may_cut = self.has_ended || self.is_halted || !self.owes_poll;
         match self.triggered.pop_front_if(|_| may_cut) {
             Some(checkpoint) => {
                 self.owes_poll = true;
@@ -163,10 +166,11 @@ impl<S: Source> Feed for SourceFeed<S> {
     }
 
     fn is_ready(&self, now_ms: i64) -> bool {
-        if self.is_woken || self.has_due() {
+        if (self.is_woken && !self.is_halted) || self.has_due() {
             return true;
         }
         match self.status {
+            _ if self.is_halted => false,
             SourceStatus::Ready | SourceStatus::Ended => true,
             SourceStatus::Waiting(due_ms) => due_ms.is_some_and(|due_ms| due_ms <= now_ms),
         }
@@ -174,7 +178,7 @@ impl<S: Source> Feed for SourceFeed<S> {
 
     fn next_time_ms(&self) -> Option<i64> {
         match self.status {
-            SourceStatus::Waiting(due_ms) => due_ms,
+            SourceStatus::Waiting(due_ms) if !self.is_halted => due_ms,
             _ => None,
         }
     }
@@ -202,6 +206,10 @@ impl<S: Source> Feed for SourceFeed<S> {
         let ctx = Self::context(&self.name, env);
         let holds_more = self.reader.as_mut().is_some_and(|reader| ctx.run(|| reader.drain(&ctx)));
         self.has_ended |= !holds_more;
+    }
+
+    fn halt(&mut self) {
+        self.is_halted = true;
     }
 
     fn trigger(&mut self, checkpoint: CheckpointId) {

@@ -463,6 +463,30 @@ fn records_have_their_share_between_two_barriers() {
 }
 
 #[test]
+fn a_source_that_is_halted_gives_barriers_and_nothing_else() {
+    let plan = plan(0, Partitioner::Forward, 1);
+    let feed = SourceFeed::new(Counting(0), "numbers", "numbers", 0);
+    let end = Outputs::<u64>::new(&plan.outputs, 0, 0, plan.key_group_count);
+    let task = ChainTask::new(plan, feed, Pass::default(), end, |_, _| Vec::new());
+    let mut driven = Driven::of(task);
+    driven.row_limit = 2;
+    driven.trigger(1);
+    driven.turn();
+    driven.turn();
+    driven.task.halt();
+    driven.settle();
+    assert_eq!(driven.said(0), "b1 r0 r1 r2 r3");
+    // The first cannot be written, perhaps: another is tried.
+    (2..=3).for_each(|id| driven.trigger(id));
+    driven.settle();
+    assert_eq!(driven.said(0), "b2 b3");
+    assert_eq!(driven.cut(), [1, 2, 3]);
+    driven.task.drain();
+    driven.settle();
+    assert_eq!(driven.said(0), "wmax end", "it can still be drained");
+}
+
+#[test]
 fn a_task_that_has_ended_has_a_part_in_every_checkpoint() {
     let mut task = Driven::pass(2);
     task.tell("0b1 1b1");

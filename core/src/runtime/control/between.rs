@@ -120,6 +120,7 @@ impl Reception {
                 let reason = if self.checkpoints.is_some() { NOT_RUNNING } else { NO_CHECKPOINTS };
                 drop(answer.send(Err(reason.to_string())));
             }
+            Request::Drain(answer) => drop(answer.send(Err(NOT_RUNNING.to_string()))),
             Request::Stop(name, answer) => drop(answer.send(self.on_stop(name.as_deref()))),
         }
     }

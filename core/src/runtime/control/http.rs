@@ -11,6 +11,7 @@
 //! | `POST /checkpoints` | has one taken: `202 {"checkpoint": 42}` |
 //! | `POST /savepoints` `{"name": "before-upgrade"}` | has a savepoint made |
 //! | `POST /stop` `{}` or `{"savepoint": "name"}` | stops with a checkpoint, as a signal does |
+//! | `POST /stop` `{"drain": true}` | sources end, windows give their results, the job has ended |
 //!
 //! What is not possible is `409` with the reason as text.
 //!
@@ -61,7 +62,12 @@ pub(super) enum Request {
     Savepoint(String, Wish),
     /// That it stops with a checkpoint, and with a savepoint of a name.
     Stop(Option<String>, Wish),
+    /// That it drains, and so comes to its end; answered with why not, if so.
+    Drain(oneshot::Sender<Result<(), String>>),
 }
+
+/// Why a wish that came late is not granted.
+const HAS_ENDED: &str = "the job has ended";
 
 type Requests = mpsc::Sender<Request>;
 
@@ -128,7 +134,7 @@ async fn ask<T>(
 /// The process lives and looks after itself, also while its job is about to begin again.
 async fn healthz(State(requests): State<Requests>) -> String {
     let restarts = ask(&requests, Request::Restarts).await;
-    restarts.map_or_else(|| "the job has ended\n".to_string(), |restarts| restarts.summary())
+    restarts.map_or_else(|| format!("{HAS_ENDED}\n"), |restarts| restarts.summary())
 }
 
 async fn metrics(State(requests): State<Requests>) -> impl IntoResponse {
@@ -160,7 +166,20 @@ async fn savepoint(State(requests): State<Requests>, Json(wish): Json<SavepointW
 }
 
 async fn stop(State(requests): State<Requests>, Json(wish): Json<StopWish>) -> Response {
-    granted(ask(&requests, |answer| Request::Stop(wish.savepoint, answer)).await)
+    match wish {
+        StopWish { drain: false, savepoint } => {
+            granted(ask(&requests, |answer| Request::Stop(savepoint, answer)).await)
+        }
+        StopWish { drain: true, savepoint: Some(_) } => refused(
+            "a job that is drained comes to its end, and leaves nothing to go on from: leave \
+             savepoint out, or drain",
+        ),
+        StopWish { drain: true, savepoint: None } => match ask(&requests, Request::Drain).await {
+            Some(Ok(())) => (StatusCode::ACCEPTED, Json(serde_json::json!({}))).into_response(),
+            Some(Err(reason)) => refused(&reason),
+            None => refused(HAS_ENDED),
+        },
+    }
 }
 
 #[derive(Deserialize)]
@@ -178,6 +197,8 @@ struct SavepointWish {
 struct StopWish {
     #[serde(default)]
     savepoint: Option<String>,
+    #[serde(default)]
+    drain: bool,
 }
 
 /// What is said of a wish.
@@ -187,7 +208,12 @@ fn granted(answer: Option<Result<CheckpointId, String>>) -> Response {
             let body = Json(serde_json::json!({ "checkpoint": checkpoint }));
             (StatusCode::ACCEPTED, body).into_response()
         }
-        Some(Err(reason)) => (StatusCode::CONFLICT, format!("{reason}\n")).into_response(),
-        None => (StatusCode::CONFLICT, "the job has ended\n").into_response(),
+        Some(Err(reason)) => refused(&reason),
+        None => refused(HAS_ENDED),
     }
+}
+
+/// Why a wish is not granted.
+fn refused(reason: &str) -> Response {
+    (StatusCode::CONFLICT, format!("{reason}\n")).into_response()
 }

@@ -322,7 +322,15 @@ impl Session<'_, '_> {
                     let refusal = || "no checkpoints are taken, or it stops already".to_string();
                     self.node.stop(savepoint).ok_or_else(refusal)
                 });
+                let stops = stops.map(|(checkpoint, decision)| {
+                    self.carry_out(decision);
+                    checkpoint
+                });
                 drop(answer.send(stops));
+            }
+            Request::Drain(answer) => {
+                let drains = self.node.drain().ok_or("it is about to end already".to_string());
+                drop(answer.send(drains.map(|decision| self.carry_out(decision))));
             }
         }
     }

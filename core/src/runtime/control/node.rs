@@ -7,7 +7,7 @@
 //!    └──────failure──────┴───────────────────────────────► Over(Err)
 //! ```
 //!
-//! A signal drains a job without checkpoints: what is under way is processed, and windows that are
+//! Draining is also asked for over HTTP; a signal drains a job without checkpoints: what is under way is processed, and windows that are
 //! open give their results. Where there are checkpoints it stops with one: another run goes on as
 //! if nothing had happened.
 
@@ -139,23 +139,36 @@ impl Node {
         if std::mem::replace(&mut self.is_signalled, true) {
             return self.fail(Error::Interrupted);
         }
-        if self.stopping.is_some() || self.stop(None).is_some() {
+        if self.stopping.is_some() {
             return Decision::Nothing;
+        }
+        if let Some((_, decision)) = self.stop(None) {
+            return decision;
+        }
+        self.drain().unwrap_or(Decision::Nothing)
+    }
+
+    /// Drains: sources end, what is under way is processed, and the job comes to its end. None if
+    /// it is about to end already.
+    pub fn drain(&mut self) -> Option<Decision> {
+        if self.is_draining || self.stopping.is_some() {
+            return None;
         }
         self.is_draining = true;
         tracing::info!("draining: sources end, what is under way is processed");
-        Decision::Tell(vec![Addressed::All(Command::Drain)])
+        Some(Decision::Tell(vec![Addressed::All(Command::Drain)]))
     }
 
-    /// Stops with a checkpoint, of which a `savepoint` is made if it is to be somewhere. Answers
-    /// the lowest number that it may have; none if none are taken, or if it stops already.
-    pub fn stop(&mut self, savepoint: Option<PathBuf>) -> Option<CheckpointId> {
+    /// Stops with a checkpoint, of which a `savepoint` is made if it is to be somewhere; sources
+    /// take nothing in any more. Answers the lowest number that it may have; none if none are
+    /// taken, or if it stops already.
+    pub fn stop(&mut self, savepoint: Option<PathBuf>) -> Option<(CheckpointId, Decision)> {
         let coordinator = self.coordinator.as_mut().filter(|_| self.stopping.is_none())?;
         let checkpoint = coordinator.end_with();
         tracing::info!("stopping with a checkpoint");
         let settled = vec![false; self.finished.len()];
         self.stopping = Some(Stopping { checkpoint, savepoint, settled });
-        Some(checkpoint)
+        Some((checkpoint, Decision::Tell(vec![Addressed::All(Command::Halt)])))
     }
 
     /// Has a checkpoint taken, or a savepoint if it is to be somewhere. Answers its number, or the
@@ -208,7 +221,7 @@ impl Node {
 
     /// Whether somebody has asked for an end.
     pub fn is_ending(&self) -> bool {
-        self.is_signalled || self.stopping.is_some()
+        self.is_signalled || self.is_draining || self.stopping.is_some()
     }
 
     /// The newest checkpoint that is complete.
@@ -331,7 +344,9 @@ mod tests {
     #[test]
     fn a_drained_job_says_that_it_was() {
         let mut node = node(1);
-        assert!(matches!(node.on_signal(), Decision::Tell(_)));
+        assert!(matches!(node.drain(), Some(Decision::Tell(_))));
+        assert!(node.drain().is_none() && node.is_ending());
+        assert!(matches!(node.on_signal(), Decision::Nothing), "it ends already");
         let finished = HostReport::Shard(Box::new(Report::Finished));
         assert!(matches!(node.on_report(0, finished, NOW), Decision::End));
         assert!(matches!(node.take_outcome(), Some(Ok(JobEnd::Drained))));
