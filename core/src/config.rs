@@ -92,8 +92,8 @@ pub struct Config {
     /// there, with any number of shards. SIGINT and SIGTERM then end it with a checkpoint. Sinks
     /// that can, show their output when a checkpoint is complete, and so exactly once: see
     /// [checkpoints](concepts/checkpoints.md). A directory belongs to one job, and one run has it
-    /// at a time. When the input of a job ends, its checkpoints are removed, and a file `ended` says
-    /// so: started again, the job does nothing until somebody removes that.
+    /// at a time. When the input of a job ends, its checkpoints are removed, and a file `ended`
+    /// says so: started again, the job does nothing until somebody removes that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_directory: Option<PathBuf>,
 

@@ -118,8 +118,8 @@ impl CheckpointDirectory {
         fs::File::open(savepoint).and_then(|it| it.sync_all()).map_err(failed)
     }
 
-    /// When the job called `job` has ended here, ms since 1970; none if it has not. Then what a kill
-    /// at its end may have left goes.
+    /// When the job called `job` has ended here, ms since 1970; none if it has not. If it has, what
+    /// a kill at its end may have left goes.
     ///
     /// # Errors
     /// If that cannot be said, or another job has ended here.

@@ -7,9 +7,9 @@
 //!    └──────failure──────┴───────────────────────────────► Over(Err)
 //! ```
 //!
-//! Draining is also asked for over HTTP; a signal drains a job without checkpoints: what is under way is processed, and windows that are
-//! open give their results. Where there are checkpoints it stops with one: another run goes on as
-//! if nothing had happened.
+//! A signal drains a job without checkpoints, and HTTP any job: what is under way is processed, and
+//! windows that are open give their results. Where there are checkpoints a signal stops it with
+//! one: another run goes on as if nothing had happened.
 
 use std::path::PathBuf;
 use std::time::Duration;
