@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The thread that calls [`run`] waits for the control thread, and builds and takes down one
-//! [`Attempt`] after the other. Directories are locked, the port is open, and signals are heard
+//! attempt after the other. Directories are locked, the port is open, and signals are heard
 //! from the first to the last.
 //!
 //! Not here: when a job begins again (`checkpoint/restart.rs`), what an attempt has

@@ -5,7 +5,7 @@
 //! unbounded queue, which is safe because reports are few (lifecycle only), and are told things
 //! through a ring each.
 //!
-//! Signals and requests are heard for as long as the node lives: by a [`Session`] while an attempt
+//! Signals and requests are heard for as long as the node lives: by a `Session` while an attempt
 //! runs, by `between.rs` while none does.
 
 pub mod node;
