@@ -29,6 +29,10 @@ pub const INPUT_BUDGET_NS: u64 = 20_000;
 /// inputs' worth of budget.
 pub const TURN_STALL_NS: u64 = 5 * INPUT_BUDGET_NS;
 
+/// Keys of which each operator of a task writes to the durable store what checkpoints get, in one
+/// turn: some 50 µs (`checkpoints` of the benchmarks).
+pub const SAVE_STEPS: u32 = 64;
+
 /// With every watermark that comes while results are due, an input gives less of what it may (a
 /// half, a third, ...), down to this part of it: rows go on without delay, but rows cannot bring
 /// event time forward faster than it is worked off. So many results may every row owe (a sliding

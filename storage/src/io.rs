@@ -13,9 +13,9 @@
 //! id is free again once its file is closed, or its opening has failed.
 //!
 //! Durability: a write is durable once a later [`FileOp::Sync`] of the same file has succeeded. A
-//! name is durable once [`FileOp::Rename`] or [`FileOp::Remove`] has succeeded: the host syncs the
-//! directory before it answers. After a failed sync nothing that was written since the last
-//! successful one may be trusted, whatever a later sync says.
+//! name is durable once [`FileOp::Rename`], [`FileOp::Link`] or [`FileOp::Remove`] has succeeded:
+//! the host syncs the directory before it answers. After a failed sync nothing that was written
+//! since the last successful one may be trusted, whatever a later sync says.
 //!
 //! Not here: who carries the operations out (`runtime/` and `sim/` of the engine).
 
@@ -140,6 +140,16 @@ pub enum FileOp {
         /// The name from now on, on the same file system.
         to: PathBuf,
     },
+    /// Gives the file `from`, which nobody changes any more, another name, replacing what has that;
+    /// makes the directories above it, and syncs them. On another file system it is copied.
+    Link {
+        /// Answered under this number.
+        op: OpId,
+        /// A name of it.
+        from: PathBuf,
+        /// The other name.
+        to: PathBuf,
+    },
     /// Removes `path` and syncs the directory.
     Remove {
         /// Answered under this number.
@@ -175,6 +185,7 @@ impl FileOp {
             | Self::Sync { op, .. }
             | Self::Close { op, .. }
             | Self::Rename { op, .. }
+            | Self::Link { op, .. }
             | Self::Remove { op, .. }
             | Self::List { op, .. }
             | Self::ListDirectory { op, .. } => *op,
@@ -197,6 +208,9 @@ impl FileOp {
             Self::Close { file, .. } => of("close", file),
             Self::Rename { from, to, .. } => {
                 format!("rename {} to {}", from.display(), to.display())
+            }
+            Self::Link { from, to, .. } => {
+                format!("link {} as {}", from.display(), to.display())
             }
             Self::Remove { path, .. } => format!("remove {}", path.display()),
             Self::List { pattern, .. } => format!("list {pattern}"),
@@ -248,6 +262,8 @@ pub enum FileAnswer {
     Closed,
     /// The new name is durable.
     Renamed,
+    /// The other name is durable.
+    Linked,
     /// The file is gone, durably.
     Removed,
     /// The files found, sorted by path.

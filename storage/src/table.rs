@@ -17,8 +17,8 @@
 //!
 //! # A block
 //!
-//! One page, or as many as a larger entry needs. Its entries share their key group, and all entries
-//! of one stored key are in one block.
+//! One page, or as many as a larger entry needs. All entries of one stored key are in one block;
+//! those of several key groups are only if the writer [may](Writer::sharing_blocks).
 //!
 //! ```text
 //! byte 0      4      5       6       8         16          24      28        32
@@ -29,6 +29,7 @@
 //!      │       │length │length │      │     │
 //! ```
 //!
+//! - key group: that of the first entry.
 //! - crc: of the table's id, the number of the block's first page, and the block after this field.
 //!   What another table wrote here, or this one elsewhere, is not believed.
 //! - form: 1, all entries have one shape and lie at equal strides; 2, they differ, and their places
@@ -53,7 +54,7 @@
 //! # Sections
 //!
 //! - filters: 64 bytes for about 51 keys, Bloom filters whose probes stay in one cache line. A
-//!   block has lines of its own, so lines never mix key groups.
+//!   block has lines of its own.
 //! - fences: per block, the `hash64` of its first entry, 8 bytes.
 //! - places: per block, and once for the end, its first page and the first line of its filter, 4
 //!   bytes each.

@@ -89,6 +89,7 @@ impl Files {
                 self.bytes.remove(&path);
                 FileAnswer::Removed
             }
+            FileOp::Link { .. } => unreachable!("a store does not link"),
             FileOp::List { .. } | FileOp::ListDirectory { .. } => {
                 FileAnswer::Listed { files: Vec::new() }
             }

@@ -21,7 +21,7 @@
 //!
 //! Invariant: at most one manifest is being written; a manifest is removed before its parts.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -69,8 +69,22 @@ pub enum Order {
     Completed(CheckpointId),
     /// All shards: nothing more is wanted of it, and why.
     GiveUp(CheckpointId, String),
-    /// One shard: remove these files, one after the other.
-    Remove(Vec<PathBuf>),
+    /// One shard: remove these files of a checkpoint, one after the other.
+    Remove(CheckpointId, Vec<PathBuf>),
+    /// All shards: no file names tables for the sake of this checkpoint any more.
+    Release(CheckpointId),
+}
+
+/// A complete checkpoint that can be gone back to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Which.
+    pub checkpoint: CheckpointId,
+    /// Its own files, the manifest first.
+    pub files: Vec<PathBuf>,
+    /// The tables that it names of earlier runs; those of this run are looked after by their
+    /// shards.
+    pub tables: BTreeSet<PathBuf>,
 }
 
 /// What became of a checkpoint.
@@ -96,7 +110,7 @@ pub struct CheckpointReport {
     pub triggered_ms: i64,
     /// From its trigger to its end, microseconds.
     pub took_us: Option<u64>,
-    /// Bytes of the parts that are there.
+    /// Bytes that were written for it so far: what it shares with others is not among them.
     pub bytes: u64,
     /// What became of it.
     pub outcome: Outcome,
@@ -129,8 +143,8 @@ pub struct Coordinator {
     directory: PathBuf,
     next: CheckpointId,
     pending: BTreeMap<CheckpointId, Pending>,
-    /// Complete ones that are kept, and their files, the manifest first.
-    kept: VecDeque<(CheckpointId, Vec<PathBuf>)>,
+    /// Complete ones that are kept, oldest first.
+    kept: VecDeque<Kept>,
     last_triggered: Option<Duration>,
     last_ended: Option<Duration>,
     /// Somebody wants one that is triggered from now on.
@@ -155,6 +169,7 @@ struct Pending {
     directory: PathBuf,
     /// By shard.
     parts: BTreeMap<u32, PartRow>,
+    added_bytes: u64,
     /// Its manifest is being written.
     is_committing: bool,
 }
@@ -170,14 +185,14 @@ impl Pending {
 impl Coordinator {
     /// For a job of so many shards and key groups, whose checkpoints are in `directory`. `last` is
     /// the highest number that was ever used there; `kept` the complete ones that are there, oldest
-    /// first, and their files, each with the manifest first.
+    /// first.
     pub fn new(
         settings: CheckpointSettings,
         job: String,
         (shard_count, key_group_count): (u32, u32),
         directory: PathBuf,
         last: CheckpointId,
-        kept: VecDeque<(CheckpointId, Vec<PathBuf>)>,
+        kept: VecDeque<Kept>,
     ) -> Self {
         Self {
             settings,
@@ -208,7 +223,7 @@ impl Coordinator {
             kind: pending.kind,
             triggered_ms: pending.triggered_ms,
             took_us: None,
-            bytes: pending.parts.values().map(|part| part.bytes).sum(),
+            bytes: pending.added_bytes,
             outcome: Outcome::Pending,
         });
         self.history.iter().cloned().chain(pending)
@@ -224,7 +239,7 @@ impl Coordinator {
             if report.outcome != Outcome::Pending {
                 continue;
             }
-            if self.kept.iter().any(|(kept, _)| *kept == report.checkpoint) {
+            if self.kept.iter().any(|kept| kept.checkpoint == report.checkpoint) {
                 report.outcome = Outcome::Completed;
                 self.completed_count += 1;
             } else {
@@ -245,9 +260,14 @@ impl Coordinator {
         }
     }
 
+    /// The number of the next one.
+    pub fn next(&self) -> CheckpointId {
+        self.next
+    }
+
     /// The newest complete checkpoint.
     pub fn last_completed(&self) -> Option<CheckpointId> {
-        self.kept.back().map(|(checkpoint, _)| *checkpoint)
+        self.kept.back().map(|kept| kept.checkpoint)
     }
 
     /// Whether somebody waits for one that is to be triggered.
@@ -311,14 +331,15 @@ impl Coordinator {
         &mut self,
         shard: u32,
         checkpoint: CheckpointId,
-        (directory, part): (PathBuf, PartRow),
+        (directory, part, added_bytes): (PathBuf, PartRow, u64),
     ) -> Vec<Order> {
         let mut orders = Vec::new();
         let Some(pending) = self.pending.get_mut(&checkpoint) else {
             // It was given up before this was known.
-            orders.push(Order::Remove(vec![directory.join(part.name)]));
+            orders.push(Order::Remove(checkpoint, vec![directory.join(part.name)]));
             return orders;
         };
+        pending.added_bytes += added_bytes;
         let before = pending.parts.insert(shard, part);
         assert_eq!(before, None, "shard {shard} has one part of {checkpoint:?}");
         self.commit(&mut orders);
@@ -358,14 +379,29 @@ impl Coordinator {
         }
         self.end(checkpoint, &pending, Outcome::Completed, now);
         if commits {
-            self.kept.push_back((checkpoint, pending.files(checkpoint)));
+            let (files, tables) = (pending.files(checkpoint), BTreeSet::new());
+            self.kept.push_back(Kept { checkpoint, files, tables });
+        } else {
+            // It has tables of its own.
+            orders.push(Order::Release(checkpoint));
         }
         while self.settings.retained < self.kept.len() {
-            let (_, files) = self.kept.pop_front().expect("there are some");
-            orders.push(Order::Remove(files));
+            orders.push(self.remove_oldest());
         }
         self.commit(&mut orders);
         orders
+    }
+
+    /// The files of a checkpoint are removed: its tables may go.
+    pub fn on_removed(&mut self, checkpoint: CheckpointId) -> Vec<Order> {
+        vec![Order::Release(checkpoint)]
+    }
+
+    fn remove_oldest(&mut self) -> Order {
+        let Kept { checkpoint, mut files, tables } = self.kept.pop_front().expect("there are some");
+        let is_named = |table: &PathBuf| self.kept.iter().any(|kept| kept.tables.contains(table));
+        files.extend(tables.into_iter().filter(|table| !is_named(table)));
+        Order::Remove(checkpoint, files)
     }
 
     fn next_trigger(&self) -> Duration {
@@ -400,6 +436,7 @@ impl Coordinator {
             kind,
             directory,
             parts: BTreeMap::new(),
+            added_bytes: 0,
             is_committing: false,
         };
         self.pending.insert(checkpoint, pending);
@@ -440,7 +477,7 @@ impl Coordinator {
         let pending = self.pending.remove(&checkpoint).expect("the caller has looked");
         orders.push(Order::GiveUp(checkpoint, reason.clone()));
         // The manifest is among them: what failed may have left it.
-        orders.push(Order::Remove(pending.files(checkpoint)));
+        orders.push(Order::Remove(checkpoint, pending.files(checkpoint)));
         self.end(checkpoint, &pending, Outcome::Failed(reason), now);
         if self.wanted.take_if(|wanted| *wanted == checkpoint).is_some() {
             self.is_wanted = true;
@@ -462,7 +499,7 @@ impl Coordinator {
             kind: it.kind,
             triggered_ms: it.triggered_ms,
             took_us: Some(now.saturating_sub(it.triggered).as_micros() as u64),
-            bytes: it.parts.values().map(|part| part.bytes).sum(),
+            bytes: it.added_bytes,
             outcome,
         });
     }

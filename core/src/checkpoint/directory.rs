@@ -21,10 +21,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::coordinator::Kept;
 use super::ended::Ended;
 use super::manifest::{Damaged, Kind, Manifest};
-use super::names::{ENDED, FileName, unfinished_name};
+use super::names::{ENDED, FileName, is_state_name, unfinished_name};
 use super::part::Part;
+use super::tables;
 use crate::data::element::CheckpointId;
 use crate::error::Error;
 use crate::state::snapshot::Snapshot;
@@ -60,10 +62,12 @@ pub struct Found {
     pub newest: Option<Restored>,
     /// The highest number that a file has.
     pub last: CheckpointId,
-    /// Those that can be gone back to, oldest first, and their files, each with the manifest first.
-    pub kept: VecDeque<(CheckpointId, Vec<PathBuf>)>,
+    /// Those that can be gone back to, oldest first.
+    pub kept: VecDeque<Kept>,
     /// Files that no manifest names, left by a crash.
     pub orphans: Vec<PathBuf>,
+    /// Directories for tables that have none that a manifest names.
+    pub orphan_directories: Vec<PathBuf>,
     /// What was passed over, and why: an error each.
     pub passed_over: Vec<Error>,
 }
@@ -77,28 +81,35 @@ pub fn look(files: &impl Files, directory: &Path) -> Result<Found, Error> {
     let names = files.names(directory).map_err(|source| unreadable("list", directory, source))?;
     let unfinished_end = unfinished_name(ENDED);
     let has_unfinished_end = names.contains(&unfinished_end);
+    let states = names.iter().filter(|name| is_state_name(name)).cloned();
+    let states: Vec<String> = states.collect();
     let names: BTreeMap<FileName, String> =
         names.into_iter().filter_map(|name| Some((FileName::of(&name)?, name))).collect();
     let mut found = Found::default();
-    let mut with_manifest = BTreeSet::new();
+    let mut wanted = BTreeSet::new();
+    let (mut with_manifest, mut all_readable) = (BTreeSet::new(), true);
     for (kind, name) in names.iter().rev() {
         found.last = found.last.max(kind.checkpoint());
         let FileName::Manifest(checkpoint) = *kind else { continue };
         with_manifest.insert(checkpoint);
         let path = directory.join(name);
-        match read_manifest(files, &path, checkpoint) {
+        let manifest = read_manifest(files, &path, checkpoint);
+        all_readable &= manifest.is_ok();
+        if let Ok(manifest) = &manifest {
+            let tables = manifest.parts.iter().flat_map(|part| part.tables.paths(directory));
+            wanted.extend(tables);
+        }
+        match manifest {
             Ok(manifest) if found.newest.is_none() => {
                 match read_parts(files, directory, &manifest) {
                     Ok(snapshot) => {
-                        found.kept.push_front((checkpoint, files_of(directory, name, &manifest)));
+                        found.kept.push_front(kept(directory, name, &manifest));
                         found.newest = Some(Restored { manifest, snapshot });
                     }
                     Err(error) => found.passed_over.push(if_damaged(error)?),
                 }
             }
-            Ok(manifest) => {
-                found.kept.push_front((checkpoint, files_of(directory, name, &manifest)));
-            }
+            Ok(manifest) => found.kept.push_front(kept(directory, name, &manifest)),
             Err(error) if found.newest.is_none() => found.passed_over.push(if_damaged(error)?),
             // Nobody goes back to it, and somebody may want to know why it is there.
             Err(_) => {}
@@ -115,7 +126,34 @@ pub fn look(files: &impl Files, directory: &Path) -> Result<Found, Error> {
     let orphans = names.iter().filter(|(kind, _)| is_orphan(kind));
     found.orphans = orphans.map(|(_, name)| directory.join(name)).collect();
     found.orphans.extend(has_unfinished_end.then(|| directory.join(unfinished_end)));
+    // One that cannot be read may name any of them.
+    if all_readable {
+        for state in states {
+            found.look_at_tables(files, directory.join(state), &wanted)?;
+        }
+    }
     Ok(found)
+}
+
+impl Found {
+    /// Finds the orphans among the tables in `directory`.
+    fn look_at_tables(
+        &mut self,
+        files: &impl Files,
+        directory: PathBuf,
+        wanted: &BTreeSet<PathBuf>,
+    ) -> Result<(), Error> {
+        let names = files.names(&directory);
+        let names = names.map_err(|source| unreadable("list", &directory, source))?;
+        let paths: Vec<PathBuf> = names.iter().map(|name| directory.join(name)).collect();
+        let is_orphan = |path: &&PathBuf| !wanted.contains(*path);
+        let orphan_count = paths.iter().filter(is_orphan).count();
+        self.orphans.extend(paths.iter().filter(is_orphan).cloned());
+        if orphan_count == paths.len() {
+            self.orphan_directories.push(directory);
+        }
+        Ok(())
+    }
 }
 
 /// Whether the job of `directory` has ended.
@@ -233,9 +271,14 @@ fn if_damaged(error: Error) -> Result<Error, Error> {
     }
 }
 
-fn files_of(directory: &Path, name: &str, manifest: &Manifest) -> Vec<PathBuf> {
+fn kept(directory: &Path, name: &str, manifest: &Manifest) -> Kept {
     let parts = manifest.parts.iter().map(|part| part.name.as_str());
-    std::iter::once(name).chain(parts).map(|name| directory.join(name)).collect()
+    let tables = manifest.parts.iter().flat_map(|part| part.tables.paths(directory));
+    Kept {
+        checkpoint: manifest.checkpoint,
+        files: std::iter::once(name).chain(parts).map(|name| directory.join(name)).collect(),
+        tables: tables.collect(),
+    }
 }
 
 fn read_manifest(
@@ -267,12 +310,18 @@ fn read_parts(
         if (part.checkpoint, part.shard as usize) != (manifest.checkpoint, shard) {
             return Err(other(&path, "it is another part than the manifest says"));
         }
+        if !tables::agree(part.image.as_ref(), &row.tables) {
+            return Err(other(&path, "it names other tables than the manifest says"));
+        }
+        if let Some(image) = &part.image {
+            tables::read(files, directory, image, &mut snapshot)?;
+        }
         part.chains.into_iter().for_each(|(_, chain)| snapshot.merge(chain));
     }
     Ok(snapshot)
 }
 
-fn unreadable(verb: &str, path: &Path, source: io::Error) -> Error {
+pub(super) fn unreadable(verb: &str, path: &Path, source: io::Error) -> Error {
     let advice = "a checkpoint is a manifest and all files that it names, in one directory";
     Error::System { action: format!("{verb} {}", path.display()), advice: Some(advice), source }
 }
@@ -287,7 +336,11 @@ fn corrupt(path: &Path, damaged: &Damaged) -> Error {
 }
 
 fn other(path: &Path, reason: &str) -> Error {
-    Error::Corrupt { what: path.display().to_string(), offset: 0, reason: reason.to_string() }
+    corrupt_at(path, 0, reason)
+}
+
+pub(super) fn corrupt_at(path: &Path, offset: u64, reason: &str) -> Error {
+    Error::Corrupt { what: path.display().to_string(), offset, reason: reason.to_string() }
 }
 
 #[cfg(test)]

@@ -7,22 +7,29 @@
 //! job    │ length │ name │
 //!        │ 4      │      │
 //!
-//! part   │ length │ name │ bytes │ crc │       as many as there are shards, in their order
-//!        │ 4      │      │ 8     │ 4   │
+//! part   │ length │ name │ bytes │ crc │ length │ directory │ tables: count │ id │ …
+//!        │ 4      │      │ 8     │ 4   │ 4      │           │ 4             │ 8  │
 //! ```
+//!
+//! As many parts as there are shards, in their order.
 //!
 //! - magic: `89 4D 53 43 48 4B 0D 0A`; version: 1; crc: crc32 of all other bytes; length: of all.
 //! - time: when it was triggered, ms since 1970.
 //! - kind: 0 a checkpoint, 1 a savepoint.
 //! - key groups, shards: how many the job had.
 //! - bytes and crc of a part: of its whole file, the crc is the one in its head.
+//! - directory and tables of a part: where the tables are that it names, and which; the part has
+//!   their lengths and checksums.
 //!
 //! Numbers are little endian, nothing is padded. Magic, version and crc stay where they are in all
 //! versions. `docs/formats/checkpoint.md` reads the golden file with this drawing.
 
+use std::path::{Path, PathBuf};
+
 use crate::data::bytes::{BadBytes, ByteReader, put_bytes, put_count};
 use crate::data::element::CheckpointId;
 use crate::limits::{KEY_GROUP_COUNT_MAX, SHARD_COUNT_MAX};
+use crate::state::durable::table_name;
 
 pub(super) const MAGIC: [u8; 8] = *b"\x89MSCHK\r\n";
 
@@ -70,6 +77,25 @@ pub struct PartRow {
     pub bytes: u64,
     /// Checksum of all of it, as it has it itself.
     pub crc: u32,
+    /// The tables that it names.
+    pub tables: Tables,
+}
+
+/// Tables that have what the keys of a shard had.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// The directory that they are in, in that of the manifest; empty if there are none.
+    pub directory: String,
+    /// Their ids, in order.
+    pub ids: Vec<u64>,
+}
+
+impl Tables {
+    /// Where they are, if the manifest is in `directory`.
+    pub fn paths(&self, directory: &Path) -> impl Iterator<Item = PathBuf> {
+        let directory = directory.join(&self.directory);
+        self.ids.iter().map(move |id| directory.join(table_name(*id)))
+    }
 }
 
 /// Why bytes are not what a file of a checkpoint has to be.
@@ -100,13 +126,13 @@ impl Damaged {
 }
 
 impl PartRow {
-    /// The row of a part with these `bytes`.
+    /// The row of a part with these `bytes`, which names these `tables`.
     ///
     /// # Panics
     /// If they are not those of a part.
-    pub fn of(name: String, bytes: &[u8]) -> Self {
+    pub fn of(name: String, bytes: &[u8], tables: Tables) -> Self {
         let crc = bytes[CRC_AT..LENGTH_AT].try_into().expect("a part has a head");
-        Self { name, bytes: bytes.len() as u64, crc: u32::from_le_bytes(crc) }
+        Self { name, bytes: bytes.len() as u64, crc: u32::from_le_bytes(crc), tables }
     }
 
     /// Why `bytes` are not those of the part.
@@ -138,6 +164,9 @@ impl Manifest {
             put_bytes(part.name.as_bytes(), &mut out);
             out.extend_from_slice(&part.bytes.to_le_bytes());
             out.extend_from_slice(&part.crc.to_le_bytes());
+            put_bytes(part.tables.directory.as_bytes(), &mut out);
+            put_count(part.tables.ids.len(), &mut out);
+            part.tables.ids.iter().for_each(|id| out.extend_from_slice(&id.to_le_bytes()));
         }
         seal(&mut out);
         out
@@ -176,12 +205,32 @@ impl Manifest {
             if name.is_empty() || name.contains('/') {
                 return Err(before.bad("a part that is in another directory"));
             }
-            parts.push(PartRow { name, bytes: reader.u64()?, crc: reader.u32()? });
+            let (bytes, crc) = (reader.u64()?, reader.u32()?);
+            parts.push(PartRow { name, bytes, crc, tables: Tables::read(reader)? });
         }
         if !reader.is_empty() {
             return Err(reader.bad("something behind the last part"));
         }
         Ok(Self { checkpoint, time_ms, kind, key_group_count, job, parts })
+    }
+}
+
+impl Tables {
+    fn read(reader: &mut ByteReader<'_>) -> Result<Self, BadBytes> {
+        let before = reader.clone();
+        let directory = reader.text()?.to_string();
+        if directory.contains('/') || directory == ".." {
+            return Err(before.bad("tables that are somewhere else"));
+        }
+        let before = reader.clone();
+        let mut ids = Vec::new();
+        for _ in 0..reader.u32()? {
+            ids.push(reader.u64()?);
+        }
+        if !ids.is_sorted_by(|a, b| a < b) || directory.is_empty() && !ids.is_empty() {
+            return Err(before.bad("tables that are out of order"));
+        }
+        Ok(Self { directory, ids })
     }
 }
 
@@ -244,6 +293,10 @@ mod tests {
             name: super::super::names::part_name(CheckpointId(42), shard),
             bytes: 1_000 + u64::from(shard),
             crc: 0xDEAD_BEEF,
+            tables: Tables {
+                directory: super::super::names::state_name(CheckpointId(7), shard),
+                ids: vec![1, 3 + u64::from(shard)],
+            },
         };
         Manifest {
             checkpoint: CheckpointId(42),
@@ -302,7 +355,7 @@ mod tests {
     #[test]
     fn a_part_is_known_by_its_length_and_checksum() {
         let bytes = manifest().encode();
-        let row = PartRow::of("a".to_string(), &bytes);
+        let row = PartRow::of("a".to_string(), &bytes, Tables::default());
         assert_eq!(row.objection(&bytes), None);
         assert!(row.objection(&bytes[1..]).is_some());
         let mut other = bytes.clone();

@@ -16,6 +16,9 @@
 //! | `chk-0000000042.manifest` | which parts make checkpoint 42, see [`manifest`] |
 //! | `chk-0000000042.shard-00003` | what the tasks of shard 3 had, see [`part`] |
 //! | `ended` | that the job has ended, see [`ended`] |
+//! | `state-0000000007.shard-00003/…` | what keys of shard 3 had, see [`tables`] |
+//!
+//! Tables are shared by the checkpoints of a run, which is called by its first: 7.
 //!
 //! Invariant: a manifest is written when everything it names is durable, and goes before any of
 //! that goes. So whoever reads a manifest finds all of it, whenever the machine fails.
@@ -32,8 +35,9 @@ pub mod manifest;
 pub mod names;
 pub mod part;
 pub mod restart;
+pub mod tables;
 
 pub use coordinator::{CheckpointSettings, Coordinator, Order};
 pub use ended::Ended;
-pub use manifest::{Manifest, PartRow};
+pub use manifest::{Manifest, PartRow, Tables};
 pub use restart::{Restarts, Strategy, Verdict};

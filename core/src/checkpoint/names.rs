@@ -21,6 +21,7 @@ const ID_MAX: u64 = 1 << 53;
 pub const ENDED: &str = "ended";
 
 const PREFIX: &str = "chk-";
+const STATE: &str = "state-";
 const MANIFEST: &str = "manifest";
 const SHARD: &str = "shard-";
 /// As `AtomicFile` of the storage library calls it.
@@ -34,6 +35,21 @@ pub fn unfinished_name(name: &str) -> String {
 /// The name of a manifest.
 pub fn manifest_name(checkpoint: CheckpointId) -> String {
     format!("{PREFIX}{:010}.{MANIFEST}", checkpoint.0)
+}
+
+/// The name of the directory with the tables of shard `shard`, of a run whose first checkpoint is
+/// `first`.
+pub fn state_name(first: CheckpointId, shard: u32) -> String {
+    format!("{STATE}{:010}.{SHARD}{shard:05}", first.0)
+}
+
+/// Whether this is the name of a directory with tables.
+pub fn is_state_name(name: &str) -> bool {
+    let numbers = name.strip_prefix(STATE).and_then(|rest| rest.split_once('.'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    numbers.is_some_and(|(first, shard)| {
+        is_number(first) && shard.strip_prefix(SHARD).is_some_and(is_number)
+    })
 }
 
 /// The name of the file with the part of shard `shard`.
@@ -81,6 +97,8 @@ mod tests {
                 assert_eq!(unfinished, Some(FileName::Unfinished(checkpoint)), "{name}");
             }
         }
+        assert!(is_state_name(&state_name(CheckpointId(ID_MAX), 12)));
+        assert!(!is_state_name("state-1") && !is_state_name("state-x.shard-1"));
         for other in [
             "chk-1",
             "chk-x.manifest",

@@ -6,6 +6,10 @@
 //!
 //! chain  │ index │ snapshot …  │
 //!        │ 2     │             │
+//!
+//! behind the chains
+//!        │ length │ directory │ length │ manifest of a store │
+//!        │ 4      │           │ 4      │                     │
 //! ```
 //!
 //! - magic: `89 4D 53 50 52 54 0D 0A`; the ends of lines notice who takes it for a text.
@@ -13,14 +17,19 @@
 //! - crc: crc32 of all other bytes, those before it and those behind.
 //! - length: bytes of all of it.
 //! - chains: how many follow, in the order of their indexes.
+//! - directory: where the tables are that have what the keys had, empty if there are none; then the
+//!   [manifest](millstream_storage::manifest) of the store that they are, which is empty as well.
 //!
 //! Numbers are little endian, nothing is padded. Magic, version and crc stay where they are in all
 //! versions. `docs/formats/checkpoint.md` reads the golden file with this drawing.
 
 use super::manifest::{Damaged, head, seal};
-use crate::data::bytes::{ByteReader, put_count};
+use crate::checkpoint::names::is_state_name;
+use crate::data::bytes::{BadBytes, ByteReader, put_bytes, put_count};
 use crate::data::element::CheckpointId;
+use crate::state::durable::Image;
 use crate::state::snapshot::Snapshot;
+use millstream_storage::manifest::Manifest;
 
 /// What a part begins with.
 pub(super) const MAGIC: [u8; 8] = *b"\x89MSPRT\r\n";
@@ -37,6 +46,8 @@ pub struct Part {
     pub shard: u32,
     /// By the numbers of their chains, in order.
     pub chains: Vec<(u16, Snapshot)>,
+    /// The tables of what has changed.
+    pub image: Option<Image>,
 }
 
 impl Part {
@@ -53,6 +64,13 @@ impl Part {
             out.extend_from_slice(&index.to_le_bytes());
             snapshot.encode(&mut out);
         }
+        match &self.image {
+            None => [0, 0].into_iter().for_each(|count| put_count(count, &mut out)),
+            Some(Image { directory, manifest }) => {
+                put_bytes(directory.as_bytes(), &mut out);
+                put_bytes(&manifest.encode().expect("a store has few states"), &mut out);
+            }
+        }
         seal(&mut out);
         out
     }
@@ -66,7 +84,7 @@ impl Part {
         Ok(Self::read(&mut reader)?)
     }
 
-    fn read(reader: &mut ByteReader<'_>) -> Result<Self, crate::data::bytes::BadBytes> {
+    fn read(reader: &mut ByteReader<'_>) -> Result<Self, BadBytes> {
         let (checkpoint, shard) = (CheckpointId(reader.u64()?), reader.u32()?);
         let count = reader.u32()?;
         let mut chains: Vec<(u16, Snapshot)> = Vec::new();
@@ -78,17 +96,34 @@ impl Part {
             }
             chains.push((index, Snapshot::decode(reader)?));
         }
+        let image = read_image(reader)?;
         if !reader.is_empty() {
             return Err(reader.bad("something behind the last chain"));
         }
-        Ok(Self { checkpoint, shard, chains })
+        Ok(Self { checkpoint, shard, chains, image })
     }
+}
+
+fn read_image(reader: &mut ByteReader<'_>) -> Result<Option<Image>, BadBytes> {
+    let directory = reader.text()?.to_string();
+    let before = reader.clone();
+    let bytes = reader.bytes()?;
+    if directory.is_empty() && bytes.is_empty() {
+        return Ok(None);
+    }
+    let manifest = Manifest::decode(bytes).ok().filter(|_| is_state_name(&directory));
+    let manifest = manifest.ok_or_else(|| before.bad("tables that are not named"))?;
+    Ok(Some(Image { directory, manifest }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::names::state_name;
     use crate::state::snapshot::SnapshotWriter;
+    use millstream_storage::compaction::Tier;
+    use millstream_storage::manifest::{StateRow, TableRow};
+    use millstream_storage::table::{HashRange, TableId};
 
     pub(crate) fn part() -> Part {
         let mut snapshot = Snapshot::default();
@@ -97,7 +132,19 @@ mod tests {
         writer.declare("list", "splits");
         writer.operator_state("split/0", &7_u64);
         let chains = vec![(0, snapshot), (3, Snapshot::default())];
-        Part { checkpoint: CheckpointId(42), shard: 1, chains }
+        let bands = vec![HashRange { first: 0, last: u64::MAX }];
+        let table = TableRow {
+            band: 0,
+            id: TableId(5),
+            tier: Tier::Merged(0),
+            length: 8192,
+            checksum: 0xDEAD_BEEF,
+        };
+        let states = vec![StateRow { id: 0, name: b"numbers#0".to_vec(), schema: vec![0, 0] }];
+        let (next_table_id, key_group_count, tables) = (6, 128, vec![table]);
+        let manifest = Manifest { next_table_id, key_group_count, bands, tables, states };
+        let image = Some(Image { directory: state_name(CheckpointId(7), 1), manifest });
+        Part { checkpoint: CheckpointId(42), shard: 1, chains, image }
     }
 
     /// What version 1 is, for ever.

@@ -118,19 +118,27 @@ pub trait Record: sealed::Sealed + Archive + Clone + Send + Sized + 'static {
     /// If a `Serialize` that was written by hand, or a wrapper of a field, refuses the value.
     fn archive(&self) -> AlignedVec {
         let mut bytes = AlignedVec::new();
-        bytes.resize(INLINE_BYTES, 0);
-        let written = match self.archive_into(&mut bytes) {
+        let len = self.archive_in(&mut bytes).len();
+        bytes.resize(len, 0);
+        bytes
+    }
+
+    /// The archive of `self` in `room`, which grows if it has to and is for the next value, too.
+    ///
+    /// # Panics
+    /// As [`Record::archive`].
+    fn archive_in<'a>(&self, room: &'a mut AlignedVec) -> &'a [u8] {
+        room.resize(INLINE_BYTES.max(room.len()), 0);
+        let written = match self.archive_into(room) {
             Err(ArchiveError::Overflow { needed_bytes }) if needed_bytes <= ARCHIVE_BYTES_MAX => {
-                bytes.resize(needed_bytes, 0);
-                self.archive_into(&mut bytes)
+                room.resize(needed_bytes, 0);
+                self.archive_into(room)
             }
             written => written,
         };
-        match written {
-            Ok(len) => bytes.resize(len, 0),
-            Err(error) => panic!("{}: {error}", std::any::type_name::<Self>()),
-        }
-        bytes
+        let len =
+            written.unwrap_or_else(|error| panic!("{}: {error}", std::any::type_name::<Self>()));
+        &room[..len]
     }
 }
 

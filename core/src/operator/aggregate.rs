@@ -26,6 +26,7 @@ use crate::operator::window::{Aggregate, Reduce, WindowAggregate};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
 use crate::state::aggregate::{AggregateFunction, ReduceFunction};
 use crate::state::columns::StateColumns;
+use crate::state::durable::Save;
 use crate::state::keyed::KeyedState;
 use crate::state::residents::{Belongings as _, Residents};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
@@ -57,6 +58,7 @@ pub struct Rolling<K, A: WindowAggregate, F> {
 }
 
 /// The accumulators of all keys of a task.
+#[expect(clippy::large_enum_variant, reason = "one for each task, and looked at for each record")]
 enum Kept<K, A: WindowAggregate> {
     /// No key is forgotten.
     ForEver(Residents<K, A::Accumulator>, KeyGroupCount),
@@ -190,12 +192,13 @@ where
             Kept::ForEver(keys, groups) => {
                 let slot = keys.find_or_insert_with(hash64, key, || aggregate.create());
                 keys.note_use(slot);
+                let mut accumulators = Accumulators::new(aggregate, *groups);
+                keys.keep(slot, &accumulators);
                 let accumulator = keys.value_mut(slot);
                 let row = row.map(|value| {
                     aggregate.add(accumulator, value);
                     aggregate.result(accumulator)
                 });
-                let mut accumulators = Accumulators::new(aggregate, *groups);
                 keys.note_change(slot, |accumulator| accumulators.bytes_of(accumulator));
                 spilling::make_room(keys, &mut accumulators, ctx);
                 out.emit(row);
@@ -372,11 +375,30 @@ where
         }
     }
 
-    fn on_cut(&mut self, _checkpoint: CheckpointId) {
+    fn on_cut(&mut self, checkpoint: CheckpointId, ctx: &OperatorContext<'_>) {
         match self.kept.as_mut() {
             None => {}
-            Some(Kept::ForEver(keys, _)) => keys.on_cut(),
-            Some(Kept::Mortal(keyed, _)) => keyed.on_cut(),
+            Some(Kept::ForEver(keys, _)) => spilling::cut(keys, checkpoint, ctx),
+            Some(Kept::Mortal(keyed, _)) => spilling::cut_states(keyed, checkpoint, ctx),
+        }
+    }
+
+    fn save(&mut self, save: Save, ctx: &OperatorContext<'_>) -> Progress {
+        match self.kept.as_mut() {
+            None => Progress::Done,
+            Some(Kept::ForEver(keys, groups)) => {
+                let accumulators = Accumulators::new(&self.aggregate, *groups);
+                spilling::save(keys, save, &accumulators, ctx)
+            }
+            Some(Kept::Mortal(keyed, _)) => spilling::save_states(keyed, save, ctx),
+        }
+    }
+
+    fn is_settled(&self, checkpoint: CheckpointId) -> bool {
+        match &self.kept {
+            None => true,
+            Some(Kept::ForEver(keys, _)) => keys.is_saved(checkpoint),
+            Some(Kept::Mortal(keyed, _)) => keyed.keys().is_saved(checkpoint),
         }
     }
 
@@ -387,6 +409,9 @@ where
             Some(Kept::Mortal(keyed, _)) => keyed.snapshot(writer),
             Some(Kept::ForEver(keys, groups)) => {
                 writer.declare("state", STATE);
+                if keys.is_durable() {
+                    return;
+                }
                 keys.save_cold(writer);
                 let accumulators = Accumulators::new(&self.aggregate, *groups);
                 for slot in keys.slots() {

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::limits::STAGE_COUNT_MAX;
 use crate::operator::env::{OperatorContext, TaskEnv};
 use crate::operator::{Operator, Output, Progress, SplitEvent};
+use crate::state::durable::Save;
 use crate::state::snapshot::{Snapshot, SnapshotReader, SnapshotWriter};
 
 /// One or more operators, fused. See [`Operator`] for what each call means; the calls here also
@@ -120,7 +121,10 @@ pub trait Chain: 'static {
     fn gather(&mut self, env: &TaskEnv) -> Progress;
 
     /// Tells every operator that the snapshot of `checkpoint` has been taken.
-    fn on_cut(&mut self, checkpoint: CheckpointId);
+    fn on_cut(&mut self, checkpoint: CheckpointId, env: &TaskEnv);
+
+    /// Lets every operator write some of what has changed.
+    fn save(&mut self, save: Save, env: &TaskEnv) -> Progress;
 
     /// Whether everything is durable that the snapshot of `checkpoint` speaks of.
     fn is_settled(&self, checkpoint: CheckpointId) -> bool;
@@ -235,6 +239,7 @@ impl<O: Operator> Chain for Stage<O> {
         if let Some(sources) = &self.unmarked {
             env.lacks_watermarks(self.index, sources.clone());
         }
+        env.open_next(&self.uid);
         call!(self, env, ctx => self.operator.open(&ctx))
     }
 
@@ -382,8 +387,12 @@ impl<O: Operator> Chain for Stage<O> {
         call!(self, env, ctx => self.operator.gather(&ctx))
     }
 
-    fn on_cut(&mut self, checkpoint: CheckpointId) {
-        self.operator.on_cut(checkpoint);
+    fn on_cut(&mut self, checkpoint: CheckpointId, env: &TaskEnv) {
+        call!(self, env, ctx => self.operator.on_cut(checkpoint, &ctx));
+    }
+
+    fn save(&mut self, save: Save, env: &TaskEnv) -> Progress {
+        call!(self, env, ctx => self.operator.save(save, &ctx))
     }
 
     fn is_settled(&self, checkpoint: CheckpointId) -> bool {
@@ -618,9 +627,16 @@ where
         }
     }
 
-    fn on_cut(&mut self, checkpoint: CheckpointId) {
-        self.first.on_cut(checkpoint);
-        self.second.on_cut(checkpoint);
+    fn on_cut(&mut self, checkpoint: CheckpointId, env: &TaskEnv) {
+        self.first.on_cut(checkpoint, env);
+        self.second.on_cut(checkpoint, env);
+    }
+
+    fn save(&mut self, save: Save, env: &TaskEnv) -> Progress {
+        match (self.first.save(save, env), self.second.save(save, env)) {
+            (Progress::Done, Progress::Done) => Progress::Done,
+            _ => Progress::Pending,
+        }
     }
 
     fn is_settled(&self, checkpoint: CheckpointId) -> bool {

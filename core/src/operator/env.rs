@@ -76,6 +76,8 @@ pub struct TaskEnv {
     pub is_idle: Cell<bool>,
     /// Operators that rows reach without watermarks, by stage index, and from where.
     unmarked: RefCell<Vec<(u16, String)>>,
+    /// The uid of the operator that is being opened.
+    uid: RefCell<String>,
     next_sequence: Cell<u32>,
 }
 
@@ -176,8 +178,19 @@ impl TaskEnv {
             dead_letters: Cell::new(0),
             is_idle: Cell::new(false),
             unmarked: RefCell::default(),
+            uid: RefCell::default(),
             next_sequence: Cell::new(0),
         }
+    }
+
+    /// The operator that is opened next has this uid.
+    pub(in crate::operator) fn open_next(&self, uid: &str) {
+        uid.clone_into(&mut self.uid.borrow_mut());
+    }
+
+    /// The uid of the operator that is being opened.
+    pub(in crate::operator) fn opened_uid(&self) -> std::cell::Ref<'_, String> {
+        self.uid.borrow()
     }
 
     /// `value` as a row caused by the row being processed.

@@ -37,6 +37,7 @@ use crate::data::element::CheckpointId;
 use crate::data::row::{Origin, Row};
 use crate::error::Error;
 use crate::graph::Facts;
+use crate::state::durable::Save;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use millstream_net::io::SocketDone;
 use millstream_storage::io::FileDone;
@@ -237,7 +238,14 @@ pub trait Operator: 'static {
     }
 
     /// The snapshot of `checkpoint` has been taken.
-    fn on_cut(&mut self, _checkpoint: CheckpointId) {}
+    fn on_cut(&mut self, _checkpoint: CheckpointId, _ctx: &OperatorContext<'_>) {}
+
+    /// Writes some of what has changed before the last cut, and is in no snapshot, to the durable
+    /// store of the shard: what there was at the cut. Called again and again while it answers
+    /// [`Progress::Pending`]; the checkpoint [is not settled](Operator::is_settled) before.
+    fn save(&mut self, _save: Save, _ctx: &OperatorContext<'_>) -> Progress {
+        Progress::Done
+    }
 
     /// Whether everything is durable that the snapshot of `checkpoint` speaks of: until then the
     /// task's part of it is held back.

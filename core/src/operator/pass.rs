@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::operator::chain::{Chain, Label};
 use crate::operator::env::TaskEnv;
 use crate::operator::{Output, Progress, SplitEvent};
+use crate::state::durable::Save;
 use crate::state::snapshot::Snapshot;
 
 /// Hands on every row and every watermark.
@@ -140,7 +141,11 @@ impl<T: 'static> Chain for Pass<T> {
         Progress::Done
     }
 
-    fn on_cut(&mut self, _checkpoint: CheckpointId) {}
+    fn on_cut(&mut self, _checkpoint: CheckpointId, _env: &TaskEnv) {}
+
+    fn save(&mut self, _save: Save, _env: &TaskEnv) -> Progress {
+        Progress::Done
+    }
 
     fn is_settled(&self, _checkpoint: CheckpointId) -> bool {
         true

@@ -11,12 +11,15 @@
 
 use std::task::Poll;
 
+use crate::data::element::CheckpointId;
 use crate::data::key::Key;
 use crate::data::slot::Slot;
 use crate::error::Error;
 use crate::operator::{OperatorContext, Progress};
+use crate::state::durable::Save;
 use crate::state::keyed::KeyedState;
 use crate::state::residents::{Belongings, Residents};
+use crate::state::shard_store::ShardStore;
 
 /// Keys that are looked at for each record while memory is short: enough that more leave than come,
 /// although each is spared once.
@@ -31,7 +34,9 @@ pub(in crate::operator) fn open<K: Key, V>(ctx: &OperatorContext<'_>) -> Residen
     let task = ctx.env().task;
     let keys = Residents::new(task.hashes());
     match ctx.env().store.get() {
-        Some(store) => keys.with_store(store, task.chain_index, ctx.stage_index()),
+        Some(store) => keys
+            .with_store(store, task.chain_index, ctx.stage_index())
+            .with_durable(store, &ctx.env().opened_uid()),
         None => keys,
     }
 }
@@ -42,7 +47,10 @@ pub(in crate::operator) fn open_states<K: Key>(
     ctx: &OperatorContext<'_>,
 ) -> KeyedState<K> {
     match ctx.env().store.get() {
-        Some(store) => keyed.with_store(store, ctx.env().task.chain_index, ctx.stage_index()),
+        Some(store) => {
+            let place = (ctx.env().task.chain_index, ctx.stage_index());
+            keyed.with_store(store, place, &ctx.env().opened_uid())
+        }
         None => keyed,
     }
 }
@@ -140,8 +148,49 @@ pub(in crate::operator) fn gather<K: Key, V>(
     ctx: &OperatorContext<'_>,
 ) -> Progress {
     match ctx.env().store.get() {
+        Some(store) if keys.is_durable() => can_cut(keys, store),
         Some(store) => gathered(keys.gather(belongings, store), ctx),
         None => Progress::Done,
+    }
+}
+
+fn can_cut<K: Key, V>(keys: &Residents<K, V>, store: &ShardStore) -> Progress {
+    if keys.can_cut(store) { Progress::Done } else { Progress::Pending }
+}
+
+/// The snapshot of `checkpoint` has been taken.
+pub(in crate::operator) fn cut<K: Key, V>(
+    keys: &mut Residents<K, V>,
+    checkpoint: CheckpointId,
+    ctx: &OperatorContext<'_>,
+) {
+    if let Some(store) = ctx.env().store.get() {
+        keys.cut(checkpoint, store);
+    }
+}
+
+/// Writes some of what has changed.
+pub(in crate::operator) fn save<K: Key, V>(
+    keys: &mut Residents<K, V>,
+    save: Save,
+    belongings: &impl Belongings<K, V>,
+    ctx: &OperatorContext<'_>,
+) -> Progress {
+    match ctx.env().store.get() {
+        Some(store) => saved(keys.save_some(save, belongings, store), ctx),
+        None => Progress::Done,
+    }
+}
+
+/// Whether all is written; if it cannot be, the job stops.
+fn saved(has_more: Result<bool, Error>, ctx: &OperatorContext<'_>) -> Progress {
+    match has_more {
+        Ok(false) => Progress::Done,
+        Ok(true) => Progress::Pending,
+        Err(error) => {
+            ctx.fail(error);
+            Progress::Pending
+        }
     }
 }
 
@@ -188,7 +237,31 @@ pub(in crate::operator) fn gather_states<K: Key>(
     ctx: &OperatorContext<'_>,
 ) -> Progress {
     match ctx.env().store.get() {
+        Some(store) if keyed.keys().is_durable() => can_cut(keyed.keys(), store),
         Some(store) => gathered(keyed.gather(store), ctx),
+        None => Progress::Done,
+    }
+}
+
+/// As [`cut`], of states.
+pub(in crate::operator) fn cut_states<K: Key>(
+    keyed: &mut KeyedState<K>,
+    checkpoint: CheckpointId,
+    ctx: &OperatorContext<'_>,
+) {
+    if let Some(store) = ctx.env().store.get() {
+        keyed.cut(checkpoint, store);
+    }
+}
+
+/// As [`save`], of states.
+pub(in crate::operator) fn save_states<K: Key>(
+    keyed: &mut KeyedState<K>,
+    save: Save,
+    ctx: &OperatorContext<'_>,
+) -> Progress {
+    match ctx.env().store.get() {
+        Some(store) => saved(keyed.save_some(save, store), ctx),
         None => Progress::Done,
     }
 }

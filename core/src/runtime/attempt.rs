@@ -16,13 +16,16 @@
 //! Not here: whether there is another attempt (`node.rs`).
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::checkpoint::names::state_name;
 use crate::config::{Config, Idle, Pin, StorageServiceKind};
+use crate::data::element::CheckpointId;
 use crate::error::Error;
 use crate::exchange::descriptor::Descriptor;
 use crate::runtime::clock::{Clock, Steady, wall_ms};
@@ -43,6 +46,7 @@ use crate::runtime::uring::{Ring, connection_count_max};
 use crate::shard::metrics::ShardStatus;
 use crate::shard::panic::catch;
 use crate::shard::program::Program;
+use crate::state::durable::DurableConfig;
 use crate::state::shard_store::ShardStoreConfig;
 use crate::state::snapshot::Snapshot;
 
@@ -62,7 +66,7 @@ pub(super) struct Ground<'a> {
     idle: Idle,
     driver: StorageDriver,
     memory_bytes: usize,
-    has_checkpoints: bool,
+    checkpoint_directory: Option<PathBuf>,
     state: Option<StateDirectory>,
     /// It rests between attempts.
     service: Option<StorageService>,
@@ -84,7 +88,7 @@ impl<'a> Ground<'a> {
             placement,
             driver: driver(config.storage_service),
             memory_bytes: memory.map_or(0, |it| usize::try_from(it.0).unwrap_or(usize::MAX)),
-            has_checkpoints: config.checkpoint_directory.is_some(),
+            checkpoint_directory: config.checkpoint_directory.clone(),
             state,
             service: None,
         })
@@ -121,10 +125,19 @@ impl<'a> Ground<'a> {
     }
 
     /// Where the state of shard `index` goes that has no room in memory; nowhere without keys.
-    fn store(&self, index: u32) -> Option<ShardStoreConfig> {
+    /// What checkpoints get of it goes into tables that are called by `first`, the checkpoint that
+    /// is taken next.
+    fn store(&self, index: u32, first: Option<CheckpointId>) -> Option<ShardStoreConfig> {
         let (range, count) = self.program.key_groups(index)?;
         let directory = self.state.as_ref()?.shard(index);
-        Some(ShardStoreConfig::new(directory, range, count, self.memory_bytes))
+        let store = ShardStoreConfig::new(directory, range, count, self.memory_bytes);
+        Some(match self.checkpoint_directory.clone().zip(first) {
+            Some((directory, first)) => {
+                let name = state_name(first, index);
+                store.with_durable(DurableConfig::new(directory, name, self.memory_bytes))
+            }
+            None => store,
+        })
     }
 }
 
@@ -147,15 +160,17 @@ pub(super) struct Ended {
 }
 
 impl Attempt {
-    /// Starts all threads; its shards go on from `restore`.
+    /// Starts all threads; its shards go on from `restore`, and `first` is the checkpoint that is
+    /// taken next, if any are.
     ///
     /// # Errors
     /// What the system refuses. Then no thread is left.
     pub(super) fn start(
         ground: &mut Ground<'_>,
         restore: Option<Arc<Snapshot>>,
+        first: Option<CheckpointId>,
     ) -> Result<Self, Error> {
-        let started = Self::start_threads(ground, restore);
+        let started = Self::start_threads(ground, restore, first);
         if started.is_err() {
             ground.rest(START_PATIENCE);
         }
@@ -165,6 +180,7 @@ impl Attempt {
     fn start_threads(
         ground: &mut Ground<'_>,
         restore: Option<Arc<Snapshot>>,
+        first: Option<CheckpointId>,
     ) -> Result<Self, Error> {
         let program = ground.program;
         let parkers: Result<Vec<_>, _> =
@@ -195,8 +211,8 @@ impl Attempt {
                 idle: ground.idle,
                 clock,
                 start_ms,
-                store: ground.store(index),
-                has_checkpoints: ground.has_checkpoints,
+                store: ground.store(index, first),
+                has_checkpoints: first.is_some(),
                 restore: restore.clone(),
                 parker,
                 storage,

@@ -18,10 +18,10 @@ use std::time::{Duration, SystemTime};
 use crate::checkpoint::Ended;
 use crate::checkpoint::directory::{Files, Found, ended, look, open};
 use crate::checkpoint::manifest::{Kind, Manifest};
-use crate::checkpoint::names::{ENDED, FileName, manifest_name, unfinished_name};
+use crate::checkpoint::names::{ENDED, FileName, is_state_name, manifest_name, unfinished_name};
 use crate::data::element::CheckpointId;
 use crate::error::Error;
-use crate::runtime::storage_service::{Lock, lock};
+use crate::runtime::storage_service::{Lock, link_durably, lock};
 
 /// The directory, and the lock on it.
 #[derive(Debug)]
@@ -87,6 +87,9 @@ impl CheckpointDirectory {
             tracing::info!(path = %orphan.display(), "removing what an earlier run left");
             remove(orphan);
         }
+        for directory in &found.orphan_directories {
+            remove_directory(directory);
+        }
         Ok(found)
     }
 
@@ -110,6 +113,10 @@ impl CheckpointDirectory {
         for part in &manifest.parts {
             let bytes = fs::read(self.path.join(&part.name)).map_err(failed)?;
             write_durably(&savepoint.join(&part.name), &bytes).map_err(failed)?;
+            let tables = part.tables.paths(&self.path).zip(part.tables.paths(savepoint));
+            for (from, to) in tables {
+                link_durably(&from, &to).map_err(failed)?;
+            }
         }
         let name = manifest_name(checkpoint);
         let temporary = savepoint.join(unfinished_name(&name));
@@ -173,6 +180,13 @@ impl CheckpointDirectory {
         for (_, name) in in_order {
             remove(&self.path.join(name));
         }
+        for name in names.iter().filter(|name| is_state_name(name)) {
+            let directory = self.path.join(name);
+            for table in SystemFiles.names(&directory).unwrap_or_default() {
+                remove(&directory.join(table));
+            }
+            remove_directory(&directory);
+        }
     }
 }
 
@@ -188,6 +202,12 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = fs::File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+fn remove_directory(path: &Path) {
+    if let Err(error) = fs::remove_dir(path) {
+        tracing::warn!(path = %path.display(), %error, "a directory for tables is left behind");
+    }
 }
 
 fn remove(path: &Path) {
@@ -209,14 +229,14 @@ fn refusal(path: &Path, source: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::manifest::PartRow;
+    use crate::checkpoint::manifest::{PartRow, Tables};
     use crate::checkpoint::names::part_name;
     use crate::checkpoint::part::Part;
 
     /// Writes a checkpoint of one shard.
     fn write(directory: &Path, id: u64) {
         let checkpoint = CheckpointId(id);
-        let part = Part { checkpoint, shard: 0, chains: Vec::new() }.encode();
+        let part = Part { checkpoint, shard: 0, chains: Vec::new(), image: None }.encode();
         let name = part_name(checkpoint, 0);
         fs::write(directory.join(&name), &part).expect("it can be written");
         let manifest = Manifest {
@@ -225,7 +245,7 @@ mod tests {
             kind: Kind::Checkpoint,
             key_group_count: 8,
             job: "job".to_string(),
-            parts: vec![PartRow::of(name, &part)],
+            parts: vec![PartRow::of(name, &part, Tables::default())],
         };
         let path = directory.join(manifest_name(checkpoint));
         fs::write(path, manifest.encode()).expect("it can be written");

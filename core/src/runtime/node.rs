@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::coordinator::CheckpointsStatus;
-use crate::checkpoint::{Restarts, Strategy, Verdict};
+use crate::checkpoint::{Coordinator, Restarts, Strategy, Verdict};
 use crate::config::Config;
 use crate::data::element::CheckpointId;
 use crate::error::{Error, Remedy};
@@ -190,7 +190,9 @@ impl Life<'_> {
         watch: Option<&mut Watch<'_>>,
     ) -> Result<JobEnd, Failure> {
         let Beginning { restore, coordinator } = beginning;
-        let mut attempt = Attempt::start(&mut self.ground, restore).map_err(|error| Failure {
+        let first = coordinator.as_ref().map(Coordinator::next);
+        let started = Attempt::start(&mut self.ground, restore, first);
+        let mut attempt = started.map_err(|error| Failure {
             may_pass: error.may_pass(),
             error,
             attempt: None,

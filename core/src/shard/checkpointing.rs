@@ -3,31 +3,36 @@
 //!
 //! ```text
 //! tasks ─snapshots─► collected, one of every task ─► part file ─► Report::Part
+//!       ─records───► durable store: frozen ─► image ─────┘ which names the tables of it
 //! Command::Commit ─► manifest, replaced as a whole ─► Report::ManifestWritten
-//! Command::Remove ─► one file after the other, until one cannot be removed
+//! Command::Remove ─► one file after the other, until one cannot be removed ─► Report::Removed
+//! Command::Release ─► tables that no checkpoint names any more go
 //! Command::Completed ─► tasks commit ─► when none of them owes anything: Report::Settled
 //! ```
 //!
 //! All of it is off the data path: a part is written piece by piece by the storage service, and a
-//! shard whose tasks have ended goes on with it.
+//! shard whose tasks have ended goes on with it. The tables of a savepoint get names in its
+//! directory before its part is written.
 //!
 //! Not here: what is in a snapshot (`task/`), which checkpoint is complete
 //! ([`crate::checkpoint::coordinator`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use millstream_storage::atomic_file::{AtomicFile, Progress};
 use millstream_storage::io::{FileDone, FileId, FileOp, OpId};
 
 use super::{Scheduled, Shard};
-use crate::checkpoint::PartRow;
 use crate::checkpoint::names::part_name;
 use crate::checkpoint::part::Part;
+use crate::checkpoint::{PartRow, Tables};
 use crate::data::element::CheckpointId;
 use crate::shard::event::{Effect, Report};
-use crate::state::shard_store::{CHECKPOINT_ID_BIT, STORE_ID_BIT, id_prefix};
+use crate::state::durable::{DurableStore, Image};
+use crate::state::shard_store::{CHECKPOINT_ID_BIT, STORE_ID_BIT, ShardStore, id_prefix};
 use crate::state::snapshot::Snapshot;
 
 /// Checkpoints that are collected, and files that are written and removed.
@@ -38,9 +43,13 @@ pub(super) struct Checkpointing {
     /// The last one that was triggered.
     last_begun: CheckpointId,
     collected: BTreeMap<CheckpointId, Collected>,
+    /// What the keys had, if the shard keeps that apart.
+    store: Option<Rc<ShardStore>>,
+    /// What all tasks had, while the image of what their keys had is made.
+    freezing: BTreeMap<CheckpointId, Collected>,
     writing: BTreeMap<OpId, Writing>,
-    /// Files that go one after the other; what cannot go keeps those behind it.
-    removing: VecDeque<Vec<PathBuf>>,
+    /// Files of a checkpoint that go one after the other; what cannot go keeps those behind it.
+    removing: VecDeque<(CheckpointId, Vec<PathBuf>)>,
     remove_op: Option<OpId>,
     /// The last one that is complete, until no task owes a commit.
     settling: Option<CheckpointId>,
@@ -56,12 +65,14 @@ struct Collected {
 
 /// A file that is being written.
 struct Writing {
+    /// Tables that are to have other names before, each with the new one.
+    links: VecDeque<(PathBuf, PathBuf)>,
     file: AtomicFile,
     what: What,
 }
 
 enum What {
-    Part(CheckpointId, PathBuf, PartRow),
+    Part { checkpoint: CheckpointId, directory: PathBuf, row: PartRow, added_bytes: u64 },
     Manifest(CheckpointId),
 }
 
@@ -73,11 +84,22 @@ impl Checkpointing {
             next_id: 0,
             last_begun: CheckpointId::default(),
             collected: BTreeMap::new(),
+            store: None,
+            freezing: BTreeMap::new(),
             writing: BTreeMap::new(),
             removing: VecDeque::new(),
             remove_op: None,
             settling: None,
         }
+    }
+
+    /// What keys of the tasks have is in the durable part of a store.
+    pub(super) fn set_store(&mut self, store: &Rc<ShardStore>) {
+        self.store = Some(Rc::clone(store));
+    }
+
+    fn durable(&self) -> Option<&DurableStore> {
+        self.store.as_ref()?.durable()
     }
 
     fn id(&mut self) -> u64 {
@@ -100,6 +122,7 @@ impl Checkpointing {
     ) {
         assert!(self.last_begun < checkpoint, "checkpoints are triggered once, in their order");
         self.last_begun = checkpoint;
+        self.durable().into_iter().for_each(|durable| durable.begin(checkpoint));
         self.collected.entry(checkpoint).or_default().directory = Some(directory);
         // A shard may have no task, and all tasks of one may have been faster than the command.
         self.write_part(checkpoint, effects);
@@ -109,6 +132,13 @@ impl Checkpointing {
     /// removed by whoever hears of it.
     pub(super) fn give_up(&mut self, checkpoint: CheckpointId) {
         self.collected.remove(&checkpoint);
+        self.freezing.remove(&checkpoint);
+        self.durable().into_iter().for_each(|durable| durable.give_up(checkpoint));
+    }
+
+    /// No file names tables for the sake of `checkpoint` any more.
+    pub(super) fn release(&self, checkpoint: CheckpointId) {
+        self.durable().into_iter().for_each(|durable| durable.release(checkpoint));
     }
 
     /// A task's part of a checkpoint.
@@ -127,7 +157,7 @@ impl Checkpointing {
         self.write_part(checkpoint, effects);
     }
 
-    /// Writes the part, if it is complete.
+    /// Writes the part, if it is complete, or has the image made that it is to name.
     fn write_part(&mut self, checkpoint: CheckpointId, effects: &mut Vec<Effect>) {
         let task_count = self.task_count;
         let is_whole = |it: &Collected| it.directory.is_some() && it.chains.len() == task_count;
@@ -135,13 +165,58 @@ impl Checkpointing {
             return;
         }
         let collected = self.collected.remove(&checkpoint).expect("it was there");
-        let Collected { directory, mut chains } = collected;
+        match self.durable() {
+            Some(durable) => {
+                durable.freeze(checkpoint);
+                self.freezing.insert(checkpoint, collected);
+            }
+            None => self.encode(checkpoint, collected, None, effects),
+        }
+    }
+
+    /// Writes the parts whose images are made.
+    pub(super) fn turn(&mut self, effects: &mut Vec<Effect>) {
+        while let Some((checkpoint, image)) = self.durable().and_then(DurableStore::take_image) {
+            match self.freezing.remove(&checkpoint) {
+                Some(collected) => self.encode(checkpoint, collected, Some(image), effects),
+                None => self.release(checkpoint),
+            }
+        }
+    }
+
+    fn encode(
+        &mut self,
+        checkpoint: CheckpointId,
+        Collected { directory, mut chains }: Collected,
+        image: Option<(Image, u64)>,
+        effects: &mut Vec<Effect>,
+    ) {
         let directory = directory.expect("it was triggered");
         chains.sort_unstable_by_key(|(chain, _)| *chain);
-        let bytes = Part { checkpoint, shard: self.shard, chains }.encode();
+        let (image, table_bytes) = image.unzip();
+        let tables = image.as_ref().map_or_else(Tables::default, |image| Tables {
+            directory: image.directory.clone(),
+            ids: image.ids(),
+        });
+        let links = self.links(&directory, &tables);
+        let bytes = Part { checkpoint, shard: self.shard, chains, image }.encode();
+        let added_bytes = bytes.len() as u64 + table_bytes.unwrap_or(0);
         let name = part_name(checkpoint, self.shard);
-        let (path, row) = (directory.join(&name), PartRow::of(name, &bytes));
-        self.write(path, bytes, What::Part(checkpoint, directory, row), effects);
+        let (path, row) = (directory.join(&name), PartRow::of(name, &bytes, tables));
+        let what = What::Part { checkpoint, directory, row, added_bytes };
+        let file = AtomicFile::new(path, FileId(self.id()), bytes);
+        self.go_on(Writing { links, file, what }, effects);
+    }
+
+    /// The names that tables are to have for a savepoint in `directory`, each behind one of today.
+    fn links(&self, directory: &Path, tables: &Tables) -> VecDeque<(PathBuf, PathBuf)> {
+        let own = self.durable().and_then(|durable| durable.path().parent());
+        match own {
+            Some(own) if own != directory => {
+                tables.paths(own).zip(tables.paths(directory)).collect()
+            }
+            _ => VecDeque::new(),
+        }
     }
 
     /// Writes a manifest.
@@ -152,32 +227,38 @@ impl Checkpointing {
         bytes: Vec<u8>,
         effects: &mut Vec<Effect>,
     ) {
-        self.write(path, bytes, What::Manifest(checkpoint), effects);
-    }
-
-    /// Removes files, after those that are to be removed already.
-    pub(super) fn remove(&mut self, paths: Vec<PathBuf>, effects: &mut Vec<Effect>) {
-        self.removing.push_back(paths);
-        self.remove_next(effects);
-    }
-
-    fn write(&mut self, path: PathBuf, bytes: Vec<u8>, what: What, effects: &mut Vec<Effect>) {
         let file = AtomicFile::new(path, FileId(self.id()), bytes);
-        self.go_on(Writing { file, what }, effects);
+        let (links, what) = (VecDeque::new(), What::Manifest(checkpoint));
+        self.go_on(Writing { links, file, what }, effects);
+    }
+
+    /// Removes files of a checkpoint, after those that are to be removed already.
+    pub(super) fn remove(
+        &mut self,
+        checkpoint: CheckpointId,
+        paths: Vec<PathBuf>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.removing.push_back((checkpoint, paths));
+        self.remove_next(effects);
     }
 
     fn go_on(&mut self, mut writing: Writing, effects: &mut Vec<Effect>) {
         let op = OpId(self.id());
-        let wanted = writing.file.next_op(op).expect("nothing of it is being carried out");
+        let wanted = match writing.links.front().cloned() {
+            Some((from, to)) => FileOp::Link { op, from, to },
+            None => writing.file.next_op(op).expect("nothing of it is being carried out"),
+        };
         effects.push(Effect::File(wanted));
         self.writing.insert(op, writing);
     }
 
     fn remove_next(&mut self, effects: &mut Vec<Effect>) {
         while self.remove_op.is_none()
-            && let Some(paths) = self.removing.front_mut()
+            && let Some((checkpoint, paths)) = self.removing.front_mut()
         {
             if paths.is_empty() {
+                effects.push(Effect::report(Report::Removed(*checkpoint)));
                 self.removing.pop_front();
                 continue;
             }
@@ -204,17 +285,27 @@ impl Checkpointing {
             return self.remove_next(effects);
         }
         let mut writing = self.writing.remove(&done.op).expect("an operation that was asked for");
-        match writing.file.on_done(done.result) {
+        let progress = match writing.links.pop_front() {
+            Some(_) => done.result.map(|_| Progress::Op),
+            None => writing.file.on_done(done.result),
+        };
+        match progress {
             Ok(Progress::Op) => self.go_on(writing, effects),
             Ok(Progress::Done) => effects.push(Effect::report(match writing.what {
-                What::Part(checkpoint, directory, row) => {
-                    Report::Part { checkpoint, directory, row }
+                What::Part { checkpoint, directory, row, added_bytes } => {
+                    Report::Part { checkpoint, directory, row, added_bytes }
                 }
                 What::Manifest(checkpoint) => Report::ManifestWritten(checkpoint),
             })),
             // Closed and removed are still to come, and then the same answer.
             Err(fault) => {
-                let (What::Part(checkpoint, ..) | What::Manifest(checkpoint)) = writing.what;
+                let checkpoint = match writing.what {
+                    What::Part { checkpoint, .. } => {
+                        self.release(checkpoint);
+                        checkpoint
+                    }
+                    What::Manifest(checkpoint) => checkpoint,
+                };
                 let reason = format!("could not {}: {}", fault.action, fault.source);
                 effects.push(Effect::report(Report::CheckpointFailed { checkpoint, reason }));
             }

@@ -52,8 +52,11 @@ pub enum Command {
     Completed(CheckpointId),
     /// Nothing more is wanted of the checkpoint.
     GiveUp(CheckpointId),
-    /// Remove these files, one after the other, until one cannot be removed.
-    Remove(Vec<PathBuf>),
+    /// Remove these files of a checkpoint, one after the other, until one cannot be removed. If all
+    /// are: [`Report::Removed`].
+    Remove(CheckpointId, Vec<PathBuf>),
+    /// No file names tables for the sake of this checkpoint any more.
+    Release(CheckpointId),
     /// Say how you stand: answered by [`Report::Status`].
     Status,
 }
@@ -79,7 +82,8 @@ impl Command {
             }
             Order::Completed(checkpoint) => Addressed::All(Self::Completed(checkpoint)),
             Order::GiveUp(checkpoint, _) => Addressed::All(Self::GiveUp(checkpoint)),
-            Order::Remove(paths) => Addressed::First(Self::Remove(paths)),
+            Order::Remove(checkpoint, paths) => Addressed::First(Self::Remove(checkpoint, paths)),
+            Order::Release(checkpoint) => Addressed::All(Self::Release(checkpoint)),
         }
     }
 }
@@ -153,6 +157,8 @@ pub enum Report {
         directory: PathBuf,
         /// Which file there.
         row: PartRow,
+        /// Bytes that were written for it, in the file and in tables.
+        added_bytes: u64,
     },
     /// A manifest is durable.
     ManifestWritten(CheckpointId),
@@ -163,6 +169,8 @@ pub enum Report {
         /// Why not.
         reason: String,
     },
+    /// The files of a checkpoint that were to be removed are.
+    Removed(CheckpointId),
     /// Everything that was written before the checkpoint is committed.
     Settled(CheckpointId),
     /// An operator ends only with a checkpoint that is triggered from now on.

@@ -46,7 +46,7 @@ use crate::shard::metrics::{ShardStatus, TaskReport, TurnMetrics};
 use crate::shard::pace::{Pace, Turn};
 use crate::shard::panic::{Culprit, LastWords};
 use crate::shard::routes::Routes;
-use crate::shard::storing::Storing;
+use crate::shard::storing::{Storing, is_durable};
 use crate::state::shard_store::STORE_ID_BIT;
 use crate::state::snapshot::Snapshot;
 use crate::task::feed::SOURCE_STAGE;
@@ -183,11 +183,12 @@ impl Shard {
             let concerns = |event: &Event| match event {
                 Event::Peer { descriptor: Descriptor::Credit { .. }, .. } => true,
                 Event::Command(command) => !matches!(command, Command::Drain | Command::Halt),
-                Event::File(done) => Checkpointing::owns(done.op),
+                Event::File(done) => Checkpointing::owns(done.op) || is_durable(done.op),
                 _ => false,
             };
             events.retain(concerns);
             events.drain(..).for_each(|event| self.deliver(event, effects));
+            self.turn_durable(effects);
             return;
         }
         for event in events.drain(..) {
@@ -198,6 +199,7 @@ impl Shard {
         }
         self.tell_source_watermarks(effects);
         self.turn_store(effects);
+        self.turn_durable(effects);
         self.settle(effects);
         let mut activities = self.tasks.iter().map(|scheduled| scheduled.activity);
         if !self.is_over && activities.all(|activity| activity == Activity::Finished) {
@@ -437,7 +439,7 @@ impl Shard {
                 self.checkpointing.on_done(done, effects);
             }
             Event::File(done) if done.op.0 & STORE_ID_BIT != 0 => {
-                if !self.is_over {
+                if !self.is_over || is_durable(done.op) {
                     self.on_store_done(done, effects);
                 }
             }
@@ -473,7 +475,10 @@ impl Shard {
             }
             Command::Completed(checkpoint) => self.complete(checkpoint, effects),
             Command::GiveUp(checkpoint) => self.checkpointing.give_up(checkpoint),
-            Command::Remove(paths) => self.checkpointing.remove(paths, effects),
+            Command::Remove(checkpoint, paths) => {
+                self.checkpointing.remove(checkpoint, paths, effects);
+            }
+            Command::Release(checkpoint) => self.checkpointing.release(checkpoint),
             Command::Status => effects.push(Effect::report(Report::Status(self.status()))),
         }
     }

@@ -16,12 +16,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use millstream_storage::io::{FileDone, FileOp};
+use millstream_storage::io::{FileDone, FileOp, OpId};
 
 use super::{Scheduled, Shard};
 use crate::data::row::Origin;
 use crate::shard::event::Effect;
-use crate::state::shard_store::{ShardStore, ShardStoreConfig, StoreStatus};
+use crate::state::durable::DURABLE_ID_BIT;
+use crate::state::shard_store::{
+    CHECKPOINT_ID_BIT, STORE_ID_BIT, ShardStore, ShardStoreConfig, StoreStatus,
+};
 
 /// Steps in which a task gives back: about 50 µs if each of them does.
 const EVICT_STEPS: u32 = 64;
@@ -29,11 +32,19 @@ const EVICT_STEPS: u32 = 64;
 /// With more than this part of what it may have, a shard gives back before it takes in.
 const EXCESS_DIVISOR: usize = 32;
 
+/// Whether an operation is one of the durable part of a store.
+pub(super) fn is_durable(op: OpId) -> bool {
+    let bits = STORE_ID_BIT | CHECKPOINT_ID_BIT | DURABLE_ID_BIT;
+    op.0 & bits == STORE_ID_BIT | DURABLE_ID_BIT
+}
+
 /// The store of a shard, and how it takes part in turns.
 pub(super) struct Storing {
     store: Rc<ShardStore>,
     /// When it has something to do, whatever happens.
     due: Option<Duration>,
+    /// The same of its durable part.
+    durable_due: Option<Duration>,
     /// Whether asking the tasks to give back may be of use: something has happened since they all
     /// were asked in vain.
     can_relieve: bool,
@@ -52,6 +63,7 @@ impl Storing {
         Self {
             store,
             due,
+            durable_due: Some(Duration::ZERO),
             can_relieve: false,
             has_relieved: false,
             was_short: false,
@@ -62,7 +74,11 @@ impl Storing {
 
     /// When it has something to do.
     pub(super) fn next(&self, now: Duration) -> Option<Duration> {
-        if self.wants_relief() { Some(now) } else { self.due }
+        if self.wants_relief() {
+            return Some(now);
+        }
+        let durable = self.durable_due.filter(|_| self.store.durable().is_some());
+        self.due.into_iter().chain(durable).min()
     }
 
     /// How the store stands.
@@ -92,8 +108,39 @@ impl Shard {
             let given = task.env().store.set(Rc::clone(&store));
             assert!(given.is_ok(), "a shard has one store");
         }
+        self.checkpointing.set_store(&store);
         self.storing = Some(Storing::new(store));
         self
+    }
+
+    /// Lets the durable part of the store do its part of a turn, and checkpoints have what came of
+    /// it. A shard whose tasks have ended has no turns of its own any more: all that can be done
+    /// is.
+    pub(super) fn turn_durable(&mut self, effects: &mut Vec<Effect>) {
+        loop {
+            let (is_busy, now, is_over) = (self.is_busy, self.now, self.is_over);
+            let Some(storing) = self.storing.as_mut() else { return };
+            let Some(durable) = storing.store.durable() else { return };
+            if !is_busy && !is_over && storing.durable_due.is_none_or(|due| now < due) {
+                return;
+            }
+            let was_refused = !durable.has_room();
+            match durable.turn(now, &mut storing.ops) {
+                Ok(due) => storing.durable_due = due,
+                Err(error) if is_over => return tracing::warn!(%error, "no more checkpoints"),
+                Err(error) => return self.fail(error, Origin::NONE, effects),
+            }
+            effects.extend(storing.ops.drain(..).map(Effect::File));
+            if durable.take_news() || was_refused && durable.has_room() {
+                // Who waited for a cut, or for room, may go on.
+                self.tasks.iter_mut().for_each(|scheduled| scheduled.is_woken = true);
+            }
+            let is_due = storing.durable_due.is_some_and(|due| due <= now);
+            self.checkpointing.turn(effects);
+            if !(is_over && is_due) {
+                return;
+            }
+        }
     }
 
     /// Lets the tasks give back, if it is time for that. `false` if they have their turn instead.
@@ -129,9 +176,17 @@ impl Shard {
     /// The disk has answered the store.
     pub(super) fn on_store_done(&mut self, done: FileDone, effects: &mut Vec<Effect>) {
         let storing = self.storing.as_mut().expect("a store has asked for it");
-        storing.can_relieve = true;
-        if let Err(error) = storing.store.on_done(done) {
-            self.fail(error, Origin::NONE, effects);
+        let result = match storing.store.durable().filter(|_| is_durable(done.op)) {
+            Some(durable) => durable.on_done(done),
+            None => {
+                storing.can_relieve = true;
+                storing.store.on_done(done)
+            }
+        };
+        match result {
+            Ok(()) => {}
+            Err(error) if self.is_over => tracing::warn!(%error, "no more checkpoints"),
+            Err(error) => self.fail(error, Origin::NONE, effects),
         }
     }
 

@@ -77,9 +77,10 @@ struct OpenFile {
 
 impl Files for Disk {
     fn names(&self, directory: &Path) -> io::Result<Vec<String>> {
-        let names = self.files().filter(|(path, _)| path.parent() == Some(directory));
-        let names = names.filter_map(|(path, _)| path.file_name()?.to_str());
-        Ok(names.map(str::to_string).collect())
+        let below = self.files().filter_map(|(path, _)| path.strip_prefix(directory).ok());
+        let names = below.filter_map(|path| path.iter().next()?.to_str());
+        let names: BTreeSet<&str> = names.collect();
+        Ok(names.into_iter().map(str::to_string).collect())
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -200,6 +201,9 @@ impl Disk {
             FileOp::Rename { from, to, .. } if !fails => {
                 self.tree.rename(&from, &to).map(|()| FileAnswer::Renamed)
             }
+            FileOp::Link { from, to, .. } if !fails => {
+                self.tree.link(&from, &to).map(|()| FileAnswer::Linked)
+            }
             FileOp::Remove { path, .. } if !fails => {
                 self.tree.remove(&path).map(|()| FileAnswer::Removed)
             }
@@ -214,6 +218,7 @@ impl Disk {
             }
             FileOp::Read { .. }
             | FileOp::Rename { .. }
+            | FileOp::Link { .. }
             | FileOp::Remove { .. }
             | FileOp::List { .. }
             | FileOp::ListDirectory { .. } => Err(os_error(errno::EIO)),
@@ -364,7 +369,9 @@ fn lanes(op: &FileOp) -> Vec<Lane> {
         | FileOp::Write { file, .. }
         | FileOp::Sync { file, .. }
         | FileOp::Close { file, .. } => vec![Lane::File(*file)],
-        FileOp::Rename { from, to, .. } => vec![Lane::Path(from.clone()), Lane::Path(to.clone())],
+        FileOp::Rename { from, to, .. } | FileOp::Link { from, to, .. } => {
+            vec![Lane::Path(from.clone()), Lane::Path(to.clone())]
+        }
         FileOp::Remove { path, .. } => vec![Lane::Path(path.clone())],
         FileOp::List { .. } | FileOp::ListDirectory { .. } => Vec::new(),
     }

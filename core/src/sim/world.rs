@@ -23,7 +23,7 @@ use millstream_storage::arena::CHUNK_BYTES;
 use millstream_storage::io::{FileAnswer, FileDone, OpId};
 
 use crate::checkpoint::directory::{self, Files};
-use crate::checkpoint::names::{FileName, manifest_name};
+use crate::checkpoint::names::{FileName, manifest_name, state_name};
 use crate::checkpoint::{CheckpointSettings, Coordinator, Order};
 use crate::config::Config;
 use crate::data::element::CheckpointId;
@@ -40,6 +40,7 @@ use crate::sim::network::{Network, NetworkFaults};
 use crate::sim::rng::Rng;
 use crate::sim::sockets::{Peer, SocketFaults, Sockets};
 use crate::sim::trace::Trace;
+use crate::state::durable::{CHUNKS_MIN as DURABLE_CHUNKS_MIN, DurableConfig};
 use crate::state::shard_store::{STORE_CHUNKS_MIN, ShardStoreConfig};
 use crate::state::snapshot::Snapshot;
 
@@ -245,7 +246,18 @@ struct SimShard {
 }
 
 /// The store of shard `index`, if any of its rows come by key.
-fn store_of(program: &Program, config: &SimConfig, index: u32) -> Option<ShardStoreConfig> {
+fn store_of(
+    program: &Program,
+    config: &SimConfig,
+    first: CheckpointId,
+    index: u32,
+) -> Option<ShardStoreConfig> {
+    let durable = config.checkpoint_interval.is_some().then(|| DurableConfig {
+        directory: CHECKPOINT_DIRECTORY.into(),
+        name: state_name(first, index),
+        store_bytes: DURABLE_CHUNKS_MIN * CHUNK_BYTES,
+        table_bytes: 0,
+    });
     let (key_groups, key_group_count) = program.key_groups(index)?;
     Some(ShardStoreConfig {
         directory: format!("{STATE_DIRECTORY}/shard-{index}").into(),
@@ -254,6 +266,7 @@ fn store_of(program: &Program, config: &SimConfig, index: u32) -> Option<ShardSt
         working_bytes: config.working_bytes,
         table_bytes: 0,
         store_bytes: STORE_CHUNKS_MIN * CHUNK_BYTES,
+        durable,
     })
 }
 
@@ -284,11 +297,20 @@ fn coordinator(
 impl<'a> World<'a> {
     fn new(program: &'a Program, config: &'a SimConfig) -> Self {
         let rng = Rng::new(config.seed);
+        let mut disk = Disk::new(rng.fork(2), config.disk.clone());
+        for (path, bytes) in &config.files {
+            disk.write_file(path, bytes.clone());
+        }
+        let (coordinator, unusable) = match coordinator(program, config, &disk) {
+            Ok(coordinator) => (coordinator, None),
+            Err(error) => (None, Some(error)),
+        };
+        let first = coordinator.as_ref().map_or(CheckpointId::default(), Coordinator::next);
         let shard = |index: u32| {
             let mut rng = rng.fork(1_000 + u64::from(index));
             let slowness = if rng.chance(1, 4) { 1 + rng.below(8) } else { 1 };
             let mut shard =
-                program.shard(index, config.start_ms, store_of(program, config, index))?;
+                program.shard(index, config.start_ms, store_of(program, config, first, index))?;
             if config.checkpoint_interval.is_some() {
                 shard = shard.with_checkpoints();
             }
@@ -300,16 +322,8 @@ impl<'a> World<'a> {
         };
         let shards: Result<Vec<_>, Error> = (0..program.shard_count()).map(shard).collect();
         let (shards, failure) = match shards {
-            Ok(shards) => (shards, None),
+            Ok(shards) => (shards, unusable),
             Err(error) => (Vec::new(), Some(error)),
-        };
-        let mut disk = Disk::new(rng.fork(2), config.disk.clone());
-        for (path, bytes) in &config.files {
-            disk.write_file(path, bytes.clone());
-        }
-        let (coordinator, failure) = match coordinator(program, config, &disk) {
-            Ok(coordinator) => (coordinator, failure),
-            Err(error) => (None, failure.or(Some(error))),
         };
         Self {
             program,
@@ -601,9 +615,13 @@ impl<'a> World<'a> {
             Report::SplitNamed { source, split } => {
                 self.split_names.insert(source, &split);
             }
-            Report::Part { checkpoint, directory, row } => {
-                let part = (directory, row);
+            Report::Part { checkpoint, directory, row, added_bytes } => {
+                let part = (directory, row, added_bytes);
                 let orders = coordinate(&|it| it.on_part(shard, checkpoint, part.clone()));
+                self.give(orders);
+            }
+            Report::Removed(checkpoint) => {
+                let orders = coordinate(&|it| it.on_removed(checkpoint));
                 self.give(orders);
             }
             Report::ManifestWritten(checkpoint) => {

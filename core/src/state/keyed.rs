@@ -13,18 +13,20 @@ use std::task::Poll;
 use millstream_storage::key::StoredKey;
 
 use crate::data::ahead::Ahead;
+use crate::data::element::CheckpointId;
 use crate::data::key::Key;
 use crate::data::key_group::KeyGroupCount;
 use crate::data::slot::Slot;
 use crate::error::Error;
 use crate::state::columns::{Restoring, StateColumns, StateScope};
+use crate::state::durable::Save;
 use crate::state::packed::{Damage, Packer};
 use crate::state::residents::{Belongings, Residents};
 use crate::state::shard_store::ShardStore;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::StateTime;
 use crate::state::table::Cursor;
-use crate::time::timer::{Registrant, TimerQueue};
+use crate::time::timer::{Moment, Registrant, TimerQueue};
 
 /// Entries that a sweep looks at in one turn: some 20 µs if each is a miss.
 const SWEEP_LIMIT: u32 = 128;
@@ -66,8 +68,15 @@ pub struct KeyedState<K> {
     processing_timers: TimerQueue,
     /// The key that was entered had no slot before, or has lost a timer since.
     may_be_empty: bool,
+    /// Its timers may have changed.
+    is_retimed: bool,
     emptied: Vec<Slot>,
+    /// Of the last cut.
+    moments: Moments,
 }
+
+/// How far the timers of each kind had come.
+type Moments = [Moment; 2];
 
 /// Bytes of a timer, in the agenda and with its key, about.
 const TIMER_BYTES: usize = 48;
@@ -100,7 +109,9 @@ impl<K: Key> KeyedState<K> {
             event_timers: TimerQueue::default(),
             processing_timers: TimerQueue::default(),
             may_be_empty: false,
+            is_retimed: false,
             emptied: Vec::new(),
+            moments: [TimerQueue::default().moment(); 2],
         }
     }
 
@@ -155,16 +166,29 @@ impl<K: Key> KeyedState<K> {
         let key_count = self.keys.len();
         let slot = self.keys.find_or_insert_with(hash64, key, || ());
         self.may_be_empty = self.keys.len() != key_count;
+        self.is_retimed = false;
         self.keys.note_use(slot);
+        self.keep(slot);
         self.columns.enter(slot, now);
         slot
+    }
+
+    /// The key at `slot` is about to change.
+    #[inline]
+    fn keep(&mut self, slot: Slot) {
+        if self.keys.is_saving() {
+            let (keys, states) = self.split();
+            keys.keep(slot, &states);
+        }
     }
 
     /// From now on the key at `slot` is processed.
     pub fn enter_slot(&mut self, slot: Slot, now: StateTime) {
         // If a timer of it has just been taken, that may have been all there was.
         self.may_be_empty = true;
+        self.is_retimed = true;
         self.keys.note_use(slot);
+        self.keep(slot);
         self.columns.enter(slot, now);
     }
 
@@ -181,7 +205,7 @@ impl<K: Key> KeyedState<K> {
     /// The key has been processed; if it keeps nothing it is forgotten.
     #[inline]
     pub fn leave(&mut self) {
-        if self.columns.is_changed() {
+        if self.columns.is_changed() || self.is_retimed {
             let slot = self.columns.slot();
             self.keys.note_change(slot, |()| self.columns.heap_bytes(slot));
         }
@@ -219,6 +243,7 @@ impl<K: Key> KeyedState<K> {
         if kind == TimerKind::Processing && self.processing_timers.horizon_ms() == i64::MAX {
             return false;
         }
+        self.is_retimed = true;
         let slot = self.columns.slot();
         let hash64 = self.keys.hash64(slot);
         self.timers_mut(kind).register(slot, hash64, time_ms, by)
@@ -226,9 +251,15 @@ impl<K: Key> KeyedState<K> {
 
     /// Deletes a timer of the key being processed. `false` if it has no such.
     pub fn delete(&mut self, kind: TimerKind, time_ms: i64) -> bool {
-        self.may_be_empty = true;
+        (self.may_be_empty, self.is_retimed) = (true, true);
         let slot = self.columns.slot();
         self.timers_mut(kind).delete(slot, time_ms)
+    }
+
+    /// The next due timer of one key, as [`TimerQueue::pop_of`]. It must be entered next.
+    pub fn pop_due_of(&mut self, kind: TimerKind, slot: Slot, until_ms: i64) -> Option<i64> {
+        self.keep(slot);
+        self.timers_mut(kind).pop_of(slot, until_ms)
     }
 
     /// One step towards the next due timer, as [`TimerQueue::pop`]. Its key must be entered next.
@@ -237,6 +268,9 @@ impl<K: Key> KeyedState<K> {
             self.timers(kind).prefetch(slot);
             self.keys.prefetch_key(slot, hash64);
             self.columns.prefetch(slot);
+        }
+        if let Some(slot) = self.timers(kind).next_due() {
+            self.keep(slot);
         }
         let popped = self.timers_mut(kind).pop();
         while let Some(slot) = self.timers_mut(kind).take_emptied() {
@@ -247,6 +281,10 @@ impl<K: Key> KeyedState<K> {
 
     /// Gives the memory of some expired entries back: a bounded part of what there is to do.
     pub fn sweep(&mut self, now: StateTime) {
+        // What has expired since a cut had not at the cut.
+        if self.keys.is_saving() {
+            return;
+        }
         let mut emptied = std::mem::take(&mut self.emptied);
         self.columns.sweep(now, SWEEP_LIMIT, &mut emptied);
         for slot in emptied.drain(..) {
@@ -257,7 +295,7 @@ impl<K: Key> KeyedState<K> {
 
     /// The earliest processing time (ms) at which there is something to fire or to sweep.
     pub fn next_time_ms(&self) -> Option<i64> {
-        let sweep_ms = self.columns.next_sweep_ms();
+        let sweep_ms = self.columns.next_sweep_ms().filter(|_| !self.keys.is_saving());
         self.processing_timers.next_time_ms().into_iter().chain(sweep_ms).min()
     }
 
@@ -272,9 +310,15 @@ impl<K: Key> KeyedState<K> {
         }
     }
 
-    /// Lets states that find no room in memory go to the shard's store.
-    pub fn with_store(mut self, store: &ShardStore, chain_index: u16, stage_index: u16) -> Self {
-        self.keys = self.keys.with_store(store, chain_index, stage_index);
+    /// Lets states that find no room in memory go to the shard's store, and checkpoints have what
+    /// changes, as state of operator `uid`.
+    pub fn with_store(
+        mut self,
+        store: &ShardStore,
+        (chain_index, stage_index): (u16, u16),
+        uid: &str,
+    ) -> Self {
+        self.keys = self.keys.with_store(store, chain_index, stage_index).with_durable(store, uid);
         self
     }
 
@@ -330,14 +374,34 @@ impl<K: Key> KeyedState<K> {
         keys.gather(&mut states, store)
     }
 
-    /// The snapshot has been taken.
-    pub fn on_cut(&mut self) {
-        self.keys.on_cut();
+    /// The snapshot of `checkpoint` has been taken; as [`Residents::cut`].
+    pub fn cut(&mut self, checkpoint: CheckpointId, store: &ShardStore) {
+        self.moments = self.now();
+        self.keys.cut(checkpoint, store);
+    }
+
+    /// As [`Residents::save_some`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn save_some(&mut self, save: Save, store: &ShardStore) -> Result<bool, Error> {
+        if !self.keys.is_saving() {
+            self.moments = self.now();
+        }
+        let (keys, states) = self.split();
+        keys.save_some(save, &states, store)
+    }
+
+    fn now(&self) -> Moments {
+        TimerKind::ALL.map(|kind| self.timers(kind).moment())
     }
 
     #[inline]
     fn split(&mut self) -> (&mut Residents<K, ()>, States<'_>) {
+        // What is written while a cut is being written is as it was then.
+        let moments = if self.keys.is_saving() { self.moments } else { self.now() };
         let states = States {
+            moments,
             columns: &mut self.columns,
             event_timers: &mut self.event_timers,
             processing_timers: &mut self.processing_timers,
@@ -349,19 +413,17 @@ impl<K: Key> KeyedState<K> {
     /// Writes all states and timers. If states have left memory, they were gathered before.
     pub fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
         self.columns.declare_in(writer);
+        if self.keys.is_durable() {
+            return;
+        }
         self.keys.save_cold(writer);
+        let queues = TimerKind::ALL.map(|kind| (self.timers(kind), self.timers(kind).moment()));
         for slot in self.keys.slots() {
             let (key, hash64) = self.key_at(slot);
             let key = key.archive();
             let place = place_of(self.key_group_count, hash64, &key);
             save_states(&self.columns, slot, &place, writer);
-            for kind in TimerKind::ALL {
-                for (time_ms, is_late) in self.timers(kind).timers_of(slot) {
-                    let namespace = (time_ms as u64 ^ 1 << 63).to_be_bytes();
-                    let place = StoredKey { namespace: &namespace, ..place };
-                    writer.keyed_state(kind.stored_name(), &place, &(time_ms, is_late));
-                }
-            }
+            save_timers(queues, slot, &place, writer);
         }
     }
 
@@ -418,6 +480,7 @@ impl<K: Key> KeyedState<K> {
 
 /// What keys have by their slots. Timers stay in memory.
 struct States<'a> {
+    moments: Moments,
     columns: &'a mut StateColumns,
     event_timers: &'a mut TimerQueue,
     processing_timers: &'a mut TimerQueue,
@@ -466,6 +529,9 @@ impl<K: Key> Belongings<K, ()> for States<'_> {
         let key = key.archive();
         let place = place_of(self.key_group_count, hash64, &key);
         save_states(self.columns, slot, &place, writer);
+        let [event, processing] = self.moments;
+        let queues = [(&*self.event_timers, event), (&*self.processing_timers, processing)];
+        save_timers(queues, slot, &place, writer);
     }
 }
 
@@ -479,6 +545,22 @@ fn place_of(key_group_count: KeyGroupCount, hash64: u64, key: &[u8]) -> StoredKe
         key,
         namespace: &[],
         map_key: &[],
+    }
+}
+
+/// Writes the timers of the key at `slot`, of each kind as they were at a moment.
+fn save_timers(
+    queues: [(&TimerQueue, Moment); 2],
+    slot: Slot,
+    place: &StoredKey<'_>,
+    writer: &mut SnapshotWriter<'_>,
+) {
+    for (kind, (timers, moment)) in TimerKind::ALL.into_iter().zip(queues) {
+        for (time_ms, is_late) in timers.timers_at(slot, moment) {
+            let namespace = (time_ms as u64 ^ 1 << 63).to_be_bytes();
+            let place = StoredKey { namespace: &namespace, ..*place };
+            writer.keyed_state(kind.stored_name(), &place, &(time_ms, is_late));
+        }
     }
 }
 

@@ -17,6 +17,7 @@
 pub mod aggregate;
 pub mod broadcast;
 pub mod columns;
+pub mod durable;
 mod expiry;
 pub mod keyed;
 pub mod list;

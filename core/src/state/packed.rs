@@ -21,7 +21,6 @@
 use rkyv::util::AlignedVec;
 
 use crate::data::record::{ArchiveError, Record};
-use crate::limits::ARCHIVE_BYTES_MAX;
 
 const VERSION: u8 = 1;
 
@@ -83,17 +82,9 @@ impl Packer {
 
     /// A value, or a map key.
     pub fn value<V: Record>(&mut self, value: &V) {
-        self.archive.resize(ROOM_BYTES.max(self.archive.len()), 0);
-        let written = match value.archive_into(&mut self.archive) {
-            Err(ArchiveError::Overflow { needed_bytes }) if needed_bytes <= ARCHIVE_BYTES_MAX => {
-                self.archive.resize(needed_bytes, 0);
-                value.archive_into(&mut self.archive)
-            }
-            written => written,
-        };
-        let len = written.unwrap_or_else(|error| panic!("{}: {error}", type_name::<V>()));
-        self.bytes.extend_from_slice(&length(len));
-        self.bytes.extend_from_slice(&self.archive[..len]);
+        let archive = value.archive_in(&mut self.archive);
+        self.bytes.extend_from_slice(&length(archive.len()));
+        self.bytes.extend_from_slice(archive);
     }
 
     /// The bytes of the key.
@@ -102,15 +93,8 @@ impl Packer {
     }
 }
 
-/// Room for an archive, at first.
-const ROOM_BYTES: usize = 512;
-
 fn length(len: usize) -> [u8; 4] {
     u32::try_from(len).expect("archives are far smaller than 4 GiB").to_le_bytes()
-}
-
-fn type_name<V>() -> &'static str {
-    std::any::type_name::<V>()
 }
 
 /// Takes the bytes of one key apart.

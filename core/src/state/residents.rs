@@ -23,6 +23,7 @@
 
 mod gathering;
 mod moving;
+mod saving;
 mod spill;
 
 use crate::data::ahead::Ahead;
@@ -33,6 +34,7 @@ use crate::state::packed::{Damage, Packer, heap_bytes};
 use crate::state::shard_store::ShardStore;
 use crate::state::snapshot::SnapshotWriter;
 use crate::state::table::{Cursor, KeyTable};
+use saving::Saving;
 use spill::{Residence, Spill, Stored};
 
 /// What a key takes along when it leaves memory: its value `V`, and what the operator keeps for it
@@ -84,6 +86,8 @@ pub struct Residents<K, V> {
     table: KeyTable<K, Resident<V>>,
     /// If keys may leave memory.
     spill: Option<Box<Spill>>,
+    /// Something of the last cut is still to be written.
+    is_saving: bool,
 }
 
 /// What the table has for a key.
@@ -104,7 +108,32 @@ impl<V> Resident<V> {
 impl<K, V> Residents<K, V> {
     /// No keys, for a task whose keys' hashes are in `hashes`.
     pub fn new(hashes: HashRange) -> Self {
-        Self { table: KeyTable::new(hashes), spill: None }
+        Self { table: KeyTable::new(hashes), spill: None, is_saving: false }
+    }
+
+    /// Whether checkpoints get what changes by [`Residents::save_some`]: a snapshot need not have
+    /// it then.
+    #[inline]
+    pub fn is_durable(&self) -> bool {
+        self.saving().is_some()
+    }
+
+    /// Whether something of the last cut is still to be written.
+    #[inline]
+    pub fn is_saving(&self) -> bool {
+        self.is_saving
+    }
+
+    fn saving(&self) -> Option<&Saving> {
+        self.spill.as_ref()?.saving.as_deref()
+    }
+
+    /// Whether the last cut needs the key at `slot` as it is.
+    #[inline]
+    fn is_pending(&self, slot: Slot) -> bool {
+        let resident = self.table.get_slot(slot);
+        let saving = self.saving();
+        resident.zip(saving).is_some_and(|(it, saving)| saving.is_pending(it.residence))
     }
 
     /// How many keys have a slot.
@@ -146,6 +175,7 @@ impl<K, V> Residents<K, V> {
     /// The value at `slot`.
     #[inline]
     pub fn value_mut(&mut self, slot: Slot) -> &mut V {
+        debug_assert!(!self.is_pending(slot), "a key is kept before it is changed");
         &mut self.table.value_mut(slot).value
     }
 
@@ -158,6 +188,7 @@ impl<K, V> Residents<K, V> {
     /// Hash, key and value at `slot`, which some key once had, if one has it now.
     #[inline]
     pub fn get_entry_mut(&mut self, slot: Slot) -> Option<(u64, &K, &mut V)> {
+        debug_assert!(!self.is_pending(slot), "a key is kept before it is changed");
         let (hash64, key, resident) = self.table.get_entry_mut(slot)?;
         Some((hash64, key, &mut resident.value))
     }
@@ -165,6 +196,7 @@ impl<K, V> Residents<K, V> {
     /// Hash, key and value at `slot`.
     #[inline]
     pub fn entry_mut(&mut self, slot: Slot) -> (u64, &K, &mut V) {
+        debug_assert!(!self.is_pending(slot), "a key is kept before it is changed");
         let (hash64, key, resident) = self.table.entry_mut(slot);
         (hash64, key, &mut resident.value)
     }
@@ -273,6 +305,9 @@ impl<K: Key, V> Residents<K, V> {
         let Some(spill) = &mut self.spill else { return };
         let (_, key, resident) = self.table.entry_mut(slot);
         let residence = &mut resident.residence;
+        if let Some(saving) = &mut spill.saving {
+            saving.on_change(residence, slot);
+        }
         if residence.note_change() {
             let bytes = heap_bytes(key) + bytes(&resident.value);
             spill.change_heap_bytes(residence, bytes);
@@ -284,9 +319,15 @@ impl<K: Key, V> Residents<K, V> {
         if let Some(spill) = &mut self.spill {
             let (hash64, key, resident) = self.table.entry_mut(slot);
             spill.change_heap_bytes(&mut resident.residence, 0);
-            if resident.residence.stored != Stored::Nothing {
+            let residence = resident.residence;
+            if residence.stored != Stored::Nothing || residence.is_saved() {
                 spill.encode_key(key);
+            }
+            if residence.stored != Stored::Nothing {
                 spill.going.insert((hash64, spill.key.clone()));
+            }
+            if let Some(saving) = spill.saving.as_mut().filter(|_| residence.is_saved()) {
+                saving.on_forgotten(residence, (hash64, spill.key.clone()));
             }
         }
         self.table.remove_slot(slot).1.value

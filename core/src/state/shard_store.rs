@@ -41,6 +41,7 @@ use millstream_storage::write_buffer::{Origin, RecordKey, SpaceId};
 use crate::data::key_group::KeyGroupCount;
 use crate::error::Error;
 use crate::limits::{MEMORY_PER_SHARD_MIN, SHARD_COUNT_MAX};
+use crate::state::durable::{DurableConfig, DurableStore};
 
 pub use self::scans::Seen;
 pub use self::status::StoreStatus;
@@ -60,6 +61,8 @@ pub struct ShardStoreConfig {
     pub table_bytes: usize,
     /// Bytes for records and blocks of the store.
     pub store_bytes: usize,
+    /// Where what changes is kept for checkpoints, if any are taken.
+    pub durable: Option<DurableConfig>,
 }
 
 impl ShardStoreConfig {
@@ -80,7 +83,23 @@ impl ShardStoreConfig {
         let table_bytes = memory_bytes / 6;
         let beside_bytes = store_bytes + table_bytes + buffer_bytes;
         let working_bytes = memory_bytes.saturating_sub(beside_bytes);
-        Self { directory, key_groups, key_group_count, working_bytes, table_bytes, store_bytes }
+        let durable = None;
+        Self {
+            directory,
+            key_groups,
+            key_group_count,
+            working_bytes,
+            table_bytes,
+            store_bytes,
+            durable,
+        }
+    }
+
+    /// The same memory, of which a part is for what checkpoints are made of.
+    #[must_use]
+    pub fn with_durable(self, durable: DurableConfig) -> Self {
+        let working_bytes = self.working_bytes.saturating_sub(durable.memory_bytes());
+        Self { working_bytes, durable: Some(durable), ..self }
     }
 }
 
@@ -156,6 +175,7 @@ pub struct ShardStore {
     /// What is common to the ids of its operations.
     id_prefix: u64,
     inner: RefCell<Inner>,
+    durable: Option<DurableStore>,
 }
 
 #[derive(Debug)]
@@ -182,6 +202,8 @@ impl ShardStore {
     /// A store without any state, which begins by clearing its directory.
     pub fn new(config: ShardStoreConfig) -> Self {
         let (group_count, key_groups) = (config.key_group_count, config.key_groups.clone());
+        let durable = |config| DurableStore::new(config, key_groups.clone(), group_count);
+        let durable = config.durable.map(durable);
         let store = Store::new(
             StoreConfig {
                 directory: config.directory,
@@ -214,12 +236,21 @@ impl ShardStore {
             working_bytes: Cell::new(0),
             id_prefix: STORE_ID_BIT,
             inner: RefCell::new(inner),
+            durable,
         }
+    }
+
+    /// Where what changes is kept for checkpoints, if any are taken.
+    #[inline]
+    pub fn durable(&self) -> Option<&DurableStore> {
+        self.durable.as_ref()
     }
 
     /// The same store, with ids that no store of another shard has.
     pub fn with_ids_of(self, shard_index: u32) -> Self {
-        Self { id_prefix: id_prefix(shard_index), ..self }
+        let id_prefix = id_prefix(shard_index);
+        self.durable.iter().for_each(|durable| durable.set_id_prefix(id_prefix));
+        Self { id_prefix, ..self }
     }
 
     /// Opens a place for the keys of an operator.
@@ -445,7 +476,7 @@ impl Inner {
 }
 
 /// Ranges of whole key groups, of about the same size.
-fn bands(key_groups: &Range<u32>, group_count: KeyGroupCount) -> Vec<HashRange> {
+pub(super) fn bands(key_groups: &Range<u32>, group_count: KeyGroupCount) -> Vec<HashRange> {
     let len = key_groups.end - key_groups.start;
     let count = BANDS.min(len);
     let start = |band: u32| key_groups.start + len * band / count;
@@ -458,7 +489,7 @@ fn bands(key_groups: &Range<u32>, group_count: KeyGroupCount) -> Vec<HashRange> 
 }
 
 /// The same operation under ids that nobody else has.
-fn marked(op: FileOp, prefix: u64) -> FileOp {
+pub(super) fn marked(op: FileOp, prefix: u64) -> FileOp {
     let mark = |op: OpId| OpId(op.0 | prefix);
     let mark_file = |file: FileId| FileId(file.0 | prefix);
     match op {
@@ -474,6 +505,7 @@ fn marked(op: FileOp, prefix: u64) -> FileOp {
         FileOp::Sync { op, file } => FileOp::Sync { op: mark(op), file: mark_file(file) },
         FileOp::Close { op, file } => FileOp::Close { op: mark(op), file: mark_file(file) },
         FileOp::Rename { op, from, to } => FileOp::Rename { op: mark(op), from, to },
+        FileOp::Link { op, from, to } => FileOp::Link { op: mark(op), from, to },
         FileOp::Remove { op, path } => FileOp::Remove { op: mark(op), path },
         FileOp::List { op, pattern, together } => FileOp::List { op: mark(op), pattern, together },
         FileOp::ListDirectory { op, path } => FileOp::ListDirectory { op: mark(op), path },
@@ -481,7 +513,7 @@ fn marked(op: FileOp, prefix: u64) -> FileOp {
 }
 
 /// Why the store cannot be used, as the engine says it.
-fn unusable(error: store::Error) -> Error {
+pub(super) fn unusable(error: store::Error) -> Error {
     match error {
         store::Error::Table { path, source } => {
             let offset = match &source {

@@ -16,6 +16,7 @@
 //! Not here: the bytes of all of it (`snapshot/encoding.rs`).
 
 mod encoding;
+pub mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -27,6 +28,7 @@ use crate::data::record::Record;
 use crate::data::row::NO_EVENT_TIME;
 use crate::error::Error;
 use crate::state::schema::{Damage, Schema, SchemaDiff, SchemaError};
+use record::RecordWriter;
 
 /// The state of one task's operators, or of several tasks' after [`Snapshot::merge`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -164,53 +166,78 @@ impl Snapshot {
 /// Where one operator writes its state.
 #[derive(Debug)]
 pub struct SnapshotWriter<'a> {
-    operator: &'a mut OperatorSnapshot,
+    into: Into<'a>,
+}
+
+#[derive(Debug)]
+enum Into<'a> {
+    Operator(&'a mut OperatorSnapshot),
+    /// What one key has.
+    Record(&'a mut RecordWriter),
 }
 
 impl<'a> SnapshotWriter<'a> {
     /// Writes the state of operator `uid`.
     pub fn new(snapshot: &'a mut Snapshot, uid: &str) -> Self {
-        Self { operator: snapshot.operators.entry(uid.to_string()).or_default() }
+        let operator = snapshot.operators.entry(uid.to_string()).or_default();
+        Self { into: Into::Operator(operator) }
+    }
+
+    /// Writes what one key has: only entries of keyed state.
+    pub fn of_record(record: &'a mut RecordWriter) -> Self {
+        Self { into: Into::Record(record) }
+    }
+
+    fn operator(&mut self) -> &mut OperatorSnapshot {
+        match &mut self.into {
+            Into::Operator(operator) => operator,
+            Into::Record(_) => unreachable!("a record has what belongs to one key"),
+        }
     }
 
     /// Notes how far event time had come.
     pub fn watermark_ms(&mut self, watermark_ms: i64) {
-        self.operator.watermark_ms = Some(watermark_ms);
+        self.operator().watermark_ms = Some(watermark_ms);
     }
 
     /// Notes that the operator has a state `name` of a kind (`state` for one of keys, `broadcast`,
     /// `list`), whether there is an entry now or not.
     pub fn declare(&mut self, kind: &str, name: &str) {
-        self.operator.declared.insert(format!("{kind}/{name}"));
+        self.operator().declared.insert(format!("{kind}/{name}"));
     }
 
     /// Notes what the values of keyed state `state` are made of.
     pub fn schema(&mut self, state: &str, schema: &Schema) {
-        self.operator.schemas.insert(state.to_string(), schema.encode().to_vec());
+        self.operator().schemas.insert(state.to_string(), schema.encode().to_vec());
     }
 
     /// Writes a piece of state that belongs to no key, under a name unique among all tasks of the
     /// operator (`split/payments.csv`).
     pub fn operator_state<V: Record>(&mut self, name: &str, value: &V) {
-        self.operator.operator_state.insert(name.to_string(), value.archive().to_vec());
+        self.operator().operator_state.insert(name.to_string(), value.archive().to_vec());
     }
 
     /// Takes over all keyed state in `part`, whatever the uid.
     pub(crate) fn absorb(&mut self, part: &Snapshot) {
+        let ours = self.operator();
         for operator in part.operators.values() {
             for (state, entries) in &operator.keyed_state {
-                let ours = self.operator.keyed_state.entry(state.clone()).or_default();
+                let ours = ours.keyed_state.entry(state.clone()).or_default();
                 ours.extend(entries.iter().map(|(key, value)| (key.clone(), value.clone())));
             }
-            self.operator.layouts.extend(operator.layouts.clone());
+            ours.layouts.extend(operator.layouts.clone());
         }
     }
 
     /// Writes one entry of keyed state.
     pub fn keyed_state<V: Record>(&mut self, state: &str, key: &StoredKey<'_>, value: &V) {
-        let entries = self.operator.keyed_state.entry(state.to_string()).or_default();
+        let operator = match &mut self.into {
+            Into::Operator(operator) => operator,
+            Into::Record(record) => return record.entry(state, key, value),
+        };
+        let entries = operator.keyed_state.entry(state.to_string()).or_default();
         if entries.is_empty() {
-            self.operator.layouts.insert(state.to_string(), ValueLayout::of::<V>());
+            operator.layouts.insert(state.to_string(), ValueLayout::of::<V>());
         }
         entries.insert(key.encode(), value.archive().to_vec());
     }

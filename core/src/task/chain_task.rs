@@ -31,9 +31,10 @@ use crate::data::row::{MAX_WATERMARK, NO_EVENT_TIME};
 use crate::error::Error;
 use crate::exchange::channel::{Load, Outbox, Returned};
 use crate::graph::plan::{ChannelId, TaskPlan};
-use crate::limits::INPUT_DIVISOR_MAX;
+use crate::limits::{INPUT_DIVISOR_MAX, SAVE_STEPS};
 use crate::operator::env::TaskPlace;
 use crate::operator::{Chain, Progress, TaskEnv};
+use crate::state::durable::{DurableStore, Save};
 use crate::state::snapshot::Snapshot;
 use crate::task::end::{ChainEnd, End, SideEnd};
 use crate::task::feed::{Due, Feed, SOURCE_STAGE};
@@ -59,6 +60,8 @@ pub struct ChainTask<F, C, E> {
     awaited: VecDeque<CheckpointId>,
     /// The checkpoint that is to be cut as soon as the operators can write all of their state.
     gathering: Option<CheckpointId>,
+    /// Whether something of the last cut is still to be written.
+    saving: Progress,
     /// Parts of checkpoints, in order, until all is durable that they speak of.
     parts: VecDeque<(CheckpointId, Snapshot)>,
     last_cut: Option<CheckpointId>,
@@ -114,6 +117,7 @@ where
             is_idle: false,
             awaited: VecDeque::new(),
             gathering: None,
+            saving: Progress::Done,
             parts: VecDeque::new(),
             last_cut: None,
             files: Vec::new(),
@@ -256,6 +260,17 @@ where
         self.send_parts(mail);
     }
 
+    /// Writes some of what checkpoints get of the keys.
+    fn save(&mut self, is_last: bool) -> Progress {
+        self.chain.save(Save { steps: SAVE_STEPS, is_last }, &self.env)
+    }
+
+    /// Whether there is something that can be written now.
+    fn can_save(&self) -> bool {
+        let durable = self.env.store.get().and_then(|store| store.durable());
+        self.saving == Progress::Pending && durable.is_some_and(DurableStore::has_room)
+    }
+
     /// What is durable of the parts of checkpoints goes to the shard.
     fn send_parts(&mut self, mail: &mut TaskMail) {
         while let Some(part) = self.parts.pop_front_if(|(id, _)| self.chain.is_settled(*id)) {
@@ -270,7 +285,7 @@ where
         self.awaited.retain(|awaited| checkpoint < *awaited);
         let snapshot = self.snapshot();
         self.parts.push_back((checkpoint, snapshot));
-        self.chain.on_cut(checkpoint);
+        self.chain.on_cut(checkpoint, &self.env);
         self.control(Control::Barrier(checkpoint));
     }
 
@@ -336,12 +351,19 @@ where
     fn has_last_state(&mut self) -> bool {
         let may_be_asked =
             self.env.has_checkpoints.get() || !self.awaited.is_empty() || self.last_cut.is_some();
-        !may_be_asked || self.chain.gather(&self.env) == Progress::Done
+        if may_be_asked && self.chain.gather(&self.env) == Progress::Done {
+            self.saving = self.save(true);
+        }
+        !may_be_asked
+            || self.chain.gather(&self.env) == Progress::Done && self.saving == Progress::Done
     }
 
     fn activity(&self, time: Progress) -> Activity {
         if self.phase == Phase::Finished {
             return Activity::Finished;
+        }
+        if self.can_save() {
+            return Activity::Busy;
         }
         if self.phase == Phase::Flushing {
             return Activity::Idle(None);
@@ -445,9 +467,8 @@ where
             return;
         }
         if self.phase == Phase::Finished {
-            if self.chain.gather(&self.env) == Progress::Done {
-                mail.snapshots.push((checkpoint, self.snapshot()));
-            }
+            // What it had was gathered, or written, before it finished.
+            mail.snapshots.push((checkpoint, self.snapshot()));
             return;
         }
         self.awaited.push_back(checkpoint);
@@ -466,6 +487,7 @@ where
 
     fn turn(&mut self, row_limit: u32, mail: &mut TaskMail) -> Activity {
         self.deliver_answers(row_limit);
+        self.saving = self.save(false);
         let mut time = Progress::Done;
         if self.phase < Phase::Flushing && self.is_writable() {
             time = self.catch_up(row_limit);

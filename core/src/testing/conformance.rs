@@ -7,6 +7,7 @@
 //! sliced     ──────●·resume·resume●·resume───────●─────   one unit of work at a time, restored too
 //! overtaken  ──────●──────────────●──────────────●·····   slices are left lying; records overtake
 //! spilled    ──●··●·········●─────●··········●───●─────   all state leaves memory after every step
+//! saved      ──────●── cut ───────●·save·········●·save    what comes out of it from the cut on
 //! rescaled   1 task ●── 2 tasks ──●── 3 tasks ───●─────   every snapshot restored at another count
 //! ```
 //!
@@ -82,6 +83,7 @@ pub fn conformance<C>(
         let slowly = || make().spilling_slowly(script.len() as u64);
         let cut = Cut { overtakes: true, ..Cut::default() };
         compare_keys(&plain, &run(&slowly, &script, cut));
+        save(&make, &script, &plain);
     }
     if has_keys || make().is_dealt_out() {
         rescale(&make, &script, &plain);
@@ -217,6 +219,68 @@ where
             "step {index} ({step:?}) on {parallelism} tasks: expected first, found second"
         );
         snapshot = Some(merged);
+    }
+}
+
+/// How many cuts of a script are saved.
+const CUTS: usize = 4;
+
+/// Cuts the operator now and then, and has what it had saved while the script goes on; an operator
+/// that begins with it does what came after the cut.
+fn save<C>(make: &impl Fn() -> OperatorHarness<C>, script: &[Step<C::In>], plain: &Outcomes)
+where
+    C: Chain<In: Clone + Debug, Out: Debug>,
+{
+    let mut time_ms = make().env().processing_time_ms.get();
+    let mut harness = make().saving(script.len() as u64);
+    let mut cut_at = None;
+    for (index, step) in script.iter().enumerate() {
+        if let Step::ProcessingTime(new_ms) = step {
+            time_ms = *new_ms;
+        }
+        apply(&mut harness, step);
+        let _ = harness.take_outcome();
+        if let Some(snapshot) = harness.save_some() {
+            let (cut_at, time_ms) = cut_at.take().expect("what is saved was cut");
+            go_on(make().starting_at(time_ms), &snapshot, (script, plain), cut_at);
+        }
+        let is_time = index % script.len().div_ceil(CUTS) == 0;
+        if is_time && cut_at.is_none() && harness.is_ready() && !harness.is_pending() {
+            harness.cut();
+            cut_at = Some((index, time_ms));
+        }
+    }
+    while let Some((index, time_ms)) = cut_at {
+        if let Some(snapshot) = harness.save_some() {
+            cut_at = None;
+            go_on(make().starting_at(time_ms), &snapshot, (script, plain), index);
+        }
+    }
+}
+
+/// Does what comes behind step `cut_at` with the state of a snapshot.
+fn go_on<C>(
+    mut harness: OperatorHarness<C>,
+    snapshot: &Snapshot,
+    (script, plain): (&[Step<C::In>], &Outcomes),
+    cut_at: usize,
+) where
+    C: Chain<In: Clone + Debug, Out: Debug>,
+{
+    harness.restore_or_panic(snapshot);
+    while harness.is_pending() {
+        harness.resume();
+    }
+    for (index, step) in script.iter().enumerate().skip(cut_at + 1) {
+        apply(&mut harness, step);
+        let mut outcome = harness.take_outcome();
+        harness.settle_order(&mut outcome);
+        let expected = &plain[index].0;
+        assert_eq!(
+            expected, &outcome,
+            "step {index} ({step:?}), begun with what was saved of a cut behind step {cut_at}: \
+             expected first, found second"
+        );
     }
 }
 

@@ -9,6 +9,7 @@ use millstream_storage::io::{
 };
 use millstream_storage::listing::SharedListings;
 
+use crate::checkpoint::directory::Files;
 use crate::connector::generator::draw::Draw;
 use crate::operator::TaskEnv;
 
@@ -141,7 +142,7 @@ impl MemoryDisk {
             FileOp::Open { path, .. }
             | FileOp::Remove { path, .. }
             | FileOp::ListDirectory { path, .. } => path.clone(),
-            FileOp::Rename { from, .. } => from.clone(),
+            FileOp::Rename { from, .. } | FileOp::Link { from, .. } => from.clone(),
             FileOp::List { pattern, .. } => pattern.into(),
             FileOp::Read { file, .. }
             | FileOp::Write { file, .. }
@@ -204,6 +205,11 @@ impl MemoryDisk {
                 self.files.insert(to, bytes);
                 Ok(FileAnswer::Renamed)
             }
+            FileOp::Link { from, to, .. } => {
+                let bytes = self.files.get(&from).cloned().expect("what is linked is there");
+                self.files.insert(to, bytes);
+                Ok(FileAnswer::Linked)
+            }
             FileOp::Remove { path, .. } => {
                 self.files.remove(&path);
                 Ok(FileAnswer::Removed)
@@ -239,6 +245,17 @@ impl MemoryDisk {
     }
 }
 
+impl Files for MemoryDisk {
+    fn names(&self, directory: &Path) -> std::io::Result<Vec<String>> {
+        let names = self.paths().filter(|path| path.parent() == Some(directory));
+        Ok(names.filter_map(|path| Some(path.file_name()?.to_str()?.to_string())).collect())
+    }
+
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        self.file(path).map(<[u8]>::to_vec).ok_or_else(|| std::io::ErrorKind::NotFound.into())
+    }
+}
+
 fn file_of(op: &FileOp) -> Option<FileId> {
     match op {
         FileOp::Open { file, .. }
@@ -247,6 +264,7 @@ fn file_of(op: &FileOp) -> Option<FileId> {
         | FileOp::Sync { file, .. }
         | FileOp::Close { file, .. } => Some(*file),
         FileOp::Rename { .. }
+        | FileOp::Link { .. }
         | FileOp::Remove { .. }
         | FileOp::List { .. }
         | FileOp::ListDirectory { .. } => None,

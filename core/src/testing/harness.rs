@@ -2,6 +2,7 @@
 
 mod output;
 mod outside;
+mod save;
 mod spill;
 mod state;
 
@@ -22,6 +23,7 @@ use crate::testing::task_env;
 
 use output::{Collect, KeyOrder, Side};
 pub(super) use output::{Outcome, output_of};
+use save::Saving;
 use spill::Spill;
 
 /// Calls in a row for a processing time that has come, or for the end. An operator that wants more
@@ -59,6 +61,8 @@ pub struct OperatorHarness<C: Chain> {
     /// The listeners of accepted connections.
     accepted: BTreeMap<SocketId, SocketId>,
     spill: Option<Spill>,
+    /// The last cut, while not all of it is saved.
+    saving: Option<Saving>,
 }
 
 /// How far the operators have come.
@@ -117,6 +121,7 @@ impl<C: Chain> OperatorHarness<C> {
             stdout: Vec::new(),
             accepted: BTreeMap::new(),
             spill: None,
+            saving: None,
         }
     }
 

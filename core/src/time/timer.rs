@@ -62,6 +62,13 @@ struct KeyEntry {
     late_advance: u32,
 }
 
+/// How far a queue had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    horizon_ms: i64,
+    advance: u32,
+}
+
 /// Alarms that join the agenda in one step of [`TimerQueue::pop`].
 const JOIN_LEN: usize = 64;
 
@@ -251,11 +258,21 @@ impl TimerQueue {
     /// The timers of one key, ascending, and whether each waits for the next horizon although it
     /// is not after the present one.
     pub fn timers_of(&self, slot: Slot) -> impl Iterator<Item = (i64, bool)> {
+        self.timers_at(slot, self.moment())
+    }
+
+    /// Now, as far as it matters to timers.
+    pub fn moment(&self) -> Moment {
+        Moment { horizon_ms: self.horizon_ms, advance: self.advance }
+    }
+
+    /// As [`TimerQueue::timers_of`], of a key that has not changed since `moment`, as it was then.
+    pub fn timers_at(&self, slot: Slot, moment: Moment) -> impl Iterator<Item = (i64, bool)> {
         let entry = self.keys.get(slot);
         entry.into_iter().flat_map(move |entry| {
-            let is_late = entry.late_advance == self.advance;
+            let is_late = entry.late_advance == moment.advance;
             let timers = entry.timers.iter().filter(|(_, mark)| mark.is_timer());
-            timers.map(move |(time_ms, _)| (time_ms, is_late && time_ms <= self.horizon_ms))
+            timers.map(move |(time_ms, _)| (time_ms, is_late && time_ms <= moment.horizon_ms))
         })
     }
 

@@ -139,7 +139,7 @@ impl Store {
             id,
             file,
             path,
-            stage: Stage::Entries(Box::new(Writer::new(config))),
+            stage: Stage::Entries(Box::new(Writer::new(config).sharing_blocks())),
             pieces: BTreeMap::new(),
             failed: Vec::new(),
             fault: None,

@@ -169,7 +169,7 @@ impl Store {
             id,
             file,
             is_created: false,
-            job: Job::new(merge, Writer::new(config)),
+            job: Job::new(merge, Writer::new(config).sharing_blocks()),
             stage: Stage::Entries,
             writes: BTreeSet::new(),
         })

@@ -97,7 +97,9 @@ impl Layout {
         layout.check_places(bytes).ok_or("an entry is not within its block")?;
         let prefix = layout.prefix(bytes);
         let key_group = u16_at(bytes, 6).to_be_bytes();
-        if prefix.len() < key_group.len() || prefix[..key_group.len()] != key_group {
+        // One with several key groups has less in common.
+        let common_len = prefix.len().min(key_group.len());
+        if prefix[..common_len] != key_group[..common_len] {
             return Err("a block holds keys of another key group");
         }
         Ok(layout)

@@ -128,8 +128,7 @@ pub(super) fn decode(bytes: &[u8], block_count: u32) -> Option<Vec<Section>> {
     };
     let follows = |pair: &[Section]| {
         let [before, after] = pair else { return false };
-        let is_shared =
-            after.first_block == before.last_block && after.key_group() == before.key_group();
+        let is_shared = after.first_block == before.last_block;
         before.prefix < after.prefix && (is_shared || after.first_block == before.last_block + 1)
     };
     let begins = sections.first().map_or(0, |section| section.first_block) == 0;

@@ -63,13 +63,17 @@ fn stored(hash64: u64, state_id: u16, window_bucket: i64, key: &[u8], map_key: &
 
 /// The file of `rows`, and what its writer says of it.
 fn write(config: WriterConfig, rows: &[Row]) -> (Vec<u8>, TableMeta) {
+    write_with(Writer::new(config), rows)
+}
+
+/// As [`write`], by this writer.
+fn write_with(mut writer: Writer, rows: &[Row]) -> (Vec<u8>, TableMeta) {
     let mut file = Vec::new();
     let mut put = |piece: Piece| {
         assert_eq!(piece.offset, file.len() as u64, "pieces follow one another");
         assert!(piece.bytes.len().is_multiple_of(PAGE_BYTES) && !piece.bytes.is_empty());
         file.extend_from_slice(&piece.bytes);
     };
-    let mut writer = Writer::new(config);
     for row in rows {
         writer.push(row.entry()).expect("the rows are small");
         if let Some(piece) = writer.full_piece() {

@@ -63,6 +63,8 @@ pub struct KeyTooLarge {
 #[derive(Debug)]
 pub struct Writer {
     config: WriterConfig,
+    /// Entries of several key groups may be in one block.
+    shares_blocks: bool,
     builder: BlockBuilder,
     index: IndexBuilder,
     sections: Vec<Section>,
@@ -84,6 +86,7 @@ impl Writer {
         assert!((1..=1 << 16).contains(&config.key_group_count), "a key group has 16 bits");
         Self {
             config,
+            shares_blocks: false,
             builder: BlockBuilder::new(config.values == Values::Aligned),
             index: IndexBuilder::default(),
             sections: Vec::new(),
@@ -93,6 +96,13 @@ impl Writer {
             blocks: crc32fast::Hasher::new(),
             meta: TableMeta::begin(config.id, config.key_group_count),
         }
+    }
+
+    /// Lets blocks have entries of several key groups: a table of few entries would have a page for
+    /// each otherwise.
+    #[must_use]
+    pub fn sharing_blocks(self) -> Self {
+        Self { shares_blocks: true, ..self }
     }
 
     /// Adds `entry`. [`Writer::full_piece`] is to be asked after it.
@@ -179,7 +189,8 @@ impl Writer {
         let Some(last_key) = self.builder.last_key() else { return true };
         let is_one_key = self.builder.is_one_key() && last_key == entry.key;
         let fits = self.builder.size(shape) <= PAGE_BYTES;
-        is_one_key || fits && key_group_of(last_key) == key_group_of(entry.key)
+        let may_share = self.shares_blocks || key_group_of(last_key) == key_group_of(entry.key);
+        is_one_key || fits && may_share
     }
 
     /// Counts `entry`, which is in the builder.

@@ -222,6 +222,7 @@ fn line(done: &FileDone) -> String {
         Ok(FileAnswer::Synced) => "synced".to_owned(),
         Ok(FileAnswer::Closed) => "closed".to_owned(),
         Ok(FileAnswer::Renamed) => "renamed".to_owned(),
+        Ok(FileAnswer::Linked) => "linked".to_owned(),
         Ok(FileAnswer::Removed) => "removed".to_owned(),
         Ok(FileAnswer::Listed { files }) => {
             let name = |path: &Path| path.display().to_string();

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::checkpoint::Tables;
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -30,9 +31,10 @@ fn coordinator(settings: CheckpointSettings) -> Coordinator {
     )
 }
 
-fn row(shard: u32, checkpoint: u64) -> (PathBuf, PartRow) {
+fn row(shard: u32, checkpoint: u64) -> (PathBuf, PartRow, u64) {
     let name = super::super::names::part_name(CheckpointId(checkpoint), shard);
-    ("/checkpoints".into(), PartRow { name, bytes: 10, crc: 1 })
+    let tables = Tables::default();
+    ("/checkpoints".into(), PartRow { name, bytes: 10, crc: 1, tables }, 10)
 }
 
 impl Coordinator {
@@ -42,7 +44,7 @@ impl Coordinator {
 }
 
 /// Orders in a few letters: `T7` triggered, `M7` its manifest, `C7` completed, `G7` given up,
-/// `R:name name` removed.
+/// `R:name name` removed, `L7` its tables released.
 fn short(orders: &[Order]) -> String {
     let name = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
@@ -57,7 +59,8 @@ fn short(orders: &[Order]) -> String {
         }
         Order::Completed(id) => format!("C{}", id.0),
         Order::GiveUp(id, _) => format!("G{}", id.0),
-        Order::Remove(paths) => {
+        Order::Release(id) => format!("L{}", id.0),
+        Order::Remove(_, paths) => {
             format!("R:{}", paths.iter().map(name).collect::<Vec<_>>().join("+"))
         }
     };
@@ -191,7 +194,7 @@ fn a_savepoint_is_somewhere_else_and_nobody_commits_with_it() {
     check(&it.on_committed(CheckpointId(8), ms(110)), "C8");
     check(&it.part(0, 7), "");
     check(&it.part(1, 7), "M7");
-    check(&it.on_committed(CheckpointId(7), ms(120)), "");
+    check(&it.on_committed(CheckpointId(7), ms(120)), "L7");
     assert_eq!(it.last_completed(), Some(CheckpointId(8)), "retention leaves it alone");
 }
 
@@ -236,7 +239,7 @@ proptest! {
                 }
                 Step::Part(shard) => match due[shard as usize].pop_front() {
                     Some(id) => {
-                        let (directory, row) = row(shard, id);
+                        let (directory, row, _) = row(shard, id);
                         disk.insert(directory.join(&row.name));
                         it.part(shard, id)
                     }
@@ -276,8 +279,8 @@ proptest! {
                         }
                         committing = Some((id, path));
                     }
-                    Order::Remove(paths) => disk.retain(|path| !paths.contains(path)),
-                    Order::Completed(_) => {}
+                    Order::Remove(_, paths) => disk.retain(|path| !paths.contains(path)),
+                    Order::Completed(_) | Order::Release(_) => {}
                     Order::GiveUp(id, _) => prop_assert!(!completed.contains(&id)),
                 }
             }
@@ -285,7 +288,7 @@ proptest! {
             for id in &kept {
                 prop_assert!(disk.contains(&place(manifest_name(**id))));
                 for shard in 0..2 {
-                    let (directory, row) = row(shard, id.0);
+                    let (directory, row, _) = row(shard, id.0);
                     prop_assert!(disk.contains(&directory.join(row.name)));
                 }
             }

@@ -1,7 +1,7 @@
 //! Which checkpoint is gone on from when some of their files are damaged, missing or left over.
 
 use super::*;
-use crate::checkpoint::manifest::PartRow;
+use crate::checkpoint::manifest::{PartRow, Tables};
 use crate::checkpoint::names::{manifest_name, part_name};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 
@@ -31,10 +31,11 @@ impl Memory {
             let mut snapshot = Snapshot::default();
             let mut writer = SnapshotWriter::new(&mut snapshot, "op");
             writer.operator_state(&format!("shard/{shard}"), &id);
-            let part = Part { checkpoint, shard, chains: vec![(0, snapshot)] }.encode();
+            let part = Part { checkpoint, shard, chains: vec![(0, snapshot)], image: None };
+            let part = part.encode();
             let name = part_name(checkpoint, shard);
             self.0.insert(Path::new(DIRECTORY).join(&name), part.clone());
-            parts.push(PartRow::of(name, &part));
+            parts.push(PartRow::of(name, &part, Tables::default()));
         }
         let manifest = Manifest {
             checkpoint,
@@ -74,7 +75,7 @@ fn newest(found: &Found) -> Option<u64> {
 }
 
 fn kept(found: &Found) -> Vec<u64> {
-    found.kept.iter().map(|(checkpoint, _)| checkpoint.0).collect()
+    found.kept.iter().map(|kept| kept.checkpoint.0).collect()
 }
 
 #[test]

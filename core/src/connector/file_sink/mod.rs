@@ -374,7 +374,7 @@ impl<E: Encode> Operator for FileSink<E> {
         if self.encoder.encoded_bytes() == 0 { Progress::Done } else { Progress::Pending }
     }
 
-    fn on_cut(&mut self, checkpoint: CheckpointId) {
+    fn on_cut(&mut self, checkpoint: CheckpointId, _ctx: &OperatorContext<'_>) {
         self.finished.on_cut(checkpoint);
     }
 

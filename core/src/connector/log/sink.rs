@@ -401,7 +401,7 @@ impl<E: Encode> Operator for LogWriter<E> {
         Progress::Done
     }
 
-    fn on_cut(&mut self, checkpoint: CheckpointId) {
+    fn on_cut(&mut self, checkpoint: CheckpointId, _ctx: &OperatorContext<'_>) {
         self.partitions.iter_mut().for_each(|partition| partition.on_cut(checkpoint));
     }
 

@@ -138,7 +138,7 @@ impl Run {
             assert_eq!(writer.gather(&context(env, "log")), Progress::Done);
             let mut snapshot = Snapshot::default();
             writer.snapshot(&mut SnapshotWriter::new(&mut snapshot, "log"));
-            writer.on_cut(self.last);
+            writer.on_cut(self.last, &context(env, "log"));
             all.merge(snapshot);
         }
         (self.last, all)

@@ -43,6 +43,7 @@ use crate::operator::watermark::has_event_time;
 use crate::operator::window::LateOutput as _;
 use crate::operator::window::agenda::Agenda;
 use crate::operator::{Operator, OperatorContext, Output, Progress};
+use crate::state::durable::Save;
 use crate::state::residents::{Belongings as _, Residents};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::time::strategy::duration_ms;
@@ -197,6 +198,8 @@ where
 
     /// Drops what nothing can pair with any more, and puts the key where it has to be visited next.
     fn settle(&mut self, slot: Slot, watermark_ms: i64) {
+        let belongings = self.belongings();
+        self.keys.keep(slot, &belongings);
         let sides = self.keys.value_mut(slot);
         sides.left.drop_until(watermark_ms.saturating_sub(self.upper_ms));
         sides.right.drop_until(watermark_ms.saturating_add(self.lower_ms));
@@ -234,6 +237,8 @@ where
             self.keys.value(slot).past_ms
         };
         let next_ms = self.visit_at(next_ms);
+        let belongings = self.belongings();
+        self.keys.keep(slot, &belongings);
         self.keys.value_mut(slot).due_ms = next_ms;
         self.agenda.push(next_ms, slot);
     }
@@ -303,6 +308,8 @@ where
         let Row { hash64, origin, value, .. } = row;
         let slot = self.keys.find_or_insert_with(hash64, (self.key_of)(&value), Sides::default);
         self.keys.note_use(slot);
+        let belongings = self.belongings();
+        self.keys.keep(slot, &belongings);
         let sides = self.keys.value_mut(slot);
         let join = &mut self.join;
         let mut pair = |(left, left_ms): (&A, i64), (right, right_ms): (&B, i64)| {
@@ -481,12 +488,24 @@ where
         spilling::gather(&mut self.keys, &mut belongings, ctx)
     }
 
-    fn on_cut(&mut self, _checkpoint: CheckpointId) {
-        self.keys.on_cut();
+    fn on_cut(&mut self, checkpoint: CheckpointId, ctx: &OperatorContext<'_>) {
+        spilling::cut(&mut self.keys, checkpoint, ctx);
+    }
+
+    fn save(&mut self, save: Save, ctx: &OperatorContext<'_>) -> Progress {
+        let belongings = self.belongings();
+        spilling::save(&mut self.keys, save, &belongings, ctx)
+    }
+
+    fn is_settled(&self, checkpoint: CheckpointId) -> bool {
+        self.keys.is_saved(checkpoint)
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
         assert!(!self.has_waiting_rows(), "an operator that is not ready is not cut");
+        if self.keys.is_durable() {
+            return;
+        }
         self.keys.save_cold(writer);
         for slot in self.keys.slots() {
             let of = (self.keys.hash64(slot), self.keys.key(slot));

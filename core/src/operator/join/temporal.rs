@@ -47,6 +47,7 @@ use crate::operator::watermark::has_event_time;
 use crate::operator::window::LateOutput as _;
 use crate::operator::window::agenda::Agenda;
 use crate::operator::{Operator, OperatorContext, Output, Progress};
+use crate::state::durable::Save;
 use crate::state::residents::{Belongings as _, Residents};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::time::strategy::duration_ms;
@@ -288,6 +289,8 @@ where
         let key = (self.key_of)(&row.value);
         let slot = self.keys.find_or_insert_with(row.hash64, key, History::default);
         self.keys.note_use(slot);
+        let belongings = self.belongings();
+        self.keys.keep(slot, &belongings);
         let mut left = INPUT_BUDGET_RECORDS;
         while self.join_first(slot, watermark_ms, out) {
             ctx.env().spend_more(1);
@@ -406,6 +409,8 @@ where
                         Some(true) => self.keys.note_use(slot),
                     }
                 }
+                let belongings = self.belongings();
+                self.keys.keep(slot, &belongings);
                 self.join_first(slot, due_ms, out);
                 self.settle(slot, watermark_ms);
                 let next_ms = self.keys.get_slot(slot).map(|history| history.due_ms);
@@ -474,12 +479,24 @@ where
         spilling::gather(&mut self.keys, &mut belongings, ctx)
     }
 
-    fn on_cut(&mut self, _checkpoint: CheckpointId) {
-        self.keys.on_cut();
+    fn on_cut(&mut self, checkpoint: CheckpointId, ctx: &OperatorContext<'_>) {
+        spilling::cut(&mut self.keys, checkpoint, ctx);
+    }
+
+    fn save(&mut self, save: Save, ctx: &OperatorContext<'_>) -> Progress {
+        let belongings = self.belongings();
+        spilling::save(&mut self.keys, save, &belongings, ctx)
+    }
+
+    fn is_settled(&self, checkpoint: CheckpointId) -> bool {
+        self.keys.is_saved(checkpoint)
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
         assert!(!self.has_waiting_rows(), "an operator that is not ready is not cut");
+        if self.keys.is_durable() {
+            return;
+        }
         self.keys.save_cold(writer);
         for slot in self.keys.slots() {
             let of = (self.keys.hash64(slot), self.keys.key(slot));

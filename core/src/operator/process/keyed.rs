@@ -13,6 +13,7 @@ use crate::operator::process::open::{Declarable, Declared, OpenContext};
 use crate::operator::process::task::{FiringFunction, KeyedTask, OneInput};
 use crate::operator::waiting::{Parked, WaitingRows};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
+use crate::state::durable::Save;
 use crate::state::keyed::KeyedState;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 
@@ -326,8 +327,16 @@ where
         KeyedTask::of(&mut self.task).gather(ctx)
     }
 
-    fn on_cut(&mut self, _checkpoint: CheckpointId) {
-        KeyedTask::of(&mut self.task).on_cut();
+    fn on_cut(&mut self, checkpoint: CheckpointId, ctx: &OperatorContext<'_>) {
+        KeyedTask::of(&mut self.task).on_cut(checkpoint, ctx);
+    }
+
+    fn save(&mut self, save: Save, ctx: &OperatorContext<'_>) -> Progress {
+        KeyedTask::of(&mut self.task).save(save, ctx)
+    }
+
+    fn is_settled(&self, checkpoint: CheckpointId) -> bool {
+        self.task.as_ref().is_none_or(|task| task.is_saved(checkpoint))
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {

@@ -8,6 +8,7 @@
 //! ```
 
 use crate::data::ahead::Ahead;
+use crate::data::element::CheckpointId;
 use crate::data::key::Key;
 use crate::data::row::{NO_EVENT_TIME, Row};
 use crate::error::Error;
@@ -17,6 +18,7 @@ use crate::operator::process::open::Declared;
 use crate::operator::spilling::{self, EVICT_STEPS, READ_AHEAD, or_fail};
 use crate::operator::{OperatorContext, Output, Progress};
 use crate::state::broadcast::BroadcastStates;
+use crate::state::durable::Save;
 use crate::state::keyed::{KeyedState, TimerKind};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::StateTime;
@@ -281,8 +283,18 @@ impl<K: Key> KeyedTask<K> {
         spilling::gather_states(&mut self.keyed, ctx)
     }
 
-    pub(super) fn on_cut(&mut self) {
-        self.keyed.on_cut();
+    pub(super) fn on_cut(&mut self, checkpoint: CheckpointId, ctx: &OperatorContext<'_>) {
+        spilling::cut_states(&mut self.keyed, checkpoint, ctx);
+    }
+
+    /// Writes some of what has changed.
+    pub(super) fn save(&mut self, save: Save, ctx: &OperatorContext<'_>) -> Progress {
+        spilling::save_states(&mut self.keyed, save, ctx)
+    }
+
+    /// Whether all is written that `checkpoint` gets.
+    pub(super) fn is_saved(&self, checkpoint: CheckpointId) -> bool {
+        self.keyed.keys().is_saved(checkpoint)
     }
 
     pub(super) fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
@@ -377,7 +389,7 @@ impl<K: Key> KeyedTask<K> {
         };
         // A key that has fired its last timer and keeps nothing else has no slot any more.
         while let Some(slot) = self.keyed.find(hash64, key)
-            && let Some(time_ms) = self.keyed.timers_mut(kind).pop_of(slot, until_ms)
+            && let Some(time_ms) = self.keyed.pop_due_of(kind, slot, until_ms)
         {
             let timer = FiredTimer { time_ms, kind };
             self.keyed.enter_slot(slot, now_of(timer, ctx));

@@ -55,9 +55,10 @@ use crate::operator::window::held::{Held, WINDOWS};
 use crate::operator::window::states::{self, WindowStates};
 use crate::operator::window::{Clock, Lateness};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
+use crate::state::durable::Save;
 use crate::state::residents::Residents;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::time::timer::{Registrant, TimerQueue};
+use crate::time::timer::{Moment, Registrant, TimerQueue};
 use crate::time::trigger::{TimerChange, Trigger};
 use crate::time::window::{TimeDomain, Window, WindowAssigner};
 use firing::Cause;
@@ -80,6 +81,8 @@ where
     /// Their horizon is the watermark, as far as rows and triggers are concerned.
     event_timers: TimerQueue,
     processing_timers: TimerQueue,
+    /// How far both had come at the last cut.
+    moments: [Moment; 2],
     /// What the function has declared, if it has.
     states: Option<WindowStates<K>>,
     /// Rows, and rises of the clocks (`None`), that have to wait for what was due before them.
@@ -133,6 +136,7 @@ where
             keys: Residents::new(HashRange::ALL),
             event_timers: TimerQueue::default(),
             processing_timers: TimerQueue::default(),
+            moments: [TimerQueue::default().moment(); 2],
             states: None,
             waiting: VecDeque::new(),
             parked: Parked::default(),
@@ -403,14 +407,31 @@ where
         if self.has_waiting_rows() { Progress::Pending } else { self.call_back(ctx) }
     }
 
-    fn on_cut(&mut self, _checkpoint: CheckpointId) {
-        self.keys.on_cut();
-        self.states.iter_mut().for_each(WindowStates::on_cut);
+    fn on_cut(&mut self, checkpoint: CheckpointId, ctx: &OperatorContext<'_>) {
+        self.moments = self.now();
+        spilling::cut(&mut self.keys, checkpoint, ctx);
+        self.states.iter_mut().for_each(|states| states.on_cut(checkpoint, ctx));
+    }
+
+    fn save(&mut self, save: Save, ctx: &OperatorContext<'_>) -> Progress {
+        if !self.keys.is_saving() {
+            self.moments = self.now();
+        }
+        let (keys, leaving) = self.split();
+        let of_keys = spilling::save(keys, save, &leaving, ctx);
+        let states = self.states.as_mut();
+        let of_states = states.map_or(Progress::Done, |states| states.save(save, ctx));
+        if of_keys == Progress::Done { of_states } else { of_keys }
+    }
+
+    fn is_settled(&self, checkpoint: CheckpointId) -> bool {
+        let states = self.states.as_ref();
+        self.keys.is_saved(checkpoint) && states.is_none_or(|states| states.is_saved(checkpoint))
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
         assert!(!self.has_waiting_rows(), "an operator that is not ready is not cut");
-        self.save(writer);
+        self.save_all(writer);
     }
 
     fn restore(

@@ -47,6 +47,7 @@ use crate::operator::window::panes::{NEVER_MS, Panes};
 use crate::operator::window::stored;
 use crate::operator::window::{Clock, Lateness, Reading, SlicedBy};
 use crate::operator::{Operator, OperatorContext, Output, Progress};
+use crate::state::durable::Save;
 use crate::state::residents::{Belongings as _, Residents};
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::time::slices::Piece;
@@ -160,6 +161,7 @@ where
                     Turn::Now => {}
                 }
             }
+            self.keep(slot);
             let (hash64, key, panes) = self.keys.entry_mut(slot);
             if panes.fire_end_ms - 1 == due_ms {
                 self.work.fire((key, hash64), panes, ctx, out);
@@ -213,6 +215,7 @@ where
         let key = (self.key_of)(&row.value);
         let slot = self.keys.find_or_insert_with(row.hash64, key, Panes::default);
         self.keys.note_use(slot);
+        self.keep(slot);
         let panes = self.keys.value_mut(slot);
         if panes.due_ms <= horizon_ms || first_ms - 1 <= horizon_ms {
             return self.take_odd((slot, slice), (row, reading), ctx, out);
@@ -447,12 +450,24 @@ where
         spilling::gather(keys, &mut leaving, ctx)
     }
 
-    fn on_cut(&mut self, _checkpoint: CheckpointId) {
-        self.keys.on_cut();
+    fn on_cut(&mut self, checkpoint: CheckpointId, ctx: &OperatorContext<'_>) {
+        spilling::cut(&mut self.keys, checkpoint, ctx);
+    }
+
+    fn save(&mut self, save: Save, ctx: &OperatorContext<'_>) -> Progress {
+        let (keys, leaving) = self.split();
+        spilling::save(keys, save, &leaving, ctx)
+    }
+
+    fn is_settled(&self, checkpoint: CheckpointId) -> bool {
+        self.keys.is_saved(checkpoint)
     }
 
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
         assert!(!self.has_waiting_rows(), "an operator that is not ready is not cut");
+        if self.keys.is_durable() {
+            return;
+        }
         self.keys.save_cold(writer);
         for slot in self.keys.slots().filter(|slot| !self.keys.is_cold(*slot)) {
             let of = (self.keys.hash64(slot), self.keys.key(slot));

@@ -11,6 +11,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::data::element::CheckpointId;
 use crate::data::key::Key;
 use crate::error::Error;
 use crate::graph::Facts;
@@ -20,6 +21,7 @@ use crate::operator::spilling::{self, EVICT_STEPS};
 use crate::operator::window::function::{ProcessWindowContext, WindowContext};
 use crate::operator::window::stored;
 use crate::operator::{OperatorContext, Progress};
+use crate::state::durable::Save;
 use crate::state::keyed::KeyedState;
 use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::spec::StateTime;
@@ -135,9 +137,21 @@ impl<K: Key> WindowStates<K> {
         if of_keys == Progress::Done { of_windows } else { of_keys }
     }
 
-    pub(super) fn on_cut(&mut self) {
-        self.of_keys.on_cut();
-        self.of_windows.on_cut();
+    pub(super) fn on_cut(&mut self, checkpoint: CheckpointId, ctx: &OperatorContext<'_>) {
+        spilling::cut_states(&mut self.of_keys, checkpoint, ctx);
+        spilling::cut_states(&mut self.of_windows, checkpoint, ctx);
+    }
+
+    /// Writes some of what has changed.
+    pub(super) fn save(&mut self, save: Save, ctx: &OperatorContext<'_>) -> Progress {
+        let of_keys = spilling::save_states(&mut self.of_keys, save, ctx);
+        let of_windows = spilling::save_states(&mut self.of_windows, save, ctx);
+        if of_keys == Progress::Done { of_windows } else { of_keys }
+    }
+
+    /// Whether all is written that `checkpoint` gets.
+    pub(super) fn is_saved(&self, checkpoint: CheckpointId) -> bool {
+        self.of_keys.keys().is_saved(checkpoint) && self.of_windows.keys().is_saved(checkpoint)
     }
 
     /// How many keys and windows have had states that left memory.

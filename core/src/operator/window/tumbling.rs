@@ -393,7 +393,7 @@ where
         if self.has_waiting_rows() { Progress::Pending } else { self.gather_partials(ctx) }
     }
 
-    fn on_cut(&mut self, _checkpoint: CheckpointId) {
+    fn on_cut(&mut self, _checkpoint: CheckpointId, _ctx: &OperatorContext<'_>) {
         self.gathering = None;
     }
 

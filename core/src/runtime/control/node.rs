@@ -274,8 +274,12 @@ impl Node {
             Report::SplitNamed { source, split } => {
                 self.split_names.insert(source, &split);
             }
-            Report::Part { checkpoint, directory, row } => {
-                return self.coordinate(|it| it.on_part(shard, checkpoint, (directory, row)));
+            Report::Removed(checkpoint) => {
+                return self.coordinate(|it| it.on_removed(checkpoint));
+            }
+            Report::Part { checkpoint, directory, row, added_bytes } => {
+                let part = (directory, row, added_bytes);
+                return self.coordinate(|it| it.on_part(shard, checkpoint, part));
             }
             Report::ManifestWritten(checkpoint) => {
                 tracing::debug!(checkpoint = checkpoint.0, "checkpoint is complete");

@@ -159,6 +159,31 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<Vec<File>> {
     directories.into_iter().map(File::open).collect()
 }
 
+/// Gives a file another name, or a copy one, and returns the directories to be synced.
+pub(super) fn link(from: &Path, to: &Path) -> io::Result<Vec<File>> {
+    refuse_directory(to)?;
+    create_directory(directory_of(to))?;
+    match fs::hard_link(from, to) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(to)?;
+            return link(from, to);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
+        // Another file system, or one without links.
+        Err(_) => {
+            fs::copy(from, to)?;
+            File::open(to)?.sync_all()?;
+        }
+    }
+    Ok(vec![File::open(directory_of(to))?])
+}
+
+/// As [`link`], durably.
+pub(in crate::runtime) fn link_durably(from: &Path, to: &Path) -> io::Result<()> {
+    link(from, to)?.iter().try_for_each(File::sync_all)
+}
+
 /// Removes, and returns the directory to be synced.
 pub(super) fn remove(path: &Path) -> io::Result<Vec<File>> {
     fs::remove_file(path)?;

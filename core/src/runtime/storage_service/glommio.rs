@@ -242,6 +242,7 @@ impl Shared {
             let lane = match job.work {
                 Work::Open { .. }
                 | Work::Rename { .. }
+                | Work::Link { .. }
                 | Work::Remove { .. }
                 | Work::List { .. }
                 | Work::ListDirectory { .. }
@@ -293,6 +294,10 @@ async fn carry_out(shared: &RefCell<Shared>, work: Work<Handle>) -> Carried {
         Work::Rename { from, to } => {
             change_names(move || blocking::rename(&from, &to)).await?;
             FileAnswer::Renamed
+        }
+        Work::Link { from, to } => {
+            change_names(move || blocking::link(&from, &to)).await?;
+            FileAnswer::Linked
         }
         Work::Remove { path } => {
             change_names(move || blocking::remove(&path)).await?;

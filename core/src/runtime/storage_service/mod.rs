@@ -36,7 +36,7 @@ use self::desk::{Desk, Health};
 use super::cpu::{self, Core};
 use super::parking::{Parker, Waker};
 
-pub(super) use self::blocking::{Lock, lock};
+pub(super) use self::blocking::{Lock, link_durably, lock};
 pub use self::desk::StorageHandle;
 
 /// Who talks to the disk.

@@ -14,8 +14,8 @@
 //!
 //! Invariant: for every file, operations start in the order in which they were asked for, and a job
 //! never runs beside one that it conflicts with.
-//! Not here: names. `Rename`, `Remove` and listings become jobs at once, in order; a worker carries
-//! out opens, changes of names and listings one at a time.
+//! Not here: names. `Rename`, `Link`, `Remove` and listings become jobs at once, in order; a worker
+//! carries out opens, changes of names and listings one at a time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -62,6 +62,7 @@ pub(super) enum Work<F> {
     Sync { file: F },
     Close { file: F },
     Rename { from: PathBuf, to: PathBuf },
+    Link { from: PathBuf, to: PathBuf },
     Remove { path: PathBuf },
     List { pattern: String, together: Option<Together> },
     ListDirectory { path: PathBuf },
@@ -190,6 +191,7 @@ impl<F: Clone> Files<F> {
         let action = op.action(None);
         let work = match op {
             FileOp::Rename { from, to, .. } => Work::Rename { from, to },
+            FileOp::Link { from, to, .. } => Work::Link { from, to },
             FileOp::Remove { path, .. } => Work::Remove { path },
             FileOp::List { pattern, together, .. } => Work::List { pattern, together },
             FileOp::ListDirectory { path, .. } => Work::ListDirectory { path },
@@ -318,6 +320,7 @@ impl<F: Clone> File<F> {
                 Ok(Work::Close { file })
             }
             FileOp::Rename { .. }
+            | FileOp::Link { .. }
             | FileOp::Remove { .. }
             | FileOp::List { .. }
             | FileOp::ListDirectory { .. } => {

@@ -204,6 +204,12 @@ impl RingService {
                     Ok(Named::Changed { unsynced, answer: FileAnswer::Renamed })
                 });
             }
+            Work::Link { from, to } => {
+                return self.names.run(ticket, move |_| {
+                    let unsynced = blocking::link(&from, &to)?;
+                    Ok(Named::Changed { unsynced, answer: FileAnswer::Linked })
+                });
+            }
             Work::Remove { path } => {
                 return self.names.run(ticket, move |_| {
                     let unsynced = blocking::remove(&path)?;

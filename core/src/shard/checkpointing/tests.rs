@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::checkpoint::manifest::PartRow;
+use crate::checkpoint::manifest::{PartRow, Tables};
 use crate::checkpoint::part::Part;
 use crate::data::element::CheckpointId;
 use crate::shard::event::{Command, Effect, Event, Report};
@@ -52,9 +52,9 @@ fn a_shard_that_is_over_has_a_part_in_every_later_checkpoint() {
     let reports = settle(&mut bench, &mut disk, &[trigger(4), trigger(5)]);
     let mut rows = Vec::new();
     for report in reports {
-        let Report::Part { checkpoint, directory, row } = report else { panic!("{report:?}") };
+        let Report::Part { checkpoint, directory, row, .. } = report else { panic!("{report:?}") };
         let bytes = &disk.files[&directory.join(&row.name)];
-        assert_eq!(PartRow::of(row.name.clone(), bytes), row);
+        assert_eq!(PartRow::of(row.name.clone(), bytes, Tables::default()), row);
         let part = Part::decode(bytes).expect("just written");
         let chains: Vec<u16> = part.chains.iter().map(|(chain, _)| *chain).collect();
         assert_eq!((part.checkpoint, part.shard, chains), (checkpoint, 0, vec![0, 1]));
@@ -97,12 +97,14 @@ fn manifests_are_written_and_files_removed_in_their_order() {
     assert!(matches!(reports[..], [Report::ManifestWritten(_), Report::ManifestWritten(_)]));
     assert_eq!(disk.files[manifest], b"manifest");
     // What cannot be removed keeps what comes behind it: a manifest, and what it names.
-    let remove = Command::Remove(vec!["/gone".into(), manifest.into(), part.into()]);
+    let remove =
+        Command::Remove(CheckpointId(1), vec!["/gone".into(), manifest.into(), part.into()]);
     disk.faults_of.insert(("remove", manifest.into()), std::io::ErrorKind::PermissionDenied);
-    settle(&mut bench, &mut disk, std::slice::from_ref(&remove));
+    assert!(settle(&mut bench, &mut disk, std::slice::from_ref(&remove)).is_empty());
     assert_eq!(disk.files.len(), 2);
     disk.faults_of.clear();
-    settle(&mut bench, &mut disk, &[remove]);
+    let reports = settle(&mut bench, &mut disk, &[remove]);
+    assert!(matches!(reports[..], [Report::Removed(CheckpointId(1))]), "{reports:?}");
     assert!(disk.files.is_empty());
 }
 

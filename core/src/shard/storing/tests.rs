@@ -149,6 +149,7 @@ impl World {
             working_bytes: WORKING_BYTES,
             table_bytes: 0,
             store_bytes: STORE_BYTES,
+            durable: None,
         });
         Self { bench, disk: Disk::new(Rng::new(1), faults), reports: Vec::new() }
     }

@@ -116,6 +116,22 @@ impl Tree {
         Ok(())
     }
 
+    /// Gives `from` the name `to`, too, and syncs both directories. There are no changes of it any
+    /// more.
+    pub(super) fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (normal(from), normal(to));
+        let stored = self.find(&from)?;
+        if self.is_directory(&to) {
+            return Err(os_error(errno::EISDIR));
+        }
+        self.directories.extend(to.ancestors().skip(1).map(Path::to_owned));
+        self.sync_directory(parent(&from));
+        self.sync_directory(parent(&to));
+        self.file_mut(stored).input = false;
+        self.names.insert(to, Name::File { stored, durable: true });
+        Ok(())
+    }
+
     /// Removes `path` and syncs its directory.
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
         let path = normal(path);

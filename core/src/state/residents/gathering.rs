@@ -36,7 +36,7 @@ pub(super) struct Gathering {
 impl<K: Key, V> Residents<K, V> {
     /// Sees to it that [`Residents::save_cold`] has everything. Pending while something is being
     /// read: the operator will be told of a hash that it did not wait for. To be asked again until
-    /// the snapshot is taken, and then [`Residents::on_cut`].
+    /// the snapshot is taken, and then [`Residents::cut`].
     ///
     /// # Errors
     /// If a table cannot be read or is damaged.
@@ -63,13 +63,6 @@ impl<K: Key, V> Residents<K, V> {
         }
         self.take_over(belongings)?;
         Ok(Poll::Ready(()))
-    }
-
-    /// The snapshot has been taken.
-    pub fn on_cut(&mut self) {
-        if let Some(spill) = &mut self.spill {
-            spill.gathering = None;
-        }
     }
 
     /// Writes what is in the store only. It was gathered before.

@@ -5,6 +5,7 @@
 use millstream_storage::arena::CHUNK_BYTES;
 use millstream_storage::write_buffer::RecordKey;
 
+use super::saving::Leaving;
 use super::spill::{Residence, Stored};
 use super::{Belongings, Resident, Residents};
 use crate::data::key::Key;
@@ -110,6 +111,7 @@ impl<K: Key, V> Residents<K, V> {
             let resident = table.value_mut(slot);
             let bytes = heap_bytes(key) + belongings.heap_bytes(slot, &resident.value);
             resident.residence = Residence::now(Stored::Same);
+            resident.residence.set_saved(spill.saving.is_some());
             resident.residence.is_used = true;
             spill.change_heap_bytes(&mut resident.residence, bytes);
         } else if let Some(slot) = slot {
@@ -130,7 +132,9 @@ impl<K: Key, V> Residents<K, V> {
     ) -> Result<(), Error> {
         let Some(spill) = &mut self.spill else { return Ok(()) };
         let slot_bytes = self.table.slot_bytes() + INDEX_BYTES + belongings.slot_bytes();
+        let saving_bytes = spill.saving.as_ref().map_or(0, |saving| saving.bytes());
         let bytes = self.table.len() * slot_bytes + spill.heap_bytes + belongings.other_bytes();
+        let bytes = bytes + saving_bytes;
         spill.charge(bytes, store);
         spill.is_short = 0 < store.excess_bytes();
         spill.is_full &= spill.is_short;
@@ -211,6 +215,18 @@ impl<K: Key, V> Residents<K, V> {
             return Ok(Evicted::No);
         }
         let spill = self.spill.as_mut().expect("keys are evicted where there is a store");
+        if let Some(mut saving) = spill.saving.take() {
+            spill.encode_key(key);
+            let of = (slot, hash64, key);
+            let what = (&spill.key[..], &resident.value);
+            let leaving = saving.on_leaving(residence, of, what, belongings, store);
+            spill.saving = Some(saving);
+            match leaving? {
+                Leaving::Saved => {}
+                Leaving::Stays => return Ok(Evicted::No),
+                Leaving::NoRoom => return Ok(Evicted::NoRoom),
+            }
+        }
         if residence.stored != Stored::Same {
             belongings.pack(slot, &resident.value, &mut spill.packer);
             spill.encode_key(key);
@@ -227,6 +243,7 @@ impl<K: Key, V> Residents<K, V> {
         spill.evicted_count += 1;
         spill.heap_bytes -= residence.heap_bytes as usize;
         *residence = Residence::now(Stored::All);
+        residence.set_saved(spill.saving.is_some());
         belongings.clear(slot, &mut resident.value);
         if !belongings.is_expected(slot, hash64, &resident.value) {
             self.table.remove_slot(slot);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use millstream_storage::write_buffer::{RecordKey, SpaceId};
 
 use super::gathering::Gathering;
+use super::saving::Saving;
 use crate::data::key::Key;
 use crate::error::Error;
 use crate::state::packed::Packer;
@@ -20,7 +21,11 @@ pub(super) struct Residence {
     /// The key was entered since the hand last passed.
     pub(super) is_used: bool,
     pub(super) stored: Stored,
+    saving: u8,
 }
+
+/// Checkpoints have a record of the key.
+const SAVED: u8 = 1 << 7;
 
 /// What the store has of a key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,6 +44,25 @@ impl Residence {
     /// Of a key that has just come or gone.
     pub(super) fn now(stored: Stored) -> Self {
         Self { stored, ..Self::default() }
+    }
+
+    /// In which epoch of `saving.rs` it has changed, 0 if not since it was written.
+    #[inline]
+    pub(super) fn epoch(self) -> u8 {
+        self.saving & !SAVED
+    }
+
+    pub(super) fn set_epoch(&mut self, epoch: u8) {
+        self.saving = self.saving & SAVED | epoch;
+    }
+
+    /// Whether checkpoints have a record of the key.
+    pub(super) fn is_saved(self) -> bool {
+        self.saving & SAVED != 0
+    }
+
+    pub(super) fn set_saved(&mut self, is_saved: bool) {
+        self.saving = self.epoch() | if is_saved { SAVED } else { 0 };
     }
 
     #[inline]
@@ -81,6 +105,8 @@ pub(super) struct Spill {
     pub(super) going: BTreeSet<(u64, Vec<u8>)>,
     /// While a snapshot is being made.
     pub(super) gathering: Option<Gathering>,
+    /// If checkpoints get what changes.
+    pub(super) saving: Option<Box<Saving>>,
     /// Of all keys in memory.
     pub(super) heap_bytes: usize,
     charged_bytes: usize,
@@ -101,6 +127,7 @@ impl Spill {
             is_full: false,
             going: BTreeSet::new(),
             gathering: None,
+            saving: None,
             heap_bytes: 0,
             charged_bytes: 0,
         }
@@ -126,13 +153,7 @@ impl Spill {
 
     /// Lets `self.key` be the stored form of `key`: what follows the hash.
     pub(super) fn encode_key(&mut self, key: &impl Key) {
-        let archive = key.archive();
-        let len = u32::try_from(archive.len()).expect("a key is far smaller than 4 GiB");
-        self.key.clear();
-        self.key.extend_from_slice(&len.to_be_bytes());
-        self.key.extend_from_slice(&archive);
-        // No namespace.
-        self.key.extend_from_slice(&[0; 4]);
+        encode_key(key, &mut self.key);
     }
 
     pub(super) fn put(&mut self, hash64: u64, store: &ShardStore) -> Result<Put, Error> {
@@ -155,4 +176,15 @@ impl Spill {
         }
         Ok(())
     }
+}
+
+/// Lets `stored` be what follows the hash in the stored form of `key`.
+pub(super) fn encode_key(key: &impl Key, stored: &mut Vec<u8>) {
+    let archive = key.archive();
+    let len = u32::try_from(archive.len()).expect("a key is far smaller than 4 GiB");
+    stored.clear();
+    stored.extend_from_slice(&len.to_be_bytes());
+    stored.extend_from_slice(&archive);
+    // No namespace.
+    stored.extend_from_slice(&[0; 4]);
 }

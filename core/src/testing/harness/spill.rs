@@ -3,8 +3,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use millstream_storage::io::FileDone;
+
 use super::{Collect, OperatorHarness};
 use crate::operator::{Chain, Progress};
+use crate::state::durable::DURABLE_ID_BIT;
 use crate::state::shard_store::{STORE_CHUNKS_MIN, ShardStore, ShardStoreConfig, StoreStatus};
 use crate::testing::MemoryDisk;
 
@@ -12,7 +15,7 @@ use crate::testing::MemoryDisk;
 #[derive(Debug)]
 pub(super) struct Spill {
     store: Rc<ShardStore>,
-    disk: MemoryDisk,
+    pub(super) disk: MemoryDisk,
     /// Whether calls end before all reads are answered.
     is_slow: bool,
     /// Answers that a slow disk may still give, reads among them.
@@ -27,6 +30,34 @@ const ROUNDS_MAX: u32 = 10_000;
 
 /// Answers that a slow disk gives in a call of [`OperatorHarness::resume`].
 const SLOW_ANSWERS: u32 = 2;
+
+impl Spill {
+    pub(super) fn new(store: Rc<ShardStore>, disk: MemoryDisk) -> Self {
+        Self { store, disk, is_slow: false, left_answers: 0 }
+    }
+
+    /// A turn of the store. Whether it wants another.
+    fn turn(&mut self) -> bool {
+        let mut ops = Vec::new();
+        let turned = self.store.turn(Duration::ZERO, &mut ops);
+        let mut wants_turn = turned.expect("a memory disk does not fail").is_some();
+        if let Some(durable) = self.store.durable() {
+            let turned = durable.turn(Duration::ZERO, &mut ops);
+            wants_turn |= turned.expect("a memory disk does not fail").is_some();
+        }
+        self.disk.accept_ops(ops);
+        wants_turn
+    }
+
+    fn on_done(&mut self, done: FileDone) {
+        let durable = self.store.durable().filter(|_| done.op.0 & DURABLE_ID_BIT != 0);
+        let taken = match durable {
+            Some(durable) => durable.on_done(done),
+            None => self.store.on_done(done),
+        };
+        taken.expect("a memory disk does not fail");
+    }
+}
 
 impl<C: Chain> OperatorHarness<C> {
     /// Keyed state has no room in memory: it goes to the shard's store, and to the files of a disk,
@@ -66,7 +97,7 @@ impl<C: Chain> OperatorHarness<C> {
         config.working_bytes = working_bytes;
         let store = Rc::new(ShardStore::new(config));
         self.env.store.set(Rc::clone(&store)).expect("the operators have not been opened");
-        self.spill = Some(Spill { store, disk: MemoryDisk::new(seed), is_slow, left_answers: 0 });
+        self.spill = Some(Spill { is_slow, ..Spill::new(store, MemoryDisk::new(seed)) });
         self
     }
 
@@ -100,16 +131,13 @@ impl<C: Chain> OperatorHarness<C> {
             if !std::mem::replace(&mut is_squeezed, true) {
                 spill.store.squeeze();
             }
-            let mut ops = Vec::new();
-            let turned = spill.store.turn(Duration::ZERO, &mut ops);
-            let wants_turn = turned.expect("a memory disk does not fail").is_some();
-            spill.disk.accept_ops(ops);
+            let wants_turn = spill.turn();
             let may_read = !spill.is_slow || 0 < spill.left_answers;
             let done = if may_read { spill.disk.answer() } else { spill.disk.answer_but_reads() };
             let is_answered = done.is_some();
             if let Some(done) = done {
                 spill.left_answers = spill.left_answers.saturating_sub(1);
-                spill.store.on_done(done).expect("a memory disk does not fail");
+                spill.on_done(done);
                 is_squeezed = false;
             }
             let read = spill.store.take_read(self.env.task.chain_index);

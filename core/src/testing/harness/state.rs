@@ -23,7 +23,7 @@ impl<C: Chain> OperatorHarness<C> {
         self.chain.snapshot(&mut snapshot);
         // Every one is of a checkpoint of its own, and none of them is ever complete.
         self.checkpoint = CheckpointId(self.checkpoint.0 + 1);
-        self.chain.on_cut(self.checkpoint);
+        self.chain.on_cut(self.checkpoint, &self.env);
         snapshot
     }
 

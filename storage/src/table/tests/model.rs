@@ -65,8 +65,15 @@ fn rows_of(model: &Model) -> Vec<Row> {
     model.values().flatten().cloned().collect()
 }
 
-fn values() -> impl Strategy<Value = Values> {
-    prop_oneof![Just(Values::Packed), Just(Values::Aligned)]
+/// Writers of all kinds.
+fn config() -> impl Strategy<Value = (WriterConfig, bool)> {
+    let values = prop_oneof![Just(Values::Packed), Just(Values::Aligned)];
+    (values, any::<bool>()).prop_map(|(values, shares)| (WriterConfig { values, ..CONFIG }, shares))
+}
+
+fn write_by((config, shares): (WriterConfig, bool), rows: &[Row]) -> (Vec<u8>, TableMeta) {
+    let writer = Writer::new(config);
+    write_with(if shares { writer.sharing_blocks() } else { writer }, rows)
 }
 
 proptest! {
@@ -74,9 +81,9 @@ proptest! {
 
     #[test]
     fn every_key_is_found_and_no_other(
-        model in model(), others in prop::collection::vec(key(), 50), values in values(),
+        model in model(), others in prop::collection::vec(key(), 50), config in config(),
     ) {
-        let (file, meta) = write(WriterConfig { values, ..CONFIG }, &rows_of(&model));
+        let (file, meta) = write_by(config, &rows_of(&model));
         prop_assert_eq!(audit(&file), Ok(()));
         let view = view(&file);
         prop_assert_eq!(view.table().meta(), &meta);
@@ -96,10 +103,10 @@ proptest! {
             (0_u64..6).prop_map(|at| HashRange { first: at << 60, last: at << 60 }),
         ],
         read_bytes in prop_oneof![Just(1), Just(3 * PAGE_BYTES), Just(PIECE_BYTES)],
-        values in values(),
+        config in config(),
     ) {
         let rows = rows_of(&model);
-        let (file, _) = write(WriterConfig { values, ..CONFIG }, &rows);
+        let (file, _) = write_by(config, &rows);
         let table = open(&file, Filters::Load).expect("the file is a table");
         let view = View::new(Arc::new(table), clip);
         let seen: Vec<Row> =

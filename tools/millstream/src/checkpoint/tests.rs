@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Parser as _;
 use millstream::checkpoint::Ended;
-use millstream::checkpoint::manifest::{Kind, Manifest, PartRow};
+use millstream::checkpoint::manifest::{Kind, Manifest, PartRow, Tables};
 use millstream::checkpoint::names::{manifest_name, part_name};
 use millstream::checkpoint::part::Part;
 use millstream::data::element::CheckpointId;
@@ -31,7 +31,7 @@ fn write(directory: &Path, id: u64) {
     let mut writer = SnapshotWriter::new(&mut snapshot, "numbers");
     writer.watermark_ms(1_234);
     writer.operator_state("split/0", &7_u64);
-    let part = Part { checkpoint, shard: 0, chains: vec![(0, snapshot)] }.encode();
+    let part = Part { checkpoint, shard: 0, chains: vec![(0, snapshot)], image: None }.encode();
     let name = part_name(checkpoint, 0);
     std::fs::write(directory.join(&name), &part).expect("it can be written");
     let manifest = Manifest {
@@ -40,7 +40,7 @@ fn write(directory: &Path, id: u64) {
         kind: Kind::Checkpoint,
         key_group_count: 8,
         job: "counting".to_string(),
-        parts: vec![PartRow::of(name, &part)],
+        parts: vec![PartRow::of(name, &part, Tables::default())],
     };
     let path = directory.join(manifest_name(checkpoint));
     std::fs::write(path, manifest.encode()).expect("it can be written");

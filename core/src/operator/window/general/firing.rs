@@ -349,6 +349,9 @@ where
             if self.has_evicted() && !self.admit_due(domain, ctx) {
                 return Progress::Pending;
             }
+            if let Some(slot) = self.timers(domain).next_due() {
+                self.keep(slot);
+            }
             if let Some((slot, time_ms)) = self.timers(domain).pop() {
                 self.keys.note_use(slot);
                 self.on_timer(slot, domain, time_ms, ctx, out);

@@ -10,14 +10,14 @@ use crate::data::slot::Slot;
 use crate::operator::spilling::{self, READ_AHEAD};
 use crate::operator::window::contents::WindowContents;
 use crate::operator::window::general::GeneralWindows;
-use crate::operator::window::held::KeyWindows;
+use crate::operator::window::held::{self, KeyWindows};
 use crate::operator::window::states::WindowStates;
 use crate::operator::window::stored::KeyWriter;
 use crate::operator::{OperatorContext, Progress};
 use crate::state::packed::{Damage, Packer};
 use crate::state::residents::{Belongings, Residents};
 use crate::state::snapshot::SnapshotWriter;
-use crate::time::timer::TimerQueue;
+use crate::time::timer::{Moment, TimerQueue};
 use crate::time::trigger::Trigger;
 use crate::time::window::{TimeDomain, Window, WindowAssigner};
 
@@ -35,6 +35,8 @@ pub(super) struct Leaving<'a, C> {
     contents: &'a C,
     event_timers: &'a mut TimerQueue,
     processing_timers: &'a mut TimerQueue,
+    /// As of when timers are saved.
+    moments: [Moment; 2],
     groups: KeyGroupCount,
 }
 
@@ -84,7 +86,7 @@ where
 
     fn save(
         &self,
-        _slot: Slot,
+        slot: Slot,
         (hash64, key): (u64, &K),
         of_key: &KeyWindows<C::Kept, S>,
         writer: &mut SnapshotWriter<'_>,
@@ -95,6 +97,13 @@ where
             if let Some(kept) = &held.contents {
                 self.contents.save(kept, held.window, &mut writer);
             }
+        }
+        let [event, processing] = self.moments;
+        for (time_ms, is_late) in self.event_timers.timers_at(slot, event) {
+            held::save_timer((TimeDomain::Event, time_ms, is_late), &mut writer);
+        }
+        for (time_ms, is_late) in self.processing_timers.timers_at(slot, processing) {
+            held::save_timer((TimeDomain::Processing, time_ms, is_late), &mut writer);
         }
     }
 }
@@ -206,9 +215,26 @@ where
         self.keys.note_change(slot, |of_key| of_key.heap_bytes(|kept| contents.heap_bytes(kept)));
     }
 
+    /// How far timers have come, of each kind.
+    pub(super) fn now(&self) -> [Moment; 2] {
+        [self.event_timers.moment(), self.processing_timers.moment()]
+    }
+
+    /// The key at `slot` is about to change.
+    #[inline]
+    pub(super) fn keep(&mut self, slot: Slot) {
+        if self.keys.is_saving() {
+            let (keys, leaving) = self.split();
+            keys.keep(slot, &leaving);
+        }
+    }
+
     #[inline]
     pub(super) fn split(&mut self) -> (&mut KeysOf<K, C, G>, Leaving<'_, C>) {
+        // What is written while a cut is being written is as it was then.
+        let moments = if self.keys.is_saving() { self.moments } else { self.now() };
         let leaving = Leaving {
+            moments,
             contents: &self.contents,
             event_timers: &mut self.event_timers,
             processing_timers: &mut self.processing_timers,

@@ -20,9 +20,12 @@ where
     C: WindowContents<K>,
 {
     /// Writes every window, every timer and the states of the function.
-    pub(super) fn save(&self, writer: &mut SnapshotWriter<'_>) {
+    pub(super) fn save_all(&self, writer: &mut SnapshotWriter<'_>) {
         if let Some(states) = &self.states {
             states.snapshot(writer);
+        }
+        if self.keys.is_durable() {
+            return;
         }
         self.keys.save_cold(writer);
         for slot in self.keys.slots() {
@@ -45,7 +48,7 @@ where
         }
     }
 
-    /// Puts back what [`GeneralWindows::save`] wrote.
+    /// Puts back what [`GeneralWindows::save_all`] wrote.
     pub(super) fn load(
         &mut self,
         reader: &SnapshotReader<'_>,

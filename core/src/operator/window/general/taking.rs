@@ -67,6 +67,7 @@ where
         let key = (self.key_of)(&row.value);
         let slot = self.keys.find_or_insert_with(row.hash64, key, KeyWindows::default);
         self.keys.note_use(slot);
+        self.keep(slot);
         if self.catch_up(slot, ctx, out) == Progress::Pending {
             self.settle(slot);
             return Some((Some(row), arrival));

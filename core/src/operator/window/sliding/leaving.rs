@@ -145,6 +145,15 @@ where
         Turn::Now
     }
 
+    /// The key at `slot` is about to change.
+    #[inline]
+    pub(super) fn keep(&mut self, slot: Slot) {
+        if self.keys.is_saving() {
+            let (keys, leaving) = self.split();
+            keys.keep(slot, &leaving);
+        }
+    }
+
     /// What the key at `slot` has may have changed.
     #[inline]
     pub(super) fn note_change(&mut self, slot: Slot) {
