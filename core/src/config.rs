@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::limits::MEMORY_PER_SHARD_MIN;
 
 pub use self::byte_count::ByteCount;
-pub use self::choices::{GuaranteeKind, Idle, Pin, RestartKind, StorageServiceKind};
+pub use self::choices::{Alignment, GuaranteeKind, Idle, Pin, RestartKind, StorageServiceKind};
 pub use self::factor::Factor;
 pub use self::period::Period;
 
@@ -145,6 +145,21 @@ pub struct Config {
     /// The job goes on; the next one is tried when it is due.
     pub checkpoint_timeout: Period,
 
+    /// Whether barriers wait for the records before them. Default `timeout`.
+    ///
+    /// `aligned`: they do; a checkpoint takes as long as the queues in front of it, and while a
+    /// sink does not take anything none is completed. `unaligned`: they do not; records that they
+    /// overtake are written into the checkpoint, as many as fit in the channels. `timeout`: they do
+    /// for as long as `alignment_timeout` says. See [checkpoints](concepts/checkpoints.md).
+    pub alignment: Alignment,
+
+    /// How long barriers wait for the records before them, if `alignment` is `timeout`. Default
+    /// `100ms`.
+    ///
+    /// Shorter: checkpoints are quicker when there is pressure. Longer: fewer records are written
+    /// with them.
+    pub alignment_timeout: Period,
+
     /// How many checkpoints may be under way at a time. Default `1`.
     ///
     /// More: the interval holds though checkpoints take longer.
@@ -243,6 +258,8 @@ impl Default for Config {
             checkpoint_interval: Period(Duration::from_secs(10)),
             checkpoint_min_pause: Period(Duration::ZERO),
             checkpoint_timeout: Period(Duration::from_mins(10)),
+            alignment: Alignment::default(),
+            alignment_timeout: Period(Duration::from_millis(100)),
             checkpoints_in_flight: 1,
             checkpoints_retained: 2,
             restart_strategy: None,
@@ -308,6 +325,15 @@ impl Config {
         let default =
             if has_checkpoints { RestartKind::ExponentialDelay } else { RestartKind::None };
         self.restart_strategy.unwrap_or(default)
+    }
+
+    /// How long barriers wait for the records before them; for ever without it.
+    pub fn unaligned_after(&self) -> Option<Duration> {
+        match self.alignment {
+            Alignment::Aligned => None,
+            Alignment::Unaligned => Some(Duration::ZERO),
+            Alignment::Timeout => Some(self.alignment_timeout.0),
+        }
     }
 
     /// All settings as TOML, for `--print-config`.

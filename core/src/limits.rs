@@ -56,6 +56,10 @@ const _: () = assert!(CHANNEL_CREDIT_FRAMES >= 2, "one to fill, one on its way")
 /// and eight of those are the fewest that a store can work with.
 pub const MEMORY_PER_SHARD_MIN: u64 = 64 << 20;
 
+/// What the outputs of a task may hold when its operators hand on rows for a cut that waits for no
+/// credits: with more, they wait. Rows that wait make a few rows each as a rule.
+pub const FORCED_OUTPUT_BYTES_MAX: u64 = 8 << 20;
+
 /// Largest archived row. A larger one is a dead letter, or an error that names operator and record.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
 const _: () = assert!(FRAME_BYTES <= ROW_BYTES_MAX, "a frame carries at least one row");

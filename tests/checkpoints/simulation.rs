@@ -20,7 +20,7 @@ const SEEDS_PER_TEST: u64 = 10;
 const CRASHES_MAX: u64 = 6;
 
 /// Lines of the complete files below `/out`.
-fn lines(report: &SimReport) -> Vec<String> {
+pub(super) fn lines(report: &SimReport) -> Vec<String> {
     let files = report.disk.files();
     let complete = files.filter(|(path, _)| {
         let name = path.to_string_lossy();
@@ -103,7 +103,8 @@ impl AggregateFunction for CountOf {
     }
 }
 
-fn seeds() -> std::ops::Range<u64> {
+/// Seeds of each of these tests.
+pub(super) fn seeds() -> std::ops::Range<u64> {
     let count = std::env::var("MILLSTREAM_SIM_SEEDS").ok().and_then(|text| text.parse().ok());
     0..(count.unwrap_or(1_000) / SEEDS_PER_TEST).max(1)
 }

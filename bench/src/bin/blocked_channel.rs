@@ -25,7 +25,7 @@ use millstream::data::key_group::KeyGroupCount;
 use millstream::exchange::outputs::Outputs;
 use millstream::graph::Facts;
 use millstream::graph::plan::{
-    ChannelId, ChannelPlan, InputPlan, OutputPlan, Partitioner, TaskPlan,
+    ChannelId, ChannelPlan, Deal, InputPlan, OutputPlan, Partitioner, TaskPlan,
 };
 use millstream::operator::Stage;
 use millstream::operator::pass::Pass;
@@ -138,6 +138,7 @@ fn program(channel_count: usize, shared: &Arc<Shared>) -> Program {
     let plan = |chain_index: usize, task_index| TaskPlan {
         chain_index: chain_index as u16,
         name: format!("chain {chain_index}"),
+        uid: format!("chain {chain_index}"),
         task_index,
         parallelism: 2,
         key_group_count,
@@ -147,7 +148,8 @@ fn program(channel_count: usize, shared: &Arc<Shared>) -> Program {
         outputs: Vec::new(),
     };
     let channel = |index: usize, peer_shard| {
-        vec![ChannelPlan { channel: ChannelId(index as u32), peer_shard }]
+        let deal = Some(Deal::KeyGroup);
+        vec![ChannelPlan { channel: ChannelId(index as u32), peer_shard, deal }]
     };
     let source = |index: usize| {
         let partitioner = Partitioner::Forward;
@@ -155,6 +157,8 @@ fn program(channel_count: usize, shared: &Arc<Shared>) -> Program {
             operator: "numbers".to_string(),
             side: None,
             partitioner,
+            to_uid: format!("chain {}", channel_count + index),
+            to_input: 0,
             channels: channel(index, 1),
         };
         TaskPlan { outputs: vec![output], ..plan(index, 0) }

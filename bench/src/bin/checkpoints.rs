@@ -1,11 +1,12 @@
 //! What checkpoints cost a job: throughput with and without, in turns, and what each one takes.
+//! With `--stuck`, what they take while the sink takes nothing at all, for five seconds.
 //!
 //! ```text
 //! numbers ─► by key: a value of 96 bytes is changed in place ─► files or nothing
 //! ```
 //!
 //! `cargo run --release -p millstream-bench --bin checkpoints`
-//! `    [-- --keys 100000 --records 20000000 --interval 1s --directory /path]`
+//! `    [-- --keys 100000 --records 20000000 --interval 1s --directory /path --stuck --shards 2]`
 
 #![expect(clippy::print_stdout, reason = "a report is for reading")]
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use millstream::checkpoint::coordinator::Outcome;
-use millstream::config::{Config, Period};
+use millstream::config::{Alignment, Config, Period};
 use millstream::prelude::*;
 use millstream::runtime::node::JobReport;
 use millstream_bench::stopwatch;
@@ -34,9 +35,53 @@ struct Options {
     /// How often each is measured.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
+    /// The sink takes nothing: how long do checkpoints take, and how much is in flight?
+    #[arg(long)]
+    stuck: bool,
+    /// Shards of the job whose sink is stuck.
+    #[arg(long, default_value_t = 2)]
+    shards: u32,
     /// Where files are to be.
     #[arg(long)]
     directory: Option<PathBuf>,
+}
+
+/// How long the sink is stuck.
+const STUCK_MS: i64 = 5_000;
+
+/// Takes nothing before this processing time, ms since 1970.
+#[derive(Clone, Default)]
+struct Stuck {
+    until_ms: Option<i64>,
+}
+
+impl Operator for Stuck {
+    type In = u64;
+    type Out = Nothing;
+
+    fn facts(&self) -> millstream::graph::Facts {
+        millstream::graph::Facts::stateless()
+    }
+
+    fn open(&mut self, ctx: &OperatorContext<'_>) -> millstream::Result<()> {
+        self.until_ms = Some(ctx.processing_time_ms() + STUCK_MS);
+        Ok(())
+    }
+
+    fn on_row(&mut self, _: Row<u64>, _: &OperatorContext<'_>, _: &mut impl Output<Nothing>) {}
+
+    fn is_ready(&self) -> bool {
+        self.until_ms.is_none()
+    }
+
+    fn next_time_ms(&self) -> Option<i64> {
+        self.until_ms
+    }
+
+    fn on_time(&mut self, _: &OperatorContext<'_>, _: &mut impl Output<Nothing>) -> Progress {
+        self.until_ms = None;
+        Progress::Done
+    }
 }
 
 const VALUE_WORDS: usize = 12;
@@ -73,6 +118,9 @@ fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let directory = tempfile::tempdir_in(options.directory.as_deref().unwrap_or(Path::new(".")))?;
     println!("{} records over {} keys", options.records, options.keys);
+    if options.stuck {
+        return stuck(&options, directory.path());
+    }
     let mut ratios = Vec::new();
     for round in 1..=options.rounds {
         let without = run(&options, None)?;
@@ -114,6 +162,40 @@ fn run(options: &Options, checkpoints: Option<&Path>) -> anyhow::Result<JobRepor
     };
     let plan = job.plan(1, config.key_group_count)?;
     Ok(millstream::runtime::node::run(&plan.program, &config, false)?)
+}
+
+/// What checkpoints take while the sink takes nothing.
+fn stuck(options: &Options, directory: &Path) -> anyhow::Result<()> {
+    let keys = options.keys;
+    let job = Job::new("stuck");
+    job.source("numbers", GeneratorSource::new(options.records, |n| n))
+        .key_by(move |n| mix(*n) % keys)
+        .process("touch", Touch::default())
+        .rebalance()
+        .sink("stuck", Stuck::default());
+    let config = Config {
+        checkpoint_directory: Some(directory.to_path_buf()),
+        checkpoint_interval: options.interval,
+        alignment: Alignment::Timeout,
+        ..stopwatch::spinning()
+    };
+    let plan = job.plan(options.shards, config.key_group_count)?;
+    let report = millstream::runtime::node::run(&plan.program, &config, false)?;
+    let begun_ms = report.checkpoints.iter().flat_map(|it| &it.history).map(|it| it.triggered_ms);
+    let begun_ms = begun_ms.min().unwrap_or_default();
+    println!("stuck for {STUCK_MS} ms, {} shards", options.shards);
+    for it in report.checkpoints.iter().flat_map(|it| &it.history) {
+        println!(
+            "  after {:5} ms: {:?}, {:.1} ms, {} bytes, {} of them in flight, aligning {:.1} ms",
+            it.triggered_ms - begun_ms,
+            it.outcome,
+            it.took_us.unwrap_or_default() as f64 / 1e3,
+            it.bytes,
+            it.in_flight_bytes,
+            it.alignment_us as f64 / 1e3,
+        );
+    }
+    Ok(())
 }
 
 /// Spreads numbers.

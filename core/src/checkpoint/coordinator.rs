@@ -44,6 +44,8 @@ pub struct CheckpointSettings {
     pub in_flight_max: usize,
     /// How many complete ones are kept.
     pub retained: usize,
+    /// How long barriers wait for the rows before them; for ever without it.
+    pub unaligned_after: Option<Duration>,
 }
 
 impl Default for CheckpointSettings {
@@ -54,15 +56,32 @@ impl Default for CheckpointSettings {
             timeout: Duration::from_mins(10),
             in_flight_max: 1,
             retained: 2,
+            unaligned_after: None,
         }
     }
+}
+
+/// A shard's part of a checkpoint, written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenPart {
+    /// Where it is.
+    pub directory: PathBuf,
+    /// Which file there.
+    pub row: PartRow,
+    /// Bytes that were written for it, in the file and in tables.
+    pub added_bytes: u64,
+    /// Bytes in it of rows that were in flight.
+    pub in_flight_bytes: u64,
+    /// How long a barrier waited for a cut at most, microseconds.
+    pub alignment_us: u64,
 }
 
 /// Something that the coordinator wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// All shards: cut this checkpoint, and write your part into the directory.
-    Trigger(CheckpointId, PathBuf),
+    /// All shards: cut this checkpoint, and write your part into the directory. Barriers wait for
+    /// rows for so long; for ever without it.
+    Trigger(CheckpointId, PathBuf, Option<Duration>),
     /// One shard: write this manifest there, durably.
     Commit(CheckpointId, PathBuf, Vec<u8>),
     /// All shards: it is complete, and nothing before it will be gone back to.
@@ -112,6 +131,11 @@ pub struct CheckpointReport {
     pub took_us: Option<u64>,
     /// Bytes that were written for it so far: what it shares with others is not among them.
     pub bytes: u64,
+    /// Bytes of them that are rows in flight: none, if no barrier overtook any.
+    pub in_flight_bytes: u64,
+    /// How long a barrier waited at a task for those of its other inputs, and for rows before them,
+    /// at most; microseconds.
+    pub alignment_us: u64,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -168,8 +192,7 @@ struct Pending {
     kind: Kind,
     directory: PathBuf,
     /// By shard.
-    parts: BTreeMap<u32, PartRow>,
-    added_bytes: u64,
+    parts: BTreeMap<u32, WrittenPart>,
     /// Its manifest is being written.
     is_committing: bool,
 }
@@ -177,8 +200,20 @@ struct Pending {
 impl Pending {
     fn files(&self, checkpoint: CheckpointId) -> Vec<PathBuf> {
         let manifest = std::iter::once(manifest_name(checkpoint));
-        let parts = self.parts.values().map(|part| part.name.clone());
+        let parts = self.parts.values().map(|part| part.row.name.clone());
         manifest.chain(parts).map(|name| self.directory.join(name)).collect()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.parts.values().map(|part| part.added_bytes).sum()
+    }
+
+    fn in_flight_bytes(&self) -> u64 {
+        self.parts.values().map(|part| part.in_flight_bytes).sum()
+    }
+
+    fn alignment_us(&self) -> u64 {
+        self.parts.values().map(|part| part.alignment_us).max().unwrap_or(0)
     }
 }
 
@@ -223,7 +258,9 @@ impl Coordinator {
             kind: pending.kind,
             triggered_ms: pending.triggered_ms,
             took_us: None,
-            bytes: pending.added_bytes,
+            bytes: pending.bytes(),
+            in_flight_bytes: pending.in_flight_bytes(),
+            alignment_us: pending.alignment_us(),
             outcome: Outcome::Pending,
         });
         self.history.iter().cloned().chain(pending)
@@ -331,15 +368,14 @@ impl Coordinator {
         &mut self,
         shard: u32,
         checkpoint: CheckpointId,
-        (directory, part, added_bytes): (PathBuf, PartRow, u64),
+        part: WrittenPart,
     ) -> Vec<Order> {
         let mut orders = Vec::new();
         let Some(pending) = self.pending.get_mut(&checkpoint) else {
             // It was given up before this was known.
-            orders.push(Order::Remove(checkpoint, vec![directory.join(part.name)]));
+            orders.push(Order::Remove(checkpoint, vec![part.directory.join(part.row.name)]));
             return orders;
         };
-        pending.added_bytes += added_bytes;
         let before = pending.parts.insert(shard, part);
         assert_eq!(before, None, "shard {shard} has one part of {checkpoint:?}");
         self.commit(&mut orders);
@@ -429,14 +465,14 @@ impl Coordinator {
         };
         let checkpoint = self.next;
         self.next = CheckpointId(checkpoint.0 + 1);
-        orders.push(Order::Trigger(checkpoint, directory.clone()));
+        let unaligned_after = self.settings.unaligned_after;
+        orders.push(Order::Trigger(checkpoint, directory.clone(), unaligned_after));
         let pending = Pending {
             triggered: now,
             triggered_ms: now_ms,
             kind,
             directory,
             parts: BTreeMap::new(),
-            added_bytes: 0,
             is_committing: false,
         };
         self.pending.insert(checkpoint, pending);
@@ -461,7 +497,7 @@ impl Coordinator {
             kind: pending.kind,
             key_group_count: self.key_group_count,
             job: self.job.clone(),
-            parts: pending.parts.values().cloned().collect(),
+            parts: pending.parts.values().map(|part| part.row.clone()).collect(),
         };
         let path = pending.directory.join(manifest_name(*checkpoint));
         orders.push(Order::Commit(*checkpoint, path, manifest.encode()));
@@ -499,7 +535,9 @@ impl Coordinator {
             kind: it.kind,
             triggered_ms: it.triggered_ms,
             took_us: Some(now.saturating_sub(it.triggered).as_micros() as u64),
-            bytes: it.added_bytes,
+            bytes: it.bytes(),
+            in_flight_bytes: it.in_flight_bytes(),
+            alignment_us: it.alignment_us(),
             outcome,
         });
     }

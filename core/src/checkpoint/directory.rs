@@ -29,7 +29,7 @@ use super::part::Part;
 use super::tables;
 use crate::data::element::CheckpointId;
 use crate::error::Error;
-use crate::state::snapshot::Snapshot;
+use crate::state::snapshot::{RunTo, Snapshot};
 
 /// Files, as whoever looks for checkpoints sees them.
 pub trait Files {
@@ -194,7 +194,7 @@ impl Restored {
     /// # Errors
     /// [`Error::Plan`], with what to do.
     pub fn check(&self, heir: &Heir<'_>) -> Result<Inheritance, Error> {
-        let Heir { job, key_group_count, uids, may_drop } = *heir;
+        let Heir { job, key_group_count, uids, inputs, may_drop } = *heir;
         let Manifest { checkpoint, kind, job: own, key_group_count: own_groups, .. } =
             &self.manifest;
         let mut problems = Vec::new();
@@ -225,6 +225,16 @@ impl Restored {
                     checkpoint.0
                 )
             }));
+            let in_flight = self.snapshot.in_flight();
+            let unread = in_flight.keys().filter(|to| !inputs.contains(**to));
+            problems.extend(unread.map(|RunTo { uid, input }| {
+                format!(
+                    "checkpoint {} has records in flight to input {input} of {uid}, and the job \
+                     has no channel there: let it go on from a checkpoint that has none in flight \
+                     (alignment = \"aligned\"), or set allow_dropped_state",
+                    checkpoint.0
+                )
+            }));
         }
         if !problems.is_empty() {
             return Err(Error::Plan { problems });
@@ -246,6 +256,8 @@ pub struct Heir<'a> {
     pub key_group_count: u32,
     /// The uids of its sources, operators and sinks.
     pub uids: &'a [String],
+    /// The inputs that its tasks read.
+    pub inputs: &'a BTreeSet<RunTo>,
     /// Whether state that belongs to none of them may be dropped.
     pub may_drop: bool,
 }

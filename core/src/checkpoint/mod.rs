@@ -37,7 +37,7 @@ pub mod part;
 pub mod restart;
 pub mod tables;
 
-pub use coordinator::{CheckpointSettings, Coordinator, Order};
+pub use coordinator::{CheckpointSettings, Coordinator, Order, WrittenPart};
 pub use ended::Ended;
 pub use manifest::{Manifest, PartRow, Tables};
 pub use restart::{Restarts, Strategy, Verdict};

@@ -120,7 +120,10 @@ fn read_image(reader: &mut ByteReader<'_>) -> Result<Option<Image>, BadBytes> {
 mod tests {
     use super::*;
     use crate::checkpoint::names::state_name;
-    use crate::state::snapshot::SnapshotWriter;
+    use crate::data::frame::Frame;
+    use crate::data::row::Row;
+    use crate::graph::plan::{ChannelId, Deal};
+    use crate::state::snapshot::{Place, Run, RunTo, SnapshotWriter, ValueLayout};
     use millstream_storage::compaction::Tier;
     use millstream_storage::manifest::{StateRow, TableRow};
     use millstream_storage::table::{HashRange, TableId};
@@ -131,6 +134,11 @@ mod tests {
         writer.watermark_ms(1_700_000_000_000);
         writer.declare("list", "splits");
         writer.operator_state("split/0", &7_u64);
+        let to = RunTo { uid: "sum".to_string(), input: 1 };
+        let place = Place::Channel { channel: ChannelId(5), is_queued: true };
+        let frame = Frame::of(&[Row::from(7_u64)]).as_bytes().to_vec();
+        let (deal, layout) = (Deal::Task(2), ValueLayout::of::<u64>());
+        snapshot.put_in_flight(to, place, Run { deal, layout, frames: vec![frame] });
         let chains = vec![(0, snapshot), (3, Snapshot::default())];
         let bands = vec![HashRange { first: 0, last: u64::MAX }];
         let table = TableRow {

@@ -30,6 +30,19 @@ pub enum Pin {
     Off,
 }
 
+/// Whether barriers wait for the records before them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Alignment {
+    /// They do.
+    Aligned,
+    /// They do not.
+    Unaligned,
+    /// They do for a while.
+    #[default]
+    Timeout,
+}
+
 /// What has to be guaranteed of results.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]

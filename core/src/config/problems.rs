@@ -81,6 +81,7 @@ impl Config {
             ("checkpoint_interval", self.checkpoint_interval),
             ("checkpoint_min_pause", self.checkpoint_min_pause),
             ("checkpoint_timeout", self.checkpoint_timeout),
+            ("alignment_timeout", self.alignment_timeout),
         ] {
             if CHECKPOINT_PERIOD_MAX < period.0 {
                 let longest = Period(CHECKPOINT_PERIOD_MAX);

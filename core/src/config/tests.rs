@@ -29,6 +29,8 @@ fn what_is_printed_can_be_read() {
         checkpoint_directory: Some("/safe/checkpoints".into()),
         checkpoint_interval: Period(Duration::from_millis(1_500)),
         checkpoint_timeout: Period(Duration::from_secs(90)),
+        alignment: Alignment::Unaligned,
+        alignment_timeout: Period(Duration::from_millis(250)),
         checkpoints_in_flight: 3,
         restart_strategy: Some(RestartKind::FailureRate),
         restart_attempts: Some(3),
@@ -157,7 +159,7 @@ fn document() -> String {
 fn the_documentation_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
     let expected = document();
-    assert_eq!(expected.matches("\n## `").count(), 30, "one section a setting");
+    assert_eq!(expected.matches("\n## `").count(), 32, "one section a setting");
     if std::env::var_os("MILLSTREAM_WRITE_DOCS").is_some() {
         std::fs::write(path, &expected).expect("docs/ can be written");
     }

@@ -9,6 +9,9 @@
 //! nothing is on its way; otherwise when that has been accepted: small sends when there is little
 //! to do, large ones when there is much.
 //!
+//! What the peer has not accepted is in snapshots: a peer that does not read holds no checkpoint
+//! up, and a job that goes on from one sends that first.
+//!
 //! The first connection is tried again as [`Reconnect`] says. A connection that breaks or that the
 //! peer ends later stops the job: nobody knows what the peer has received, and going on could lose
 //! or repeat records. What the peer sends is dropped, but it is received, so that its end is seen
@@ -26,10 +29,12 @@ use crate::connector::fail_to_encode;
 use crate::connector::format::{Encode, JsonLinesEncoder, TextEncoder};
 use crate::connector::socket::{Address, Reconnect};
 use crate::connector::socket_source::socket_error;
+use crate::connector::unwritten::Unwritten;
 use crate::data::row::Row;
 use crate::error::Error;
 use crate::graph::Facts;
 use crate::operator::{Nothing, Operator, OperatorContext, Output, Progress};
+use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 
 /// With more bytes waiting the inputs wait. As much again may be on its way.
 const WAITING_BYTES_MAX: usize = 256 << 10;
@@ -52,8 +57,10 @@ pub struct SocketSink<E> {
     encoder: E,
     link: Link,
     failed_count: u32,
+    unwritten: Unwritten,
     /// Memory of the last send.
     spare: Vec<u8>,
+    task_index: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +108,9 @@ impl<E: Encode> SocketSink<E> {
             encoder,
             link: Link::Due { at_ms: i64::MIN },
             failed_count: 0,
+            unwritten: Unwritten::default(),
             spare: Vec::new(),
+            task_index: 0,
         }
     }
 
@@ -120,11 +129,13 @@ impl<E: Encode> SocketSink<E> {
     /// Sends what has gathered, if nothing is on its way.
     fn send(&mut self, ctx: &OperatorContext<'_>) {
         let Link::Open { socket, is_sending: false } = self.link else { return };
-        let bytes = self.encoder.take(std::mem::take(&mut self.spare));
+        let waiting = self.unwritten.pop();
+        let bytes = waiting.unwrap_or_else(|| self.encoder.take(std::mem::take(&mut self.spare)));
         if bytes.is_empty() {
             self.spare = bytes;
             return;
         }
+        self.unwritten.begin(&bytes, ctx);
         self.link = Link::Open { socket, is_sending: true };
         ctx.socket(SocketOp::Send { socket, bytes });
     }
@@ -150,6 +161,7 @@ impl<E: Encode> Operator for SocketSink<E> {
     }
 
     fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
+        self.task_index = ctx.env().task.task_index;
         self.connect(ctx);
         Ok(())
     }
@@ -198,7 +210,8 @@ impl<E: Encode> Operator for SocketSink<E> {
     }
 
     fn is_ready(&self) -> bool {
-        matches!(self.link, Link::Open { .. }) && self.encoder.encoded_bytes() < WAITING_BYTES_MAX
+        let waiting_bytes = self.encoder.encoded_bytes() + self.unwritten.waiting_bytes();
+        matches!(self.link, Link::Open { .. }) && waiting_bytes < WAITING_BYTES_MAX
     }
 
     fn on_socket_done(
@@ -215,6 +228,7 @@ impl<E: Encode> Operator for SocketSink<E> {
             }
             (SocketDone::Sent { socket, bytes }, _) => {
                 self.spare = bytes;
+                self.unwritten.end();
                 self.link = Link::Open { socket, is_sending: false };
                 self.send(ctx);
             }
@@ -255,6 +269,26 @@ impl<E: Encode> Operator for SocketSink<E> {
             ctx.socket(SocketOp::Finish { socket });
         }
         if self.link == Link::Closed { Progress::Done } else { Progress::Pending }
+    }
+
+    fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
+        if ctx.has_checkpoints() {
+            let encoded = self.encoder.take(std::mem::take(&mut self.spare));
+            self.unwritten.push(encoded);
+        }
+        Progress::Done
+    }
+
+    fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        self.unwritten.snapshot(self.task_index, writer);
+    }
+
+    fn restore(
+        &mut self,
+        reader: &SnapshotReader<'_>,
+        ctx: &OperatorContext<'_>,
+    ) -> Result<(), Error> {
+        self.unwritten.restore(reader, ctx)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Records of one batch are written together when it ends, so that a terminal shows them at once
 //! and a pipe is not filled byte by byte. Lines of several tasks do not mix within a line. While
-//! whoever reads them lags, the sink takes no rows; when he has gone, the job ends.
+//! whoever reads them lags, the sink takes no rows; when he has gone, the job ends. What has not
+//! been written is in snapshots, so that whoever lags holds no checkpoint up.
 
 use std::io;
 
@@ -10,22 +11,32 @@ use millstream_storage::io::{FileAnswer, FileDone};
 use serde::Serialize;
 
 use crate::connector::format::{CsvEncoder, Encode, JsonLinesEncoder, TextEncoder};
+use crate::connector::unwritten::Unwritten;
 use crate::data::row::Row;
 use crate::error::Error;
 use crate::graph::Facts;
 use crate::operator::{Nothing, Operator, OperatorContext, Output, Progress};
+use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
 
 /// Requests under way beyond which the sink takes no more rows: one is being written, one waits.
 const PRINT_COUNT_MAX: u32 = 2;
 
 /// A sink to standard output, in the format of its encoder.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct StdoutSink<E> {
     encoder: E,
     /// Requests that have not been answered.
     print_count: u32,
+    unwritten: Unwritten,
     /// Memory of the last that was.
     spare: Vec<u8>,
+    task_index: u32,
+}
+
+impl<E: Clone> Clone for StdoutSink<E> {
+    fn clone(&self) -> Self {
+        Self::new(self.encoder.clone())
+    }
 }
 
 impl<T: std::fmt::Display + 'static> StdoutSink<TextEncoder<T>> {
@@ -51,7 +62,8 @@ impl<T: Serialize + 'static> StdoutSink<CsvEncoder<T>> {
 
 impl<E> StdoutSink<E> {
     fn new(encoder: E) -> Self {
-        Self { encoder, print_count: 0, spare: Vec::new() }
+        let (unwritten, spare) = (Unwritten::default(), Vec::new());
+        Self { encoder, print_count: 0, unwritten, spare, task_index: 0 }
     }
 }
 
@@ -61,9 +73,14 @@ impl<E: Encode> StdoutSink<E> {
         if lines.is_empty() {
             self.spare = lines;
         } else {
-            self.print_count += 1;
-            ctx.print(lines);
+            self.print(lines, ctx);
         }
+    }
+
+    fn print(&mut self, lines: Vec<u8>, ctx: &OperatorContext<'_>) {
+        self.print_count += 1;
+        self.unwritten.begin(&lines, ctx);
+        ctx.print(lines);
     }
 }
 
@@ -75,6 +92,11 @@ impl<E: Encode> Operator for StdoutSink<E> {
 
     fn facts(&self) -> Facts {
         Facts::stateless().detailed(format!("standard output ({})", self.encoder.describe()))
+    }
+
+    fn open(&mut self, ctx: &OperatorContext<'_>) -> Result<(), Error> {
+        self.task_index = ctx.env().task.task_index;
+        Ok(())
     }
 
     fn on_row(
@@ -113,11 +135,33 @@ impl<E: Encode> Operator for StdoutSink<E> {
         _out: &mut impl Output<Nothing>,
     ) {
         self.print_count -= 1;
+        self.unwritten.end();
         match done.result {
             Ok(FileAnswer::Written { bytes }) => self.spare = bytes,
             Ok(other) => ctx.fail(Error::bug(ctx.name(), format!("unexpected answer {other:?}"))),
             Err(fault) => ctx.fail(super::file_error(ctx, fault, advice)),
         }
+    }
+
+    fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
+        self.flush(ctx);
+        Progress::Done
+    }
+
+    fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
+        self.unwritten.snapshot(self.task_index, writer);
+    }
+
+    fn restore(
+        &mut self,
+        reader: &SnapshotReader<'_>,
+        ctx: &OperatorContext<'_>,
+    ) -> Result<(), Error> {
+        self.unwritten.restore(reader, ctx)?;
+        while let Some(lines) = self.unwritten.pop() {
+            self.print(lines, ctx);
+        }
+        Ok(())
     }
 }
 

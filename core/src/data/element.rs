@@ -69,11 +69,13 @@ pub struct OwnedRows {
     rows: Box<dyn Any>,
     /// How many rows there are, and a hash of them.
     summary: fn(&dyn Any) -> (usize, u64),
+    /// Their archive.
+    archive: fn(&dyn Any) -> Frame,
 }
 
 impl OwnedRows {
     fn new<T: Record>(rows: Vec<Row<T>>) -> Self {
-        Self { rows: Box::new(rows), summary: summary::<T> }
+        Self { rows: Box::new(rows), summary: summary::<T>, archive: archive::<T> }
     }
 
     /// The rows.
@@ -83,6 +85,10 @@ impl OwnedRows {
     pub fn into_rows<T: 'static>(self) -> Vec<Row<T>> {
         *self.rows.downcast().expect("an edge has one record type")
     }
+}
+
+fn archive<T: Record>(rows: &dyn Any) -> Frame {
+    Frame::of(rows.downcast_ref::<Vec<Row<T>>>().expect("made for this type"))
 }
 
 fn summary<T: Record>(rows: &dyn Any) -> (usize, u64) {
@@ -108,6 +114,14 @@ impl Batch {
     /// A batch of owned rows.
     pub fn of_rows<T: Record>(rows: Vec<Row<T>>) -> Self {
         Self::Rows(OwnedRows::new(rows))
+    }
+
+    /// The bytes that it has, or would have, as a frame.
+    pub fn archive(&self) -> Vec<u8> {
+        match self {
+            Self::Rows(rows) => (rows.archive)(&*rows.rows).as_bytes().to_vec(),
+            Self::Frame(frame) => frame.as_bytes().to_vec(),
+        }
     }
 }
 

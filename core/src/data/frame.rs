@@ -29,6 +29,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::data::archived_row::ArchivedRow;
 use crate::data::record::{ArchiveError, Record};
 use crate::data::row::Row;
+use crate::limits::FRAME_BYTES;
 
 /// An archived batch of rows of one type.
 pub struct Frame {
@@ -74,6 +75,22 @@ impl Frame {
         Ok(Self::new::<T>(buffer, row_count))
     }
 
+    /// Archives `rows` into a buffer of their own.
+    ///
+    /// # Panics
+    /// If a row cannot be archived: rows are measured before they come to a frame.
+    pub fn of<T: Record>(rows: &[Row<T>]) -> Self {
+        let encoded = Self::encode(rows, Buffer::heap(FRAME_BYTES));
+        let encoded = encoded.or_else(|(error, buffer)| match error {
+            // One row that is larger than a frame.
+            ArchiveError::Overflow { needed_bytes } => {
+                Self::encode(rows, Buffer::heap(needed_bytes))
+            }
+            error @ ArchiveError::Unserializable { .. } => Err((error, buffer)),
+        });
+        encoded.unwrap_or_else(|(error, _)| panic!("{}: {error}", std::any::type_name::<T>()))
+    }
+
     fn new<T: Record>(bytes: Buffer, row_count: usize) -> Self {
         const { assert!(align_of::<ArchivedRow<T>>() <= BUFFER_ALIGNMENT_BYTES) };
         let row_count = u32::try_from(row_count).expect("rows take bytes, and a frame has few");
@@ -102,6 +119,11 @@ impl Frame {
     /// How many bytes they take.
     pub fn size_bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// They themselves: what [`Frame::validate`] takes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
     }
 
     /// Gives the buffer back, for the next frame.

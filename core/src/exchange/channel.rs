@@ -109,6 +109,8 @@ pub struct Channel<T> {
     in_flight_bytes: VecDeque<usize>,
     /// Emptied vectors for reuse.
     spare: Vec<Vec<Row<T>>>,
+    /// The end has been appended.
+    has_ended: bool,
 }
 
 impl<T: Record> Channel<T> {
@@ -136,7 +138,13 @@ impl<T: Record> Channel<T> {
             credits: CHANNEL_CREDIT_FRAMES,
             in_flight_bytes: VecDeque::with_capacity(CHANNEL_CREDIT_FRAMES as usize),
             spare: Vec::new(),
+            has_ended: false,
         }
+    }
+
+    /// What both ends know of it.
+    pub fn plan(&self) -> &ChannelPlan {
+        &self.plan
     }
 
     /// Whether frames of this channel cross to another shard.
@@ -200,13 +208,22 @@ impl<T: Record> Channel<T> {
     }
 
     /// Appends a control element behind all rows pushed so far; but [`Control::Active`] goes ahead
-    /// of all rows since the channel fell idle, so that the receiver waits for the rest of them.
+    /// of all rows since the channel fell idle, so that the receiver waits for the rest of them. A
+    /// barrier goes ahead of the end, and if that has left nobody waits for the barrier.
     pub fn control(&mut self, control: Control) {
         if control == Control::Active {
             self.activate();
             return;
         }
         self.seal();
+        if self.has_ended {
+            assert!(matches!(control, Control::Barrier(_)), "{control:?} behind the end");
+            if let Some(end) = self.queue.pop_back() {
+                self.queue.extend([Queued::Control(control), end]);
+            }
+            return;
+        }
+        self.has_ended = control == Control::EndOfStream;
         let last = self.queue.iter().rev().map(|queued| match queued {
             Queued::Control(control) => Some(*control),
             Queued::Batch { .. } => None,
@@ -363,5 +380,6 @@ impl<T: Record> Channel<T> {
     }
 }
 
+mod overtaking;
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,7 @@
 
 use rkyv::ser::allocator::Arena;
 
-use crate::data::element::Control;
-
+use crate::data::element::{CheckpointId, Control};
 use crate::data::key_group::KeyGroupCount;
 use crate::data::record::{ArchiveError, Record};
 use crate::data::row::Row;
@@ -11,9 +10,11 @@ use crate::exchange::channel::{Channel, Load, Outbox, Returned};
 use crate::exchange::partitioner::TaskPartitioner;
 use crate::graph::plan::{ChannelId, OutputPlan};
 use crate::operator::TaskEnv;
+use crate::state::snapshot::{Place, Run, RunTo, Snapshot, ValueLayout};
 
 /// One consumer: a partitioner and a channel to each of its tasks.
 struct Edge<T> {
+    to: RunTo,
     partitioner: TaskPartitioner,
     channels: Vec<Channel<T>>,
 }
@@ -46,6 +47,7 @@ impl<T: Record> Outputs<T> {
             operator.clone_from(&plan.operator);
             places.extend(plan.channels.iter().enumerate().map(|(i, c)| (c.channel, (edge, i))));
             edges.push(Edge {
+                to: RunTo { uid: plan.to_uid.clone(), input: plan.to_input },
                 partitioner: TaskPartitioner::new(
                     plan.partitioner,
                     own_shard,
@@ -128,6 +130,23 @@ impl<T: Record> Outputs<T> {
     /// Whether everything has left.
     pub fn is_empty(&self) -> bool {
         self.channels().all(Channel::is_empty)
+    }
+
+    /// Whether the barrier of `checkpoint` waits behind rows that it could overtake.
+    pub fn holds_barrier(&self, checkpoint: CheckpointId) -> bool {
+        self.channels().any(|channel| channel.holds_barrier(checkpoint))
+    }
+
+    /// Lets the barrier of `checkpoint` overtake the rows before it, which go into `snapshot`.
+    pub fn overtake(&mut self, checkpoint: CheckpointId, snapshot: &mut Snapshot) {
+        for edge in &mut self.edges {
+            for channel in &mut edge.channels {
+                let Some(deal) = channel.plan().deal else { continue };
+                let place = Place::Channel { channel: channel.id(), is_queued: true };
+                let (layout, frames) = (ValueLayout::of::<T>(), channel.overtake(checkpoint));
+                snapshot.put_in_flight(edge.to.clone(), place, Run { deal, layout, frames });
+            }
+        }
     }
 
     /// What its channels keep in memory.

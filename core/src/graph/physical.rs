@@ -20,7 +20,7 @@
 use crate::data::key_group::KeyGroupCount;
 use crate::graph::logical::{ChainId, LogicalGraph, NodeId, NodeKind};
 use crate::graph::plan::{
-    ChannelId, ChannelPlan, InputPlan, OutputPlan, Partitioner, SidePlan, TaskPlan,
+    ChannelId, ChannelPlan, Deal, InputPlan, OutputPlan, Partitioner, SidePlan, TaskPlan,
 };
 
 /// The whole job on a number of shards.
@@ -43,6 +43,8 @@ pub struct PhysicalGraph {
 pub struct PhysicalChain {
     /// Names of the operators, joined by ` -> `.
     pub name: String,
+    /// Uid of the first of them.
+    pub uid: String,
     /// The operators.
     pub nodes: Vec<NodeId>,
     /// How many logical inputs it has.
@@ -163,12 +165,15 @@ impl PhysicalGraph {
                 operator: edge.operator.clone(),
                 side: edge.side,
                 partitioner: edge.partitioner,
+                to_uid: self.chain(edge.to).uid.clone(),
+                to_input: edge.input_index,
                 channels: self.sending(edge, task_index),
             })
             .collect();
         TaskPlan {
             chain_index: id.0,
             name: chain.name.clone(),
+            uid: chain.uid.clone(),
             task_index,
             parallelism: chain.parallelism,
             key_group_count: self.key_group_count,
@@ -184,15 +189,17 @@ impl PhysicalGraph {
         let senders = self.chain(edge.from).parallelism;
         let receivers = self.chain(edge.to).parallelism;
         match edge.partitioner {
-            Partitioner::Forward => vec![channel(edge, sender, sender)],
-            Partitioner::Global => vec![channel(edge, sender, 0)],
+            Partitioner::Forward => vec![self.channel(edge, sender, sender, sender)],
+            Partitioner::Global => vec![self.channel(edge, sender, 0, 0)],
             Partitioner::Rescale if receivers < senders => {
-                vec![channel(edge, sender, sender % receivers)]
+                vec![self.channel(edge, sender, sender % receivers, sender % receivers)]
             }
             Partitioner::Rescale => share(sender, senders, receivers)
-                .map(|receiver| channel(edge, receiver, receiver))
+                .map(|receiver| self.channel(edge, receiver, receiver, receiver))
                 .collect(),
-            _ => (0..receivers).map(|to| channel(edge, sender * receivers + to, to)).collect(),
+            _ => (0..receivers)
+                .map(|to| self.channel(edge, sender * receivers + to, to, to))
+                .collect(),
         }
     }
 
@@ -201,19 +208,38 @@ impl PhysicalGraph {
         let senders = 0..self.chain(edge.from).parallelism;
         let receivers = self.chain(edge.to).parallelism;
         match edge.partitioner {
-            Partitioner::Forward => vec![channel(edge, receiver, receiver)],
+            Partitioner::Forward => vec![self.channel(edge, receiver, receiver, receiver)],
             Partitioner::Global if receiver == 0 => {
-                senders.map(|from| channel(edge, from, from)).collect()
+                senders.map(|from| self.channel(edge, from, from, receiver)).collect()
             }
             Partitioner::Global => Vec::new(),
             Partitioner::Rescale if receivers < senders.end => {
                 share(receiver, receivers, senders.end)
-                    .map(|sender| channel(edge, sender, sender))
+                    .map(|sender| self.channel(edge, sender, sender, receiver))
                     .collect()
             }
-            Partitioner::Rescale => vec![channel(edge, receiver, receiver % senders.end)],
-            _ => senders.map(|from| channel(edge, from * receivers + receiver, from)).collect(),
+            Partitioner::Rescale => {
+                vec![self.channel(edge, receiver, receiver % senders.end, receiver)]
+            }
+            _ => senders
+                .map(|from| self.channel(edge, from * receivers + receiver, from, receiver))
+                .collect(),
         }
+    }
+
+    /// Channel number `offset` of `edge`, whose other end is task `peer`, to task `receiver`.
+    fn channel(&self, edge: &PhysicalEdge, offset: u32, peer: u32, receiver: u32) -> ChannelPlan {
+        assert!(offset < edge.channel_count, "channel {offset} of {}", edge.channel_count);
+        let is_keyed = self.chain(edge.from).is_keyed || self.chain(edge.to).is_keyed;
+        let deal = match edge.partitioner {
+            Partitioner::Broadcast => None,
+            Partitioner::Hash => Some(Deal::KeyGroup),
+            // Where the rows behind them come from as well, and so in their order.
+            Partitioner::Forward if is_keyed => Some(Deal::KeyGroup),
+            Partitioner::Direct => Some(Deal::Direct),
+            _ => Some(Deal::Task(receiver)),
+        };
+        ChannelPlan { channel: ChannelId(edge.first_channel.0 + offset), peer_shard: peer, deal }
     }
 }
 
@@ -230,6 +256,7 @@ fn physical_chain(logical: &LogicalGraph, id: ChainId, shard_count: u32) -> Phys
     });
     PhysicalChain {
         name: logical.chain_name(id),
+        uid: chain.nodes.first().map(|n| logical.node(*n).uid().to_string()).unwrap_or_default(),
         nodes: chain.nodes.clone(),
         input_count: chain.input_count,
         parallelism: wish.clamp(1, shard_count),
@@ -257,12 +284,6 @@ fn channel_count(partitioner: Partitioner, senders: u32, receivers: u32) -> u64 
 /// The tasks, of `count`, that task `index` of the `few` at the other end shares with no other.
 fn share(index: u32, few: u32, count: u32) -> impl Iterator<Item = u32> {
     (index..count).step_by(few as usize)
-}
-
-/// Channel number `offset` of `edge`, whose other end is task `peer`.
-fn channel(edge: &PhysicalEdge, offset: u32, peer: u32) -> ChannelPlan {
-    assert!(offset < edge.channel_count, "channel {offset} of {}", edge.channel_count);
-    ChannelPlan { channel: ChannelId(edge.first_channel.0 + offset), peer_shard: peer }
 }
 
 #[cfg(test)]

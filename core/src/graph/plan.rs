@@ -28,6 +28,8 @@ pub struct TaskPlan {
     pub chain_index: u16,
     /// Names of the fused operators, joined by ` -> `.
     pub name: String,
+    /// Uid of the first of them: rows on their way to the task are kept under it.
+    pub uid: String,
     /// Which task of the chain, and the shard that it runs on.
     pub task_index: u32,
     /// How many tasks the chain has.
@@ -73,6 +75,10 @@ pub struct OutputPlan {
     pub side: Option<SidePlan>,
     /// How a row picks its channel.
     pub partitioner: Partitioner,
+    /// Uid of the first operator of the consuming chain.
+    pub to_uid: String,
+    /// Which logical input of that chain.
+    pub to_input: u8,
     /// In order of the receiving tasks: one for [`Partitioner::Forward`] and
     /// [`Partitioner::Global`], one for every task of its share for [`Partitioner::Rescale`],
     /// otherwise one for every task of the consuming chain.
@@ -95,6 +101,34 @@ pub struct ChannelPlan {
     pub channel: ChannelId,
     /// The shard of the other end; the task's own if the channel is local.
     pub peer_shard: u32,
+    /// How its rows find their task if a checkpoint has them. None if none has: barriers stay
+    /// behind all rows that every task gets, or tasks would go on from different ones.
+    pub deal: Option<Deal>,
+}
+
+/// How rows that a checkpoint has on their way find their task, whatever the parallelism is then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Deal {
+    /// To the task that owns the key group of the hash.
+    KeyGroup,
+    /// To task `hash64 % parallelism`.
+    Direct,
+    /// All of a channel together: to task `n % parallelism`, if they were on their way to task `n`.
+    Task(u32),
+}
+
+impl Deal {
+    /// Whether a row with `hash64` is for the task of `plan`.
+    pub fn is_for(self, plan: &TaskPlan, hash64: u64) -> bool {
+        let parallelism = plan.parallelism;
+        let count = plan.key_group_count;
+        plan.task_index
+            == match self {
+                Self::KeyGroup => count.task_index(count.of(hash64), parallelism),
+                Self::Direct => (hash64 % u64::from(parallelism)) as u32,
+                Self::Task(task) => task % parallelism,
+            }
+    }
 }
 
 /// How a row picks one of an output's channels.

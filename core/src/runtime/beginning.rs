@@ -40,6 +40,7 @@ impl Beginning {
             timeout: config.checkpoint_timeout.0,
             in_flight_max: config.checkpoints_in_flight as usize,
             retained: config.checkpoints_retained as usize,
+            unaligned_after: config.unaligned_after(),
         };
         let coordinator = Coordinator::new(
             settings,
@@ -73,6 +74,7 @@ fn go_on_from(
         job: &program.name,
         key_group_count: config.key_group_count,
         uids: &program.uids,
+        inputs: &program.inputs(),
         may_drop: config.allow_dropped_state,
     })?;
     let checkpoint = restored.manifest.checkpoint.0;

@@ -4,6 +4,7 @@
 //! ```text
 //! tasks ─snapshots─► collected, one of every task ─► part file ─► Report::Part
 //!       ─records───► durable store: frozen ─► image ─────┘ which names the tables of it
+//! time ─► tasks: barriers wait for rows no longer
 //! Command::Commit ─► manifest, replaced as a whole ─► Report::ManifestWritten
 //! Command::Remove ─► one file after the other, until one cannot be removed ─► Report::Removed
 //! Command::Release ─► tables that no checkpoint names any more go
@@ -21,6 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use millstream_storage::atomic_file::{AtomicFile, Progress};
 use millstream_storage::io::{FileDone, FileId, FileOp, OpId};
@@ -28,12 +30,13 @@ use millstream_storage::io::{FileDone, FileId, FileOp, OpId};
 use super::{Scheduled, Shard};
 use crate::checkpoint::names::part_name;
 use crate::checkpoint::part::Part;
-use crate::checkpoint::{PartRow, Tables};
+use crate::checkpoint::{PartRow, Tables, WrittenPart};
 use crate::data::element::CheckpointId;
 use crate::shard::event::{Effect, Report};
 use crate::state::durable::{DurableStore, Image};
 use crate::state::shard_store::{CHECKPOINT_ID_BIT, STORE_ID_BIT, ShardStore, id_prefix};
 use crate::state::snapshot::Snapshot;
+use crate::task::TaskPart;
 
 /// Checkpoints that are collected, and files that are written and removed.
 pub(super) struct Checkpointing {
@@ -42,6 +45,8 @@ pub(super) struct Checkpointing {
     next_id: u64,
     /// The last one that was triggered.
     last_begun: CheckpointId,
+    /// When barriers of checkpoints wait for rows no longer, in order.
+    unaligned_at: VecDeque<(Duration, CheckpointId)>,
     collected: BTreeMap<CheckpointId, Collected>,
     /// What the keys had, if the shard keeps that apart.
     store: Option<Rc<ShardStore>>,
@@ -61,6 +66,7 @@ struct Collected {
     /// None if a barrier was here before the command.
     directory: Option<PathBuf>,
     chains: Vec<(u16, Snapshot)>,
+    alignment_ns: u64,
 }
 
 /// A file that is being written.
@@ -72,7 +78,7 @@ struct Writing {
 }
 
 enum What {
-    Part { checkpoint: CheckpointId, directory: PathBuf, row: PartRow, added_bytes: u64 },
+    Part(CheckpointId, WrittenPart),
     Manifest(CheckpointId),
 }
 
@@ -83,6 +89,7 @@ impl Checkpointing {
             task_count,
             next_id: 0,
             last_begun: CheckpointId::default(),
+            unaligned_at: VecDeque::new(),
             collected: BTreeMap::new(),
             store: None,
             freezing: BTreeMap::new(),
@@ -118,11 +125,13 @@ impl Checkpointing {
         &mut self,
         checkpoint: CheckpointId,
         directory: PathBuf,
+        unaligned_at: Option<Duration>,
         effects: &mut Vec<Effect>,
     ) {
         assert!(self.last_begun < checkpoint, "checkpoints are triggered once, in their order");
         self.last_begun = checkpoint;
         self.durable().into_iter().for_each(|durable| durable.begin(checkpoint));
+        self.unaligned_at.extend(unaligned_at.map(|at| (at, checkpoint)));
         self.collected.entry(checkpoint).or_default().directory = Some(directory);
         // A shard may have no task, and all tasks of one may have been faster than the command.
         self.write_part(checkpoint, effects);
@@ -141,19 +150,32 @@ impl Checkpointing {
         self.durable().into_iter().for_each(|durable| durable.release(checkpoint));
     }
 
+    /// When barriers of a checkpoint wait for rows no longer.
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        let is_open =
+            |(_, checkpoint): &&(Duration, CheckpointId)| self.collected.contains_key(checkpoint);
+        self.unaligned_at.iter().find(is_open).map(|(at, _)| *at)
+    }
+
+    /// The last checkpoint whose barriers wait for rows no longer since `now`.
+    fn pop_unaligned(&mut self, now: Duration) -> Option<CheckpointId> {
+        let mut last = None;
+        while let Some((_, checkpoint)) = self.unaligned_at.pop_front_if(|(at, _)| *at <= now) {
+            last = Some(checkpoint);
+        }
+        last
+    }
+
     /// A task's part of a checkpoint.
-    pub(super) fn collect(
-        &mut self,
-        checkpoint: CheckpointId,
-        chain: u16,
-        snapshot: Snapshot,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn collect(&mut self, chain: u16, part: TaskPart, effects: &mut Vec<Effect>) {
+        let TaskPart { checkpoint, snapshot, alignment_ns } = part;
         // One that was triggered and is not here was given up.
         if checkpoint <= self.last_begun && !self.collected.contains_key(&checkpoint) {
             return;
         }
-        self.collected.entry(checkpoint).or_default().chains.push((chain, snapshot));
+        let collected = self.collected.entry(checkpoint).or_default();
+        collected.chains.push((chain, snapshot));
+        collected.alignment_ns = collected.alignment_ns.max(alignment_ns);
         self.write_part(checkpoint, effects);
     }
 
@@ -187,7 +209,7 @@ impl Checkpointing {
     fn encode(
         &mut self,
         checkpoint: CheckpointId,
-        Collected { directory, mut chains }: Collected,
+        Collected { directory, mut chains, alignment_ns }: Collected,
         image: Option<(Image, u64)>,
         effects: &mut Vec<Effect>,
     ) {
@@ -199,11 +221,14 @@ impl Checkpointing {
             ids: image.ids(),
         });
         let links = self.links(&directory, &tables);
+        let in_flight_bytes = chains.iter().map(|(_, chain)| chain.in_flight_bytes()).sum();
         let bytes = Part { checkpoint, shard: self.shard, chains, image }.encode();
         let added_bytes = bytes.len() as u64 + table_bytes.unwrap_or(0);
         let name = part_name(checkpoint, self.shard);
         let (path, row) = (directory.join(&name), PartRow::of(name, &bytes, tables));
-        let what = What::Part { checkpoint, directory, row, added_bytes };
+        let alignment_us = alignment_ns / 1_000;
+        let part = WrittenPart { directory, row, added_bytes, in_flight_bytes, alignment_us };
+        let what = What::Part(checkpoint, part);
         let file = AtomicFile::new(path, FileId(self.id()), bytes);
         self.go_on(Writing { links, file, what }, effects);
     }
@@ -292,15 +317,13 @@ impl Checkpointing {
         match progress {
             Ok(Progress::Op) => self.go_on(writing, effects),
             Ok(Progress::Done) => effects.push(Effect::report(match writing.what {
-                What::Part { checkpoint, directory, row, added_bytes } => {
-                    Report::Part { checkpoint, directory, row, added_bytes }
-                }
+                What::Part(checkpoint, part) => Report::Part { checkpoint, part },
                 What::Manifest(checkpoint) => Report::ManifestWritten(checkpoint),
             })),
             // Closed and removed are still to come, and then the same answer.
             Err(fault) => {
                 let checkpoint = match writing.what {
-                    What::Part { checkpoint, .. } => {
+                    What::Part(checkpoint, _) => {
                         self.release(checkpoint);
                         checkpoint
                     }
@@ -314,6 +337,16 @@ impl Checkpointing {
 }
 
 impl Shard {
+    /// Barriers that have waited long enough for rows overtake them.
+    pub(super) fn unalign(&mut self) {
+        if let Some(checkpoint) = self.checkpointing.pop_unaligned(self.now) {
+            for Scheduled { task, is_woken, .. } in &mut self.tasks {
+                task.unalign(checkpoint);
+                *is_woken = true;
+            }
+        }
+    }
+
     /// All of `checkpoint` is durable: tasks commit what they wrote before it.
     pub(super) fn complete(&mut self, checkpoint: CheckpointId, effects: &mut Vec<Effect>) {
         for Scheduled { task, is_woken, .. } in &mut self.tasks {

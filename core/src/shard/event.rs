@@ -3,11 +3,12 @@
 //! Two closed sets: whatever can ever wake the program is one `match`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use millstream_net::io::{SocketDone, SocketOp};
 use millstream_storage::io::{FileDone, FileOp, OpId};
 
-use crate::checkpoint::{Order, PartRow};
+use crate::checkpoint::{Order, WrittenPart};
 use crate::data::element::CheckpointId;
 use crate::data::row::Origin;
 use crate::error::Error;
@@ -42,8 +43,9 @@ pub enum Command {
     Halt,
     /// Cut a checkpoint: sources send its barrier, every task has its part in it, the latest when
     /// it ends, and the shard writes all of them into a file of this directory: answered by
-    /// [`Report::Part`] or [`Report::CheckpointFailed`].
-    Trigger(CheckpointId, PathBuf),
+    /// [`Report::Part`] or [`Report::CheckpointFailed`]. After so long, if ever, barriers wait for
+    /// no more rows.
+    Trigger(CheckpointId, PathBuf, Option<Duration>),
     /// Write this manifest at this path, durably: answered by [`Report::ManifestWritten`] or
     /// [`Report::CheckpointFailed`].
     Commit(CheckpointId, PathBuf, Vec<u8>),
@@ -74,8 +76,8 @@ impl Command {
     /// What the coordinator orders, as shards understand it.
     pub fn of(order: Order) -> Addressed {
         match order {
-            Order::Trigger(checkpoint, directory) => {
-                Addressed::All(Self::Trigger(checkpoint, directory))
+            Order::Trigger(checkpoint, directory, unaligned_after) => {
+                Addressed::All(Self::Trigger(checkpoint, directory, unaligned_after))
             }
             Order::Commit(checkpoint, path, bytes) => {
                 Addressed::First(Self::Commit(checkpoint, path, bytes))
@@ -153,12 +155,8 @@ pub enum Report {
     Part {
         /// Of which checkpoint.
         checkpoint: CheckpointId,
-        /// Where.
-        directory: PathBuf,
-        /// Which file there.
-        row: PartRow,
-        /// Bytes that were written for it, in the file and in tables.
-        added_bytes: u64,
+        /// Where, and what is in it.
+        part: WrittenPart,
     },
     /// A manifest is durable.
     ManifestWritten(CheckpointId),

@@ -121,7 +121,7 @@ impl Shard {
             start_ms,
             tasks: tasks.into_iter().map(scheduled).collect(),
             routes,
-            mail: TaskMail { outbox, returns: Vec::new(), snapshots: Vec::new() },
+            mail: TaskMail { outbox, returns: Vec::new(), parts: Vec::new() },
             alignment: SourceAlignment::default(),
             metrics: TurnMetrics::default(),
             pace,
@@ -194,6 +194,7 @@ impl Shard {
         for event in events.drain(..) {
             self.deliver(event, effects);
         }
+        self.unalign();
         if !self.is_over && !self.relieve(effects) {
             self.run_tasks(effects);
         }
@@ -255,7 +256,8 @@ impl Shard {
             return Next::Busy;
         }
         let own = earliest_ms.map(after_start).into_iter().chain(store_due);
-        own.chain(self.alignment.next_due()).min().map_or(Next::Wait, Next::At)
+        let own = own.chain(self.alignment.next_due()).chain(self.checkpointing.next_due());
+        own.min().map_or(Next::Wait, Next::At)
     }
 
     /// Whose code was running, and on which record: for the host, after a panic. None if it was no
@@ -398,16 +400,16 @@ impl Shard {
     }
 
     /// Brings a task's parts of checkpoints to `effects`.
-    fn carry_snapshots(&mut self, number: usize, effects: &mut Vec<Effect>) {
+    fn carry_parts(&mut self, number: usize, effects: &mut Vec<Effect>) {
         let chain_index = self.tasks[number].task.plan().chain_index;
-        for (checkpoint, snapshot) in self.mail.snapshots.drain(..) {
-            self.checkpointing.collect(checkpoint, chain_index, snapshot, effects);
+        for part in self.mail.parts.drain(..) {
+            self.checkpointing.collect(chain_index, part, effects);
         }
     }
 
     /// Brings what a task wants of the world to `effects`.
     fn carry_requests(&mut self, number: usize, effects: &mut Vec<Effect>) {
-        self.carry_snapshots(number, effects);
+        self.carry_parts(number, effects);
         let task = &self.tasks[number].task;
         let plan = task.plan();
         let mut requests = task.env().requests.borrow_mut();
@@ -461,13 +463,14 @@ impl Shard {
                 (0..self.tasks.len()).for_each(|number| self.wake(number).drain());
             }
             Command::Halt => (0..self.tasks.len()).for_each(|number| self.wake(number).halt()),
-            Command::Trigger(checkpoint, directory) => {
-                self.checkpointing.begin(checkpoint, directory, effects);
+            Command::Trigger(checkpoint, directory, unaligned_after) => {
+                let unaligned_at = unaligned_after.map(|after| self.now + after);
+                self.checkpointing.begin(checkpoint, directory, unaligned_at, effects);
                 for number in 0..self.tasks.len() {
                     let scheduled = &mut self.tasks[number];
                     scheduled.is_woken = true;
                     scheduled.task.trigger(checkpoint, &mut self.mail);
-                    self.carry_snapshots(number, effects);
+                    self.carry_parts(number, effects);
                 }
             }
             Command::Commit(checkpoint, path, bytes) => {

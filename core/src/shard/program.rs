@@ -1,5 +1,6 @@
 //! A job ready to run: what every host is given.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use crate::error::Error;
 use crate::graph::plan::TaskPlan;
 use crate::shard::Shard;
 use crate::state::shard_store::ShardStoreConfig;
+use crate::state::snapshot::RunTo;
 use crate::task::Task;
 
 /// Makes one task of a chain: from copies of the user's operators, which is the user's code.
@@ -33,6 +35,15 @@ impl Program {
     /// How many shards it runs on.
     pub fn shard_count(&self) -> u32 {
         u32::try_from(self.plans.len()).expect("far fewer shards than 2^32")
+    }
+
+    /// The inputs that tasks read.
+    pub fn inputs(&self) -> BTreeSet<RunTo> {
+        let plans = self.plans.iter().flatten();
+        let inputs = plans.flat_map(|plan| {
+            (0..plan.inputs.len()).map(|input| RunTo { uid: plan.uid.clone(), input: input as u8 })
+        });
+        inputs.collect()
     }
 
     /// The key groups that shard `index` may keep state for, of how many: a range that has those of
@@ -75,6 +86,7 @@ mod tests {
         let plan = |task_index, parallelism, is_keyed| TaskPlan {
             chain_index: 0,
             name: String::new(),
+            uid: String::new(),
             task_index,
             parallelism,
             key_group_count: KeyGroupCount::new(12).expect("in range"),

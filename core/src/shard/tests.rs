@@ -10,7 +10,7 @@ use crate::graph::plan::TaskPlan;
 use crate::limits::{INPUT_BUDGET_RECORDS, TURN_STALL_NS};
 use crate::operator::TaskEnv;
 use crate::operator::env::TaskPlace;
-use crate::task::TaskStatus;
+use crate::task::{TaskPart, TaskStatus};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -25,11 +25,18 @@ pub(super) struct Log {
     pub(super) activity: Cell<Activity>,
     /// The last checkpoint that it was told of.
     pub(super) completed: Cell<u64>,
+    /// The last one whose barriers wait for rows no longer.
+    pub(super) unaligned: Cell<u64>,
     pub(super) owes_commit: Cell<bool>,
     /// Its part of this checkpoint is to come in its next turn.
     pub(super) cuts: Cell<Option<u64>>,
     pub(super) in_turn: RefCell<InTurn>,
     pub(super) in_relief: RefCell<InRelief>,
+}
+
+/// A part without anything in it.
+fn part(checkpoint: CheckpointId) -> TaskPart {
+    TaskPart { checkpoint, snapshot: Snapshot::default(), alignment_ns: 0 }
 }
 
 struct Scripted {
@@ -75,8 +82,12 @@ impl Task for Scripted {
 
     fn trigger(&mut self, checkpoint: CheckpointId, mail: &mut TaskMail) {
         if self.log.activity.get() == Activity::Finished {
-            mail.snapshots.push((checkpoint, Snapshot::default()));
+            mail.parts.push(part(checkpoint));
         }
+    }
+
+    fn unalign(&mut self, checkpoint: CheckpointId) {
+        self.log.unaligned.set(checkpoint.0);
     }
 
     fn on_completed(&mut self, checkpoint: CheckpointId) {
@@ -88,8 +99,7 @@ impl Task for Scripted {
     }
 
     fn turn(&mut self, row_limit: u32, mail: &mut TaskMail) -> Activity {
-        let cut = self.log.cuts.take().map(|id| (CheckpointId(id), Snapshot::default()));
-        mail.snapshots.extend(cut);
+        mail.parts.extend(self.log.cuts.take().map(|id| part(CheckpointId(id))));
         self.log.turns.borrow_mut().push(row_limit);
         (self.log.in_turn.borrow_mut())(&self.env);
         self.log.activity.get()
@@ -135,6 +145,7 @@ impl Bench {
                 completed: Cell::new(0),
                 owes_commit: Cell::new(false),
                 cuts: Cell::new(None),
+                unaligned: Cell::new(0),
                 in_turn: RefCell::new(Box::new(|_| ())),
                 in_relief: RefCell::new(Box::new(|_, _| ())),
             })
@@ -146,6 +157,7 @@ impl Bench {
             let plan = TaskPlan {
                 chain_index,
                 name: format!("task {chain_index}"),
+                uid: format!("task {chain_index}"),
                 task_index: 0,
                 parallelism: 1,
                 key_group_count,
@@ -273,7 +285,7 @@ fn backpressured_time_is_that_between_being_blocked_and_going_on() {
     bench.turn(&[], 30 * MS);
     assert_eq!(ms(&bench), 10, "it is counted while it lasts, up to the last turn");
     bench.logs[0].activity.set(Activity::Idle(None));
-    bench.turn(&[Command::Trigger(CheckpointId(1), "/checkpoints".into())], 50 * MS);
+    bench.turn(&[Command::Trigger(CheckpointId(1), "/checkpoints".into(), None)], 50 * MS);
     assert_eq!(ms(&bench), 40, "it was woken, and could go on");
     bench.turn(&[], MS);
     assert_eq!(ms(&bench), 40, "it is over");

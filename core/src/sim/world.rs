@@ -94,6 +94,8 @@ pub struct SimConfig {
     /// Checkpoints are triggered this far apart, while no more than a few are under way; none
     /// without it. They are in [`CHECKPOINT_DIRECTORY`].
     pub checkpoint_interval: Option<Duration>,
+    /// How long their barriers wait for the rows before them; for ever without it.
+    pub unaligned_after: Option<Duration>,
     /// How many of them are kept.
     pub checkpoints_retained: usize,
     /// The job is told to drain at this time; never without it.
@@ -129,6 +131,7 @@ impl SimConfig {
             stall_one_in: 500,
             stall_max: Duration::from_millis(20),
             checkpoint_interval: None,
+            unaligned_after: None,
             checkpoints_retained: usize::MAX,
             drain_at: None,
             crash_at: None,
@@ -286,6 +289,7 @@ fn coordinator(
         interval,
         in_flight_max: CHECKPOINTS_IN_FLIGHT_MAX,
         retained: config.checkpoints_retained,
+        unaligned_after: config.unaligned_after,
         ..CheckpointSettings::default()
     };
     let size = (program.shard_count(), config.key_group_count);
@@ -615,8 +619,7 @@ impl<'a> World<'a> {
             Report::SplitNamed { source, split } => {
                 self.split_names.insert(source, &split);
             }
-            Report::Part { checkpoint, directory, row, added_bytes } => {
-                let part = (directory, row, added_bytes);
+            Report::Part { checkpoint, part } => {
                 let orders = coordinate(&|it| it.on_part(shard, checkpoint, part.clone()));
                 self.give(orders);
             }

@@ -7,15 +7,18 @@
 //!              ├─► layouts:         state name ──► size and alignment of its archived values
 //!              ├─► operator state:  name                ──► bytes
 //!              └─► keyed state:     state name ──► stored key ──► archived value
+//! rows in flight ──► to which operator and input ──► in which order ──► frames
 //! ```
 //!
 //! Stored keys have the layout of [`millstream_storage::key`]: they begin with the key group, so a
 //! task that owns other key groups than the writer takes just its own part. Everything is in
 //! ordered maps: equal states give equal snapshots, byte for byte.
 //!
-//! Not here: the bytes of all of it (`snapshot/encoding.rs`).
+//! Not here: rows in flight (`snapshot/in_flight.rs`), the bytes of all of it
+//! (`snapshot/encoding.rs`).
 
 mod encoding;
+mod in_flight;
 pub mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,10 +33,13 @@ use crate::error::Error;
 use crate::state::schema::{Damage, Schema, SchemaDiff, SchemaError};
 use record::RecordWriter;
 
+pub use in_flight::{Place, Run, RunTo};
+
 /// The state of one task's operators, or of several tasks' after [`Snapshot::merge`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
     operators: BTreeMap<String, OperatorSnapshot>,
+    in_flight: BTreeMap<(RunTo, Place), Run>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,13 +76,14 @@ pub struct StateSummary<'a> {
 
 /// What is known of values whose state does not describe them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ValueLayout {
+pub struct ValueLayout {
     size: u32,
     align: u32,
 }
 
 impl ValueLayout {
-    fn of<V: Record>() -> Self {
+    /// Of values of type `V`.
+    pub fn of<V: Record>() -> Self {
         let (size, align) = (size_of::<V::Archived>(), align_of::<V::Archived>());
         Self { size: size as u32, align: align as u32 }
     }
@@ -97,6 +104,7 @@ impl Snapshot {
                 ours.keyed_state.entry(state).or_default().extend(entries);
             }
         }
+        self.in_flight.extend(other.in_flight);
     }
 
     /// A hash of everything in it: equal for equal snapshots.
@@ -126,6 +134,9 @@ impl Snapshot {
                 }
             }
         }
+        let mut in_flight = Vec::new();
+        in_flight::encode(&self.in_flight, &mut in_flight);
+        add(&in_flight);
         hash.digest()
     }
 

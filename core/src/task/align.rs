@@ -11,6 +11,10 @@
 //!
 //! A channel that has ended counts as if it had delivered every barrier.
 //!
+//! A task that cuts *unaligned* does not wait: its snapshot keeps what comes from a channel before
+//! the barrier does (`recorder.rs`), every channel is open again at once, and barriers of that
+//! checkpoint that are still to come are none of the aligner's.
+//!
 //! Invariant: channels are FIFO and lossless, so two checkpoints never overlap here.
 //! Not here: polling channels (`channel_feed.rs`).
 
@@ -31,25 +35,56 @@ pub enum Alignment {
 pub struct Aligner {
     channels: Vec<State>,
     checkpoint: Option<CheckpointId>,
+    last_aligned: CheckpointId,
 }
 
+/// How a channel stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+pub enum State {
+    /// It may be read.
     Open,
+    /// It has delivered the barrier that others have not.
     Blocked,
+    /// It has delivered everything.
     Ended,
 }
 
 impl Aligner {
     /// For `channel_count` channels.
     pub fn new(channel_count: usize) -> Self {
-        Self { channels: vec![State::Open; channel_count], checkpoint: None }
+        let channels = vec![State::Open; channel_count];
+        Self { channels, checkpoint: None, last_aligned: CheckpointId::default() }
     }
 
     /// Whether `channel` must not be read.
     #[inline]
     pub fn is_blocked(&self, channel: usize) -> bool {
         self.channels[channel] == State::Blocked
+    }
+
+    /// How `channel` stands.
+    pub fn state(&self, channel: usize) -> State {
+        self.channels[channel]
+    }
+
+    /// Whether a barrier has come, and not all.
+    pub fn is_aligning(&self) -> bool {
+        self.checkpoint.is_some()
+    }
+
+    /// Whether the barrier of `checkpoint` has come on every channel.
+    pub fn has_aligned(&self, checkpoint: CheckpointId) -> bool {
+        checkpoint <= self.last_aligned
+    }
+
+    /// `checkpoint` is cut, though its barrier is missing on some channels.
+    ///
+    /// # Panics
+    /// If another checkpoint is being aligned.
+    pub fn cut(&mut self, checkpoint: CheckpointId) {
+        let aligning = self.checkpoint.take();
+        assert!(aligning.is_none_or(|aligning| aligning == checkpoint), "checkpoints overlap");
+        self.reopen();
     }
 
     /// `channel` delivered the barrier of `checkpoint`.
@@ -76,14 +111,19 @@ impl Aligner {
         match self.checkpoint {
             Some(checkpoint) if !is_missing => {
                 self.checkpoint = None;
-                for state in &mut self.channels {
-                    if *state == State::Blocked {
-                        *state = State::Open;
-                    }
-                }
+                self.last_aligned = checkpoint;
+                self.reopen();
                 Alignment::Aligned(checkpoint)
             }
             _ => Alignment::Incomplete,
+        }
+    }
+
+    fn reopen(&mut self) {
+        for state in &mut self.channels {
+            if *state == State::Blocked {
+                *state = State::Open;
+            }
         }
     }
 }
@@ -92,10 +132,14 @@ impl Aligner {
 mod tests {
     use super::*;
 
-    /// `script`: `2b7` is barrier 7 on channel 2, `1e` the end of channel 1.
+    /// `script`: `2b7` is barrier 7 on channel 2, `1e` the end of channel 1, `-c7` the cut.
     fn check(channel_count: usize, script: &str, expected: &str) {
         let mut aligner = Aligner::new(channel_count);
         let step = |step: &str| {
+            if let Some(checkpoint) = step.strip_prefix("-c") {
+                aligner.cut(CheckpointId(checkpoint.parse().expect("a number")));
+                return "cut".to_string();
+            }
             let channel = step[..1].parse().expect("a digit");
             let alignment = match &step[1..2] {
                 "b" => {
@@ -131,6 +175,12 @@ mod tests {
     #[test]
     fn an_end_may_complete_alignment() {
         check(2, "0b7 1e", "- aligned7");
+    }
+
+    #[test]
+    fn a_cut_does_not_wait_and_opens_every_channel() {
+        check(2, "0b7 -c7 0b8 1b8", "- cut - aligned8");
+        check(3, "0e 1b7 -c7 -c8 1b9 2b9", "- - cut cut - aligned9");
     }
 
     #[test]

@@ -18,6 +18,12 @@
 //! An operator that ends only when what it wrote is committed needs a checkpoint for that. So a
 //! task whose input and event time have ended cuts what it awaits at once, in front of its own end.
 //!
+//! **Unaligned checkpoints.** A barrier waits for the rows before it, and those for credits; a
+//! checkpoint that is not to wait is cut as soon as one barrier of it has come, whether the outputs
+//! are full or not. Operators hand on the rows that they hold first, so that a row is in an input,
+//! in state, or in an output. Then the barrier overtakes what is in the outputs. The snapshot gets
+//! the rows of both ends, and is complete when the barrier has come in all channels.
+//!
 //! The task is idle when its feed is, and says so behind everything that its operators still owe.
 //! Rows that processing time causes meanwhile do not end that.
 
@@ -31,14 +37,14 @@ use crate::data::row::{MAX_WATERMARK, NO_EVENT_TIME};
 use crate::error::Error;
 use crate::exchange::channel::{Load, Outbox, Returned};
 use crate::graph::plan::{ChannelId, TaskPlan};
-use crate::limits::{INPUT_DIVISOR_MAX, SAVE_STEPS};
+use crate::limits::{FORCED_OUTPUT_BYTES_MAX, INPUT_DIVISOR_MAX, SAVE_STEPS};
 use crate::operator::env::TaskPlace;
 use crate::operator::{Chain, Progress, TaskEnv};
 use crate::state::durable::{DurableStore, Save};
 use crate::state::snapshot::Snapshot;
 use crate::task::end::{ChainEnd, End, SideEnd};
 use crate::task::feed::{Due, Feed, SOURCE_STAGE};
-use crate::task::{Activity, Task, TaskMail, TaskStatus};
+use crate::task::{Activity, Task, TaskMail, TaskPart, TaskStatus};
 
 /// See the module.
 pub struct ChainTask<F, C, E> {
@@ -62,9 +68,14 @@ pub struct ChainTask<F, C, E> {
     gathering: Option<CheckpointId>,
     /// Whether something of the last cut is still to be written.
     saving: Progress,
-    /// Parts of checkpoints, in order, until all is durable that they speak of.
-    parts: VecDeque<(CheckpointId, Snapshot)>,
+    /// Parts of checkpoints, in order, until all is durable that they speak of, and no row in
+    /// flight is missing.
+    parts: VecDeque<TaskPart>,
     last_cut: Option<CheckpointId>,
+    /// Checkpoints up to this one wait for no rows.
+    unaligned_to: CheckpointId,
+    /// When a barrier was first seen that was not carried out, as the shard counts.
+    barrier_since_ns: Option<u64>,
     /// Answers that came since the last turn.
     files: Vec<(u16, FileDone)>,
     sockets: Vec<(u16, SocketDone)>,
@@ -120,6 +131,8 @@ where
             saving: Progress::Done,
             parts: VecDeque::new(),
             last_cut: None,
+            unaligned_to: CheckpointId::default(),
+            barrier_since_ns: None,
             files: Vec::new(),
             sockets: Vec::new(),
         }
@@ -152,8 +165,22 @@ where
         }
     }
 
+    /// Whether what is being cut waits for no rows, and operators have to hand on what they hold.
+    fn is_forced(&self) -> bool {
+        self.gathering.is_some_and(|checkpoint| checkpoint <= self.unaligned_to)
+            && self.chain.has_waiting_rows()
+            && self.load().bytes < FORCED_OUTPUT_BYTES_MAX
+    }
+
+    /// What the outputs keep in memory.
+    fn load(&self) -> Load {
+        let sides = self.sides.iter().map(|side| side.load());
+        sides.fold(self.end.load(), Load::and)
+    }
+
     fn deliver_answers(&mut self, row_limit: u32) {
-        let mut end = ChainEnd { end: &mut self.end, env: &self.env };
+        let is_forced = self.is_forced();
+        let mut end = ChainEnd { end: &mut self.end, env: &self.env, is_forced };
         if let Some(store) = self.env.store.get() {
             self.env.set_budget(row_limit);
             for (stage_index, hash64) in store.take_read(self.plan.chain_index) {
@@ -179,13 +206,14 @@ where
         // As much as all inputs together may give.
         let channels = self.plan.inputs.iter().map(|input| input.channels.len() as u32);
         self.env.set_budget(row_limit.saturating_mul(channels.sum::<u32>().max(1)));
+        let is_forced = self.is_forced();
         if self.chain.is_pending() {
-            let mut end = ChainEnd { end: &mut self.end, env: &self.env };
+            let mut end = ChainEnd { end: &mut self.end, env: &self.env, is_forced };
             let released = self.chain.resume(&self.env, &mut end);
             self.release(released);
         }
         self.env.set_budget(row_limit);
-        let mut end = ChainEnd { end: &mut self.end, env: &self.env };
+        let mut end = ChainEnd { end: &mut self.end, env: &self.env, is_forced };
         self.chain.on_time(&self.env, &mut end)
     }
 
@@ -208,7 +236,7 @@ where
             if !self.can_take() {
                 return;
             }
-            let mut end = ChainEnd { end: &mut self.end, env: &self.env };
+            let mut end = ChainEnd { end: &mut self.end, env: &self.env, is_forced: false };
             if !self.feed.feed(&mut self.chain, &self.env, &mut end, &mut mail.returns) {
                 return;
             }
@@ -239,7 +267,7 @@ where
         if self.chain.is_pending() {
             self.fall_behind();
         }
-        let mut end = ChainEnd { end: &mut self.end, env: &self.env };
+        let mut end = ChainEnd { end: &mut self.end, env: &self.env, is_forced: false };
         let released = self.chain.on_watermark(watermark_ms, &self.env, &mut end);
         self.release(released);
     }
@@ -252,6 +280,7 @@ where
     /// Cuts, once the operators can write all of their state. Until then no row is taken.
     fn gather(&mut self, mail: &mut TaskMail) {
         if let Some(checkpoint) = self.gathering
+            && !self.chain.has_waiting_rows()
             && self.chain.gather(&self.env) == Progress::Done
         {
             self.gathering = None;
@@ -271,10 +300,48 @@ where
         self.saving == Progress::Pending && durable.is_some_and(DurableStore::has_room)
     }
 
-    /// What is durable of the parts of checkpoints goes to the shard.
+    /// Cuts what waits for no rows, as far as its barriers are known.
+    fn cut_unaligned(&mut self, mail: &mut TaskMail) {
+        if Phase::Running < self.phase && self.gathering.is_some() {
+            self.gather(mail);
+        }
+        while self.phase < Phase::Finished
+            && self.gathering.is_none()
+            && let Some(checkpoint) = self.awaited.front().copied()
+            && checkpoint <= self.unaligned_to
+            && (Phase::Running < self.phase || self.feed.can_cut(checkpoint))
+        {
+            self.gathering = Some(checkpoint);
+            self.gather(mail);
+        }
+    }
+
+    /// What is durable and whole of the parts of checkpoints goes to the shard.
     fn send_parts(&mut self, mail: &mut TaskMail) {
-        while let Some(part) = self.parts.pop_front_if(|(id, _)| self.chain.is_settled(*id)) {
-            mail.snapshots.push(part);
+        while let Some(TaskPart { checkpoint, .. }) = self.parts.front()
+            && self.is_whole(*checkpoint)
+            && let Some(mut part) = self.parts.pop_front()
+        {
+            self.feed.take_recorded(part.checkpoint, &mut part.snapshot);
+            mail.parts.push(part);
+        }
+    }
+
+    /// Whether everything is known of the part of `checkpoint`, and durable.
+    fn is_whole(&self, checkpoint: CheckpointId) -> bool {
+        self.chain.is_settled(checkpoint)
+            && self.feed.is_recorded(checkpoint)
+            && !self.end.holds_barrier(checkpoint)
+            && !self.sides.iter().any(|side| side.holds_barrier(checkpoint))
+    }
+
+    /// Barriers that wait for no rows overtake those that have not left.
+    fn overtake(&mut self) {
+        for TaskPart { checkpoint, snapshot, .. } in &mut self.parts {
+            if *checkpoint <= self.unaligned_to {
+                self.end.overtake(*checkpoint, snapshot);
+                self.sides.iter_mut().for_each(|side| side.overtake(*checkpoint, snapshot));
+            }
         }
     }
 
@@ -283,10 +350,16 @@ where
         self.last_cut = Some(checkpoint);
         // A barrier may be here before the command that caused it.
         self.awaited.retain(|awaited| checkpoint < *awaited);
-        let snapshot = self.snapshot();
-        self.parts.push_back((checkpoint, snapshot));
+        let mut snapshot = self.snapshot();
+        self.feed.cut(checkpoint, &mut snapshot);
+        let since_ns = self.barrier_since_ns.take();
+        let alignment_ns = since_ns.map_or(0, |since_ns| self.env.now_ns.get() - since_ns);
+        self.parts.push_back(TaskPart { checkpoint, snapshot, alignment_ns });
         self.chain.on_cut(checkpoint, &self.env);
+        // A task that is blocked, or has nothing else to do, has another turn for that.
+        self.saving = Progress::Pending;
         self.control(Control::Barrier(checkpoint));
+        self.overtake();
     }
 
     /// The task's state.
@@ -297,13 +370,18 @@ where
         snapshot
     }
 
+    /// The part in `checkpoint` of a task that has ended.
+    fn last_part(&self, checkpoint: CheckpointId) -> TaskPart {
+        TaskPart { checkpoint, snapshot: self.snapshot(), alignment_ns: 0 }
+    }
+
     fn end_batch(&mut self, row_limit: u32) {
         // Watermarks that no input brings are made within the chain, when a batch ends.
         if self.chain.is_pending() && self.feed.watermark_ms() == NO_EVENT_TIME {
             self.fall_behind();
         }
         self.env.set_budget(row_limit);
-        let mut end = ChainEnd { end: &mut self.end, env: &self.env };
+        let mut end = ChainEnd { end: &mut self.end, env: &self.env, is_forced: false };
         let released = self.chain.on_batch_end(&self.env, &mut end);
         self.release(released);
     }
@@ -321,7 +399,7 @@ where
     fn close(&mut self, row_limit: u32, mail: &mut TaskMail) {
         if self.phase == Phase::Closing && !self.chain.is_pending() && self.is_writable() {
             self.env.set_budget(row_limit);
-            let mut end = ChainEnd { end: &mut self.end, env: &self.env };
+            let mut end = ChainEnd { end: &mut self.end, env: &self.env, is_forced: false };
             if self.chain.on_end(&self.env, &mut end) == Progress::Done {
                 self.phase = Phase::Flushing;
                 self.control(Control::EndOfStream);
@@ -340,8 +418,7 @@ where
         if self.phase == Phase::Flushing && is_empty && self.has_last_state() {
             self.phase = Phase::Finished;
             for checkpoint in std::mem::take(&mut self.awaited) {
-                let snapshot = self.snapshot();
-                self.parts.push_back((checkpoint, snapshot));
+                self.parts.push_back(self.last_part(checkpoint));
             }
         }
         self.send_parts(mail);
@@ -369,6 +446,10 @@ where
             return Activity::Idle(None);
         }
         let chain_ms = self.chain.next_time_ms();
+        if self.is_forced() {
+            let is_pending = time == Progress::Pending || self.chain.is_pending();
+            return if is_pending { Activity::Busy } else { self.waiting(chain_ms) };
+        }
         if !self.is_writable() {
             return self.waiting(None);
         }
@@ -468,13 +549,18 @@ where
         }
         if self.phase == Phase::Finished {
             // What it had was gathered, or written, before it finished.
-            mail.snapshots.push((checkpoint, self.snapshot()));
+            mail.parts.push(self.last_part(checkpoint));
             return;
         }
         self.awaited.push_back(checkpoint);
         if self.phase == Phase::Running {
             self.feed.trigger(checkpoint);
         }
+    }
+
+    fn unalign(&mut self, checkpoint: CheckpointId) {
+        self.unaligned_to = self.unaligned_to.max(checkpoint);
+        self.overtake();
     }
 
     fn on_completed(&mut self, checkpoint: CheckpointId) {
@@ -486,10 +572,14 @@ where
     }
 
     fn turn(&mut self, row_limit: u32, mail: &mut TaskMail) -> Activity {
+        if self.barrier_since_ns.is_none() && self.feed.has_barrier() {
+            self.barrier_since_ns = Some(self.env.now_ns.get());
+        }
         self.deliver_answers(row_limit);
         self.saving = self.save(false);
+        self.cut_unaligned(mail);
         let mut time = Progress::Done;
-        if self.phase < Phase::Flushing && self.is_writable() {
+        if self.phase < Phase::Flushing && (self.is_writable() || self.is_forced()) {
             time = self.catch_up(row_limit);
         }
         if self.phase == Phase::Running {
@@ -497,6 +587,7 @@ where
                 self.lag = 0;
             }
             self.gather(mail);
+            self.cut_unaligned(mail);
             self.feed_round(row_limit.div_ceil(1 + self.lag), mail);
             self.end_batch(row_limit);
             self.tell_idleness();
@@ -508,8 +599,7 @@ where
 
     fn status(&self) -> TaskStatus {
         let side_rows: u64 = self.sides.iter().map(|side| side.row_count()).sum();
-        let sides = self.sides.iter().map(|side| side.load());
-        let load = sides.fold(self.end.load(), Load::and);
+        let load = self.load();
         TaskStatus {
             records_in: self.feed.row_count(),
             records_out: self.end.row_count() + side_rows,

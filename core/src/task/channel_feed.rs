@@ -5,11 +5,13 @@
 //! so no channel waits for more than that of every other. A channel that barrier alignment has
 //! blocked keeps its queue.
 //!
-//! Batches are bounded by credits. Control elements need none, so a watermark or a state that
-//! arrives behind another one takes its place.
+//! Rows that the job began with go before all channels.
 //!
 //! Invariants: rows of a channel are taken in order, and before any control element behind them;
 //! what is due is carried out before the next row is taken.
+//! Not here: cuts that do not wait for barriers (`channel_feed/unaligned.rs`).
+
+mod unaligned;
 
 use std::collections::VecDeque;
 
@@ -28,11 +30,17 @@ use crate::state::snapshot::Snapshot;
 use crate::task::align::{Aligner, Alignment};
 use crate::task::decode::{Decoded, Decoder, OpenBatch};
 use crate::task::feed::{Due, Feed};
+use crate::task::incoming::Incoming;
+use crate::task::recorder::Recorder;
+use crate::task::replay::Replay;
 use crate::time::watermark::WatermarkCombiner;
 
 /// The input channels of one task.
 pub struct ChannelFeed<D: Decoder> {
+    plan: TaskPlan,
     decoder: D,
+    replay: Replay<D::Open>,
+    recorder: Recorder,
     channels: Vec<Incoming<D::Open>>,
     combiner: WatermarkCombiner,
     aligner: Aligner,
@@ -52,71 +60,20 @@ pub struct ChannelFeed<D: Decoder> {
     watermark_ms: i64,
 }
 
-/// The receiving end of one channel.
-struct Incoming<O> {
-    plan: ChannelPlan,
-    input: usize,
-    queue: VecDeque<Element>,
-    open: Option<O>,
-    batch_count: u32,
-    /// Elements in the queue that nothing makes superfluous: batches, barriers, the end.
-    kept_count: usize,
-}
-
-impl<O> Incoming<O> {
-    fn push(&mut self, element: Element) {
-        let controls = self.queue.iter().rev().map(|element| match element {
-            Element::Control(control) => Some(*control),
-            Element::Batch(_) => None,
-        });
-        let superseded = match &element {
-            Element::Control(control) => control.superseded(controls),
-            Element::Batch(_) => None,
-        };
-        if let Some(back) = superseded {
-            let index = self.queue.len() - 1 - back;
-            self.queue[index] = element;
-            return;
-        }
-        self.kept_count += usize::from(is_kept(&element));
-        self.queue.push_back(element);
-        let len_max = 3 * self.kept_count + 2;
-        assert!(self.queue.len() <= len_max, "{:?} queues without bound", self.plan.channel);
-    }
-
-    fn pop(&mut self) -> Option<Element> {
-        let element = self.queue.pop_front()?;
-        self.kept_count -= usize::from(is_kept(&element));
-        Some(element)
-    }
-
-    fn has_some(&self) -> bool {
-        self.open.is_some() || !self.queue.is_empty()
-    }
-}
-
-fn is_kept(element: &Element) -> bool {
-    !matches!(element, Element::Control(control) if control.is_state())
-}
-
 impl<D: Decoder> ChannelFeed<D> {
     /// The channels of `plan`'s inputs, read by `decoder`.
     pub fn new(plan: &TaskPlan, decoder: D) -> Self {
-        let incoming = |(input, plan)| Incoming {
-            plan,
-            input,
-            queue: VecDeque::new(),
-            open: None,
-            batch_count: 0,
-            kept_count: 0,
-        };
-        let plans = plan.inputs.iter().enumerate();
-        let plans =
-            plans.flat_map(|(index, input)| input.channels.iter().map(move |c| (index, *c)));
-        let channels: Vec<_> = plans.map(incoming).collect();
+        let inputs = plan.inputs.iter().enumerate();
+        let channels = inputs.flat_map(|(index, input)| {
+            input.channels.iter().map(move |plan| Incoming::new(index, *plan))
+        });
+        let channels: Vec<_> = channels.collect();
         let count = channels.len();
         Self {
+            plan: plan.clone(),
             decoder,
+            replay: Replay::none(),
+            recorder: Recorder::default(),
             channels,
             combiner: WatermarkCombiner::new(count),
             aligner: Aligner::new(count),
@@ -163,7 +120,7 @@ impl<D: Decoder> ChannelFeed<D> {
         while self.due.is_empty()
             && !self.aligner.is_blocked(index)
             && self.channels[index].open.is_none()
-            && !(has_given && self.channels[index].queue.front().is_some_and(is_idle))
+            && !(has_given && self.channels[index].front().is_some_and(is_idle))
             && let Some(element) = self.channels[index].pop()
         {
             self.on_element(index, element);
@@ -185,52 +142,33 @@ impl<D: Decoder> ChannelFeed<D> {
             if !self.due.is_empty() || !has_rows || env.budget() == 0 {
                 return;
             }
-            self.feed_rows(index, chain, env, out, returns);
+            let channel = &mut self.channels[index];
+            let Some(open) = &mut channel.open else { return };
+            if feed_rows((&mut self.decoder, open), &mut self.row_count, chain, env, out)
+                && let Some(open) = channel.open.take()
+            {
+                channel.batch_count -= 1;
+                returns.push((channel.plan, self.decoder.close(open)));
+            }
         }
     }
 
-    /// Feeds the rows of the channel's open batch while there is budget.
-    fn feed_rows<C: Chain<In = D::Out>>(
+    /// Feeds rows that the job began with while there is budget.
+    fn feed_replay<C: Chain<In = D::Out>>(
         &mut self,
-        index: usize,
         chain: &mut C,
         env: &TaskEnv,
         out: &mut impl Output<C::Out>,
-        returns: &mut Vec<(ChannelPlan, Returned)>,
     ) {
-        let channel = &mut self.channels[index];
-        let Some(open) = &mut channel.open else { return };
-        let (mut now, mut near) = (HashGroup::default(), open.peek(0));
-        chain.prefetch(Ahead { near: now.as_slice(), far: near.as_slice() });
-        loop {
-            let far = open.peek(now.len() + near.len());
-            chain.prefetch(Ahead { near: near.as_slice(), far: far.as_slice() });
-            if now.is_empty() && near.is_empty() {
-                break;
+        while env.budget() != 0
+            && let Some(open) = self.replay.next(&mut self.decoder)
+        {
+            if feed_rows((&mut self.decoder, open), &mut self.row_count, chain, env, out)
+                && let Some(open) = self.replay.pass()
+            {
+                // Nobody waits for the container.
+                drop(self.decoder.close(open));
             }
-            // Charged as a group; what operators take of the budget meanwhile counts at once.
-            let (group_len, mut done_len) = (now.len() as u32, 0);
-            while done_len < group_len.min(env.budget()) {
-                done_len += 1;
-                match self.decoder.next(open, env) {
-                    Decoded::Row(row) => {
-                        self.row_count += 1;
-                        env.begin_row(&row);
-                        chain.on_row(row, env, out);
-                    }
-                    Decoded::Nothing => self.row_count += 1,
-                    Decoded::End => break,
-                }
-            }
-            env.spend_more(done_len);
-            if done_len < group_len {
-                return;
-            }
-            (now, near) = (near, far);
-        }
-        if let Some(open) = channel.open.take() {
-            channel.batch_count -= 1;
-            returns.push((channel.plan, self.decoder.close(open)));
         }
     }
 
@@ -280,6 +218,45 @@ impl<D: Decoder> ChannelFeed<D> {
     }
 }
 
+/// Feeds the rows of an open batch while there is budget. Whether it has been read.
+fn feed_rows<D: Decoder, C: Chain<In = D::Out>>(
+    (decoder, open): (&mut D, &mut D::Open),
+    row_count: &mut u64,
+    chain: &mut C,
+    env: &TaskEnv,
+    out: &mut impl Output<C::Out>,
+) -> bool {
+    let (mut now, mut near) = (HashGroup::default(), open.peek(0));
+    chain.prefetch(Ahead { near: now.as_slice(), far: near.as_slice() });
+    loop {
+        let far = open.peek(now.len() + near.len());
+        chain.prefetch(Ahead { near: near.as_slice(), far: far.as_slice() });
+        if now.is_empty() && near.is_empty() {
+            break;
+        }
+        // Charged as a group; what operators take of the budget meanwhile counts at once.
+        let (group_len, mut done_len) = (now.len() as u32, 0);
+        while done_len < group_len.min(env.budget()) {
+            done_len += 1;
+            match decoder.next(open, env) {
+                Decoded::Row(row) => {
+                    *row_count += 1;
+                    env.begin_row(&row);
+                    chain.on_row(row, env, out);
+                }
+                Decoded::Nothing => *row_count += 1,
+                Decoded::End => break,
+            }
+        }
+        env.spend_more(done_len);
+        if done_len < group_len {
+            return false;
+        }
+        (now, near) = (near, far);
+    }
+    true
+}
+
 impl<D: Decoder> Feed for ChannelFeed<D> {
     type Out = D::Out;
 
@@ -309,8 +286,15 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
         out: &mut impl Output<C::Out>,
         returns: &mut Vec<(ChannelPlan, Returned)>,
     ) -> bool {
-        debug_assert!(self.due.is_empty(), "what is due goes first");
+        let may_feed = self.due.is_empty() || !self.replay.is_empty();
+        debug_assert!(may_feed, "what is due goes first");
         env.wants_turn.set(false);
+        if !self.replay.is_empty() {
+            env.set_budget(self.left_rows);
+            self.feed_replay(chain, env, out);
+            self.left_rows = env.budget();
+            return self.replay.is_empty();
+        }
         let Some(index) = self.pick() else { return false };
         self.is_amid = true;
         env.set_budget(self.left_rows);
@@ -323,7 +307,8 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
     }
 
     fn pop_due(&mut self) -> Option<Due> {
-        self.due.pop_front()
+        // The end of no input comes behind the rows that the job began with.
+        self.due.pop_front_if(|_| self.replay.is_empty())
     }
 
     fn has_due(&self) -> bool {
@@ -331,11 +316,13 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
     }
 
     fn is_idle(&self, _env: &TaskEnv) -> bool {
-        self.combiner.is_idle()
+        self.combiner.is_idle() && self.replay.is_empty()
     }
 
     fn is_ready(&self, _now_ms: i64) -> bool {
-        self.has_due() || (0..self.channels.len()).any(|index| self.can_read(index))
+        self.has_due()
+            || !self.replay.is_empty()
+            || (0..self.channels.len()).any(|index| self.can_read(index))
     }
 
     fn next_time_ms(&self) -> Option<i64> {
@@ -344,13 +331,23 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
 
     fn on_element(&mut self, slot: usize, element: Element) {
         let channel = &mut self.channels[slot];
-        if let Element::Batch(_) = element {
-            channel.batch_count += 1;
-            assert!(
-                channel.batch_count <= CHANNEL_CREDIT_FRAMES,
-                "channel {:?} got a batch without a credit",
-                channel.plan.channel,
-            );
+        match &element {
+            Element::Batch(batch) => {
+                channel.batch_count += 1;
+                assert!(
+                    channel.batch_count <= CHANNEL_CREDIT_FRAMES,
+                    "channel {:?} got a batch without a credit",
+                    channel.plan.channel,
+                );
+                self.recorder.on_batch(slot, batch);
+            }
+            Element::Control(Control::Barrier(checkpoint)) => {
+                if self.recorder.on_barrier(slot, *checkpoint) {
+                    return;
+                }
+            }
+            Element::Control(Control::EndOfStream) => self.recorder.on_end(slot),
+            Element::Control(_) => {}
         }
         channel.push(element);
     }
@@ -374,8 +371,8 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
     }
 
     fn queued_count(&self) -> u64 {
-        self.channels.iter().map(|c| c.queue.len() + usize::from(c.open.is_some())).sum::<usize>()
-            as u64
+        let channels = self.channels.iter().map(Incoming::len);
+        (self.replay.len() + channels.sum::<usize>()) as u64
     }
 
     fn watermark_ms(&self) -> i64 {
@@ -384,7 +381,32 @@ impl<D: Decoder> Feed for ChannelFeed<D> {
 
     fn snapshot(&self, _snapshot: &mut Snapshot, _env: &TaskEnv) {}
 
-    fn restore(&mut self, _snapshot: &Snapshot, _env: &TaskEnv) -> Result<(), Error> {
+    fn restore(&mut self, snapshot: &Snapshot, _env: &TaskEnv) -> Result<(), Error> {
+        self.replay = Replay::of(snapshot, &self.plan, &self.decoder)?;
         Ok(())
+    }
+
+    fn has_barrier(&self) -> bool {
+        self.aligner.is_aligning() || self.channels.iter().any(Incoming::has_barrier)
+    }
+
+    fn can_cut(&self, checkpoint: CheckpointId) -> bool {
+        self.can_cut_unaligned(checkpoint)
+    }
+
+    fn cut(&mut self, checkpoint: CheckpointId, snapshot: &mut Snapshot) {
+        if self.aligner.has_aligned(checkpoint) {
+            self.due.retain(|due| *due != Due::Barrier(checkpoint));
+        } else {
+            self.cut_unaligned(checkpoint, snapshot);
+        }
+    }
+
+    fn is_recorded(&self, checkpoint: CheckpointId) -> bool {
+        self.recorder.is_complete(checkpoint)
+    }
+
+    fn take_recorded(&mut self, checkpoint: CheckpointId, snapshot: &mut Snapshot) {
+        self.save_recorded(checkpoint, snapshot);
     }
 }

@@ -14,8 +14,10 @@ use std::marker::PhantomData;
 
 use millstream_storage::arena::Buffer;
 use rkyv::Archived;
+use rkyv::rancor::Error as Rancor;
 
 use crate::data::ahead::HashGroup;
+use crate::data::archived_row::ArchivedRow;
 use crate::data::either::Either;
 use crate::data::element::Batch;
 use crate::data::frame::Frame;
@@ -24,6 +26,7 @@ use crate::data::row::{NO_EVENT_TIME, Row};
 use crate::exchange::channel::Returned;
 use crate::limits::FRAME_BYTES;
 use crate::operator::{OperatorContext, TaskEnv};
+use crate::state::snapshot::ValueLayout;
 
 /// How the batches of a task's inputs become rows of its chain.
 pub trait Decoder: 'static {
@@ -40,6 +43,34 @@ pub trait Decoder: 'static {
 
     /// The emptied container of a batch that has been read.
     fn close(&mut self, open: Self::Open) -> Returned;
+
+    /// What is known of the records of logical input `input`.
+    fn layout(&self, input: usize) -> ValueLayout;
+
+    /// Of the rows of logical input `input` that are archived in `bytes` those whose hash
+    /// `is_own`.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    fn restore(
+        &self,
+        input: usize,
+        bytes: &[u8],
+        is_own: &dyn Fn(u64) -> bool,
+    ) -> Result<Option<Batch>, Rancor>;
+}
+
+/// The rows archived in `bytes` whose hash `is_own`, if there are any.
+fn restored<T: Record>(
+    bytes: &[u8],
+    is_own: &dyn Fn(u64) -> bool,
+) -> Result<Option<Batch>, Rancor> {
+    let mut buffer = Buffer::heap(bytes.len());
+    buffer.extend_from_slice(bytes);
+    let frame = Frame::validate::<T>(buffer)?;
+    let rows = frame.rows::<T>().iter().filter(|row| is_own(row.hash64.to_native()));
+    let rows: Vec<_> = rows.map(ArchivedRow::to_row).collect();
+    Ok((!rows.is_empty()).then(|| Batch::of_rows(rows)))
 }
 
 /// What a row of a batch has become.
@@ -57,6 +88,24 @@ pub enum Decoded<T> {
 pub trait OpenBatch {
     /// The key hashes of the rows behind the next `skip`.
     fn peek(&self, skip: usize) -> HashGroup;
+
+    /// The archive of the rows that have not been read, if there are any.
+    fn rest(&self) -> Option<Vec<u8>>;
+}
+
+/// The archive of `rows`, if there are any.
+fn archive<T: Record>(rows: &[Row<T>]) -> Option<Vec<u8>> {
+    (!rows.is_empty()).then(|| Frame::of(rows).as_bytes().to_vec())
+}
+
+/// The archive of the rows of `frame` behind the first `read`, if there are any.
+fn rest_of_frame<T: Record>(frame: &Frame, read: usize) -> Option<Vec<u8>> {
+    match read {
+        0 => Some(frame.as_bytes().to_vec()),
+        _ => {
+            archive(&frame.rows::<T>()[read..].iter().map(ArchivedRow::to_row).collect::<Vec<_>>())
+        }
+    }
 }
 
 /// A batch of one record type.
@@ -109,6 +158,13 @@ impl<T: Record> OpenBatch for OpenRows<T> {
             Self::Frame(frame, read) => peek_frame::<T>(frame, read + skip),
         }
     }
+
+    fn rest(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Rows(rows) => archive(&rows.iter().cloned().collect::<Vec<_>>()),
+            Self::Frame(frame, read) => rest_of_frame::<T>(frame, *read),
+        }
+    }
 }
 
 fn peek_frame<T: Record>(frame: &Frame, from: usize) -> HashGroup {
@@ -148,6 +204,19 @@ impl<T: Record> Decoder for Single<T> {
     fn close(&mut self, open: OpenRows<T>) -> Returned {
         open.into_returned()
     }
+
+    fn layout(&self, _input: usize) -> ValueLayout {
+        ValueLayout::of::<T>()
+    }
+
+    fn restore(
+        &self,
+        _input: usize,
+        bytes: &[u8],
+        is_own: &dyn Fn(u64) -> bool,
+    ) -> Result<Option<Batch>, Rancor> {
+        restored::<T>(bytes, is_own)
+    }
 }
 
 /// Two logical inputs: rows of the first are left, rows of the second right.
@@ -185,6 +254,25 @@ impl<A: Record, B: Record> Decoder for Pair<A, B> {
             Either::Right(open) => open.into_returned(),
         }
     }
+
+    fn layout(&self, input: usize) -> ValueLayout {
+        match input {
+            0 => ValueLayout::of::<A>(),
+            _ => ValueLayout::of::<B>(),
+        }
+    }
+
+    fn restore(
+        &self,
+        input: usize,
+        bytes: &[u8],
+        is_own: &dyn Fn(u64) -> bool,
+    ) -> Result<Option<Batch>, Rancor> {
+        match input {
+            0 => restored::<A>(bytes, is_own),
+            _ => restored::<B>(bytes, is_own),
+        }
+    }
 }
 
 impl<A: Record, B: Record> OpenBatch for Either<OpenRows<A>, OpenRows<B>> {
@@ -193,6 +281,13 @@ impl<A: Record, B: Record> OpenBatch for Either<OpenRows<A>, OpenRows<B>> {
         match self {
             Self::Left(open) => open.peek(skip),
             Self::Right(open) => open.peek(skip),
+        }
+    }
+
+    fn rest(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Left(open) => open.rest(),
+            Self::Right(open) => open.rest(),
         }
     }
 }
@@ -282,12 +377,29 @@ where
         }
         Returned::Rows(Box::new(rows))
     }
+
+    fn layout(&self, _input: usize) -> ValueLayout {
+        ValueLayout::of::<T>()
+    }
+
+    fn restore(
+        &self,
+        _input: usize,
+        bytes: &[u8],
+        is_own: &dyn Fn(u64) -> bool,
+    ) -> Result<Option<Batch>, Rancor> {
+        restored::<T>(bytes, is_own)
+    }
 }
 
 impl<T: Record> OpenBatch for OpenView<T> {
     #[inline]
     fn peek(&self, skip: usize) -> HashGroup {
         peek_frame::<T>(&self.frame, self.read + skip)
+    }
+
+    fn rest(&self) -> Option<Vec<u8>> {
+        rest_of_frame::<T>(&self.frame, self.read)
     }
 }
 

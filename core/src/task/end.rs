@@ -1,6 +1,6 @@
 //! Where a chain's rows go: the end of a task's main output, and its side outputs.
 
-use crate::data::element::Control;
+use crate::data::element::{CheckpointId, Control};
 use crate::data::record::Record;
 use crate::data::row::Row;
 use crate::exchange::channel::{Load, Outbox, Returned};
@@ -8,6 +8,7 @@ use crate::exchange::outputs::Outputs;
 use crate::graph::plan::{ChannelId, SidePlan, TaskPlan};
 use crate::operator::side_output::OutputTag;
 use crate::operator::{Nothing, Output, TaskEnv};
+use crate::state::snapshot::Snapshot;
 
 /// The end of one output.
 pub trait End<T>: 'static {
@@ -31,6 +32,10 @@ pub trait End<T>: 'static {
     ) -> Result<(), Returned>;
     /// Whether everything has left.
     fn is_empty(&self) -> bool;
+    /// See [`Outputs::holds_barrier`].
+    fn holds_barrier(&self, checkpoint: CheckpointId) -> bool;
+    /// See [`Outputs::overtake`].
+    fn overtake(&mut self, checkpoint: CheckpointId, snapshot: &mut Snapshot);
     /// Rows taken so far.
     fn row_count(&self) -> u64;
     /// What it keeps in memory.
@@ -62,6 +67,12 @@ impl<T: Record> End<T> for Outputs<T> {
     }
     fn is_empty(&self) -> bool {
         Self::is_empty(self)
+    }
+    fn holds_barrier(&self, checkpoint: CheckpointId) -> bool {
+        Self::holds_barrier(self, checkpoint)
+    }
+    fn overtake(&mut self, checkpoint: CheckpointId, snapshot: &mut Snapshot) {
+        Self::overtake(self, checkpoint, snapshot);
     }
     fn row_count(&self) -> u64 {
         Self::row_count(self)
@@ -95,6 +106,10 @@ impl End<Nothing> for NoOutput {
     fn is_empty(&self) -> bool {
         true
     }
+    fn holds_barrier(&self, _checkpoint: CheckpointId) -> bool {
+        false
+    }
+    fn overtake(&mut self, _checkpoint: CheckpointId, _snapshot: &mut Snapshot) {}
     fn row_count(&self) -> u64 {
         0
     }
@@ -109,13 +124,15 @@ pub struct ChainEnd<'a, E> {
     pub end: &'a mut E,
     /// The task's environment; its budget ends when the end is full.
     pub env: &'a TaskEnv,
+    /// The end takes more than that: what the operators hold has to be out before a cut.
+    pub is_forced: bool,
 }
 
 impl<T, E: End<T>> Output<T> for ChainEnd<'_, E> {
     #[inline]
     fn emit(&mut self, row: Row<T>) {
         self.end.push(row, self.env);
-        if self.end.is_full() {
+        if self.end.is_full() && !self.is_forced {
             self.env.set_budget(0);
         }
     }
@@ -148,6 +165,10 @@ pub trait SideEnd {
     ) -> Result<(), Returned>;
     /// See [`End::is_empty`].
     fn is_empty(&self) -> bool;
+    /// See [`Outputs::holds_barrier`].
+    fn holds_barrier(&self, checkpoint: CheckpointId) -> bool;
+    /// See [`Outputs::overtake`].
+    fn overtake(&mut self, checkpoint: CheckpointId, snapshot: &mut Snapshot);
     /// See [`End::row_count`].
     fn row_count(&self) -> u64;
     /// See [`End::load`].
@@ -225,6 +246,12 @@ impl<T: Record> SideEnd for TaggedEnd<T> {
     }
     fn is_empty(&self) -> bool {
         self.outputs.is_empty()
+    }
+    fn holds_barrier(&self, checkpoint: CheckpointId) -> bool {
+        self.outputs.holds_barrier(checkpoint)
+    }
+    fn overtake(&mut self, checkpoint: CheckpointId, snapshot: &mut Snapshot) {
+        self.outputs.overtake(checkpoint, snapshot);
     }
     fn row_count(&self) -> u64 {
         self.outputs.row_count()

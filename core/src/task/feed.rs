@@ -97,11 +97,27 @@ pub trait Feed: 'static {
     /// Appends a source's positions to `snapshot`.
     fn snapshot(&self, snapshot: &mut Snapshot, env: &TaskEnv);
 
-    /// Gives a source its positions back.
+    /// Gives a source its positions back, and a task of channels the rows that were in flight.
     ///
     /// # Errors
-    /// The source's that cannot read them.
+    /// The source's that cannot read them; if rows are not what the task reads.
     fn restore(&mut self, snapshot: &Snapshot, env: &TaskEnv) -> Result<(), Error>;
+
+    /// Whether a barrier waits to be carried out.
+    fn has_barrier(&self) -> bool;
+
+    /// Whether `checkpoint`, which is the next to be cut, can be cut without waiting for more.
+    fn can_cut(&self, checkpoint: CheckpointId) -> bool;
+
+    /// `checkpoint` is being cut. Rows that the job began with and that were not taken go into
+    /// `snapshot`; what comes before barriers that are still to come is kept for it.
+    fn cut(&mut self, checkpoint: CheckpointId, snapshot: &mut Snapshot);
+
+    /// Whether everything has come that was before the barriers of `checkpoint`.
+    fn is_recorded(&self, checkpoint: CheckpointId) -> bool;
+
+    /// What was kept for `checkpoint` goes into `snapshot`.
+    fn take_recorded(&mut self, checkpoint: CheckpointId, snapshot: &mut Snapshot);
 }
 
 /// The stage index under which a source asks its file and socket operations: no operator of a chain

@@ -16,6 +16,9 @@ pub mod channel_feed;
 pub mod decode;
 pub mod end;
 pub mod feed;
+mod incoming;
+pub mod recorder;
+pub mod replay;
 pub mod source_feed;
 #[cfg(test)]
 mod tests;
@@ -80,6 +83,10 @@ pub trait Task {
     /// one that has ended does so at once, into `mail`.
     fn trigger(&mut self, checkpoint: CheckpointId, mail: &mut TaskMail);
 
+    /// `checkpoint`, which was triggered, waits for rows no longer: it is cut as soon as its
+    /// barrier is known, and so are those before it, and the barrier overtakes the rows before it.
+    fn unalign(&mut self, checkpoint: CheckpointId);
+
     /// `checkpoint` is complete: operators commit what they wrote before it.
     fn on_completed(&mut self, checkpoint: CheckpointId);
 
@@ -106,9 +113,20 @@ pub struct TaskMail {
     pub outbox: Outbox,
     /// Emptied containers for the senders.
     pub returns: Vec<(ChannelPlan, Returned)>,
-    /// Snapshots whose barrier has passed and of which all is durable, and those of a task that has
-    /// ended.
-    pub snapshots: Vec<(CheckpointId, Snapshot)>,
+    /// Its parts of checkpoints whose barriers have passed and of which all is durable, and those
+    /// of a task that has ended.
+    pub parts: Vec<TaskPart>,
+}
+
+/// What a task has in a checkpoint.
+#[derive(Debug)]
+pub struct TaskPart {
+    /// In which.
+    pub checkpoint: CheckpointId,
+    /// Its state, and rows in flight.
+    pub snapshot: Snapshot,
+    /// How long its barrier waited for the cut, nanoseconds.
+    pub alignment_ns: u64,
 }
 
 /// What a task will do next.

@@ -3,7 +3,8 @@
 //! The reader is polled while there is budget; rows go straight into the chain. A barrier goes
 //! between two polls: everything before it has been handed on, and the positions in the snapshot
 //! are those of the next records. Between two barriers there is a poll: however many checkpoints
-//! are triggered, records have their share.
+//! are triggered, records have their share; but one that does not wait for records
+//! (`Feed::can_cut`) goes ahead of the poll.
 
 use std::collections::VecDeque;
 
@@ -148,10 +149,7 @@ impl<S: Source> Feed for SourceFeed<S> {
     fn pop_due(&mut self) -> Option<Due> {
         let may_cut = self.has_ended || self.is_halted || !self.owes_poll;
         match self.triggered.pop_front_if(|_| may_cut) {
-            Some(checkpoint) => {
-                self.owes_poll = true;
-                Some(Due::Barrier(checkpoint))
-            }
+            Some(checkpoint) => Some(Due::Barrier(checkpoint)),
             None => self.has_ended.then_some(Due::End),
         }
     }
@@ -245,4 +243,23 @@ impl<S: Source> Feed for SourceFeed<S> {
         let reader = self.reader.as_mut().expect("opened before it is restored");
         reader.restore(&from, &ctx)
     }
+
+    fn has_barrier(&self) -> bool {
+        !self.triggered.is_empty()
+    }
+
+    fn can_cut(&self, checkpoint: CheckpointId) -> bool {
+        self.has_ended || self.triggered.contains(&checkpoint)
+    }
+
+    fn cut(&mut self, checkpoint: CheckpointId, _snapshot: &mut Snapshot) {
+        self.triggered.retain(|triggered| checkpoint < *triggered);
+        self.owes_poll = true;
+    }
+
+    fn is_recorded(&self, _checkpoint: CheckpointId) -> bool {
+        true
+    }
+
+    fn take_recorded(&mut self, _checkpoint: CheckpointId, _snapshot: &mut Snapshot) {}
 }

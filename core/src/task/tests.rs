@@ -11,7 +11,7 @@ use crate::data::element::{Batch, Control};
 use crate::data::key_group::KeyGroupCount;
 use crate::data::row::{MAX_WATERMARK, Row};
 use crate::exchange::outputs::Outputs;
-use crate::graph::plan::{InputPlan, OutputPlan, Partitioner};
+use crate::graph::plan::{Deal, InputPlan, OutputPlan, Partitioner};
 use crate::limits::FRAME_BYTES;
 use crate::operator::pass::Pass;
 use crate::operator::source::{Source, SourceOutput, SourceReader, SourceStatus};
@@ -19,6 +19,8 @@ use crate::operator::{Chain, Operator, OperatorContext, Output, Progress, Stage,
 use crate::task::channel_feed::ChannelFeed;
 use crate::task::decode::Single;
 use crate::task::source_feed::SourceFeed;
+
+mod unaligned;
 
 const FIRST_OUTPUT: u32 = 100;
 
@@ -51,7 +53,7 @@ impl Driven {
         task.open().expect("it opens");
         let slab = Slab::new(FRAME_BYTES, 1);
         let outbox = Outbox { local: Vec::new(), remote: Vec::new(), slab };
-        let mail = TaskMail { outbox, returns: Vec::new(), snapshots: Vec::new() };
+        let mail = TaskMail { outbox, returns: Vec::new(), parts: Vec::new() };
         Self { task, mail, row_limit: 256, said: BTreeMap::new(), unreturned: Vec::new() }
     }
 
@@ -76,7 +78,7 @@ impl Driven {
 
     /// The checkpoints of which it has reported its part since the last call.
     fn cut(&mut self) -> Vec<u64> {
-        self.mail.snapshots.drain(..).map(|(checkpoint, _)| checkpoint.0).collect()
+        self.mail.parts.drain(..).map(|part| part.checkpoint.0).collect()
     }
 
     fn turn(&mut self) -> Activity {
@@ -128,11 +130,16 @@ impl Driven {
 }
 
 fn plan(input_count: u32, partitioner: Partitioner, output_count: u32) -> TaskPlan {
-    let channel = |number| ChannelPlan { channel: ChannelId(number), peer_shard: 0 };
+    let channel = |number| ChannelPlan {
+        channel: ChannelId(number),
+        peer_shard: 0,
+        deal: Some(Deal::KeyGroup),
+    };
     let outputs = (0..output_count).map(|output| channel(FIRST_OUTPUT + output));
     TaskPlan {
         chain_index: 1,
         name: "driven".to_string(),
+        uid: "driven".to_string(),
         task_index: 0,
         parallelism: 1,
         key_group_count: KeyGroupCount::new(16).expect("in range"),
@@ -143,6 +150,8 @@ fn plan(input_count: u32, partitioner: Partitioner, output_count: u32) -> TaskPl
             operator: "driven".to_string(),
             side: None,
             partitioner,
+            to_uid: "next".to_string(),
+            to_input: 0,
             channels: outputs.collect(),
         }],
     }
@@ -317,7 +326,7 @@ fn a_barrier_cuts_between_the_rows_before_it_and_those_behind() {
     task.tell("1b7 1r4");
     task.settle();
     assert_eq!(task.said(0), "b7 r4 r2");
-    assert_eq!(task.mail.snapshots.len(), 1);
+    assert_eq!(task.mail.parts.len(), 1);
 }
 
 /// In one turn every input gives so many rows, however many batches and control elements they are
@@ -698,8 +707,8 @@ fn a_source_that_had_ended_ends_again_though_its_reader_has_forgotten() {
     driven.settle();
     driven.trigger(2);
     assert_eq!(driven.said(0), "b1 r7 wmax end");
-    let snapshots = std::mem::take(&mut driven.mail.snapshots);
-    for ((_, snapshot), expected) in snapshots.iter().zip(["r7 wmax end", "wmax end"]) {
+    let snapshots = std::mem::take(&mut driven.mail.parts);
+    for (TaskPart { snapshot, .. }, expected) in snapshots.iter().zip(["r7 wmax end", "wmax end"]) {
         let mut again = open();
         again.task.restore(snapshot).expect("it is its own");
         again.settle();

@@ -14,6 +14,8 @@ mod flows;
 mod large_state;
 #[path = "test_job/restless.rs"]
 mod restless;
+#[path = "test_job/stuck_peer.rs"]
+mod stuck_peer;
 
 #[derive(clap::Parser)]
 struct TestArgs {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         "flows" => flows::write(&job),
         "large-state" => large_state::write(&job),
         "restless" => restless::write(&job),
+        "stuck-peer" => stuck_peer::write(&job),
         "listens" => {
             let address = std::env::var("TEST_JOB_LISTEN").unwrap_or_default();
             job.source("lines", SocketSource::lines(address).listen())

@@ -16,7 +16,7 @@ use millstream::checkpoint::manifest::{Kind, Manifest};
 use millstream::checkpoint::names::FileName;
 use millstream::error::Error;
 use millstream::runtime::checkpoint_directory::SystemFiles;
-use millstream::state::snapshot::OperatorSummary;
+use millstream::state::snapshot::{OperatorSummary, RunTo};
 
 use crate::Outcome;
 use crate::output::Output;
@@ -184,6 +184,9 @@ fn look(path: &Path, out: &mut impl Write) -> Result<(), Failure> {
             let (name, entries, bytes) = (state.name, state.entries, state.bytes);
             writeln!(out, "  {name}: {entries} entries, {bytes} bytes")?;
         }
+    }
+    for (RunTo { uid, input }, bytes) in snapshot.in_flight() {
+        writeln!(out, "in flight to input {input} of {uid}: {bytes} bytes")?;
     }
     Ok(())
 }

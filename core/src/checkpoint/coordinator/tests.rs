@@ -16,6 +16,7 @@ fn settings() -> CheckpointSettings {
         timeout: ms(500),
         in_flight_max: 2,
         retained: 2,
+        unaligned_after: Some(ms(5)),
     }
 }
 
@@ -31,15 +32,17 @@ fn coordinator(settings: CheckpointSettings) -> Coordinator {
     )
 }
 
-fn row(shard: u32, checkpoint: u64) -> (PathBuf, PartRow, u64) {
+fn part(shard: u32, checkpoint: u64) -> WrittenPart {
     let name = super::super::names::part_name(CheckpointId(checkpoint), shard);
-    let tables = Tables::default();
-    ("/checkpoints".into(), PartRow { name, bytes: 10, crc: 1, tables }, 10)
+    let row = PartRow { name, bytes: 10, crc: 1, tables: Tables::default() };
+    let (in_flight_bytes, alignment_us) = (4, u64::from(shard) * 100);
+    let directory = "/checkpoints".into();
+    WrittenPart { directory, row, added_bytes: 10, in_flight_bytes, alignment_us }
 }
 
 impl Coordinator {
     fn part(&mut self, shard: u32, checkpoint: u64) -> Vec<Order> {
-        self.on_part(shard, CheckpointId(checkpoint), row(shard, checkpoint))
+        self.on_part(shard, CheckpointId(checkpoint), part(shard, checkpoint))
     }
 }
 
@@ -52,7 +55,7 @@ fn short(orders: &[Order]) -> String {
         name.replace(".manifest", "m").replace(".shard-0000", "s")
     };
     let short = |order: &Order| match order {
-        Order::Trigger(id, _) => format!("T{}", id.0),
+        Order::Trigger(id, ..) => format!("T{}", id.0),
         Order::Commit(id, _, bytes) => {
             assert_eq!(Manifest::decode(bytes).expect("just encoded").checkpoint, *id);
             format!("M{}", id.0)
@@ -187,7 +190,7 @@ fn a_savepoint_is_somewhere_else_and_nobody_commits_with_it() {
     let mut it = coordinator(settings());
     assert_eq!(it.want_savepoint("/mine".into()), CheckpointId(7));
     let orders = it.on_time(ms(1), 0);
-    assert_eq!(orders, [Order::Trigger(CheckpointId(7), "/mine".into())]);
+    assert_eq!(orders, [Order::Trigger(CheckpointId(7), "/mine".into(), Some(ms(5)))]);
     check(&it.on_time(ms(100), 0), "T8");
     check(&it.part(0, 8), "");
     check(&it.part(1, 8), "M8");
@@ -239,7 +242,7 @@ proptest! {
                 }
                 Step::Part(shard) => match due[shard as usize].pop_front() {
                     Some(id) => {
-                        let (directory, row, _) = row(shard, id);
+                        let WrittenPart { directory, row, .. } = part(shard, id);
                         disk.insert(directory.join(&row.name));
                         it.part(shard, id)
                     }
@@ -270,7 +273,7 @@ proptest! {
             };
             for order in orders {
                 match order {
-                    Order::Trigger(id, _) => due.iter_mut().for_each(|due| due.push_back(id.0)),
+                    Order::Trigger(id, ..) => due.iter_mut().for_each(|due| due.push_back(id.0)),
                     Order::Commit(id, path, bytes) => {
                         prop_assert!(committing.is_none());
                         let manifest = Manifest::decode(&bytes).expect("just encoded");
@@ -288,7 +291,7 @@ proptest! {
             for id in &kept {
                 prop_assert!(disk.contains(&place(manifest_name(**id))));
                 for shard in 0..2 {
-                    let (directory, row, _) = row(shard, id.0);
+                    let WrittenPart { directory, row, .. } = part(shard, id.0);
                     prop_assert!(disk.contains(&directory.join(row.name)));
                 }
             }

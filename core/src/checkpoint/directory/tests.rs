@@ -3,7 +3,8 @@
 use super::*;
 use crate::checkpoint::manifest::{PartRow, Tables};
 use crate::checkpoint::names::{manifest_name, part_name};
-use crate::state::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::graph::plan::Deal;
+use crate::state::snapshot::{Place, Run, SnapshotReader, SnapshotWriter, ValueLayout};
 
 /// A directory in memory.
 #[derive(Debug, Clone, Default)]
@@ -155,7 +156,9 @@ fn another_job_or_other_key_groups_are_refused_with_what_to_do() {
     let found = Memory::default().with(3).look().expect("nothing is wrong");
     let restored = found.newest.expect("one is there");
     let uids = ["op".to_string()];
-    let heir = Heir { job: "job", key_group_count: 8, uids: &uids, may_drop: false };
+    let inputs = BTreeSet::new();
+    let heir =
+        Heir { job: "job", key_group_count: 8, uids: &uids, inputs: &inputs, may_drop: false };
     restored.check(&heir).expect("it is its own");
     let other = Heir { job: "other", key_group_count: 16, ..heir };
     let error = restored.check(&other).expect_err("both are others").to_string();
@@ -168,7 +171,9 @@ fn it_is_said_what_becomes_of_every_state() {
     let found = Memory::default().with(3).look().expect("nothing is wrong");
     let restored = found.newest.expect("one is there");
     let uids = ["other".to_string()];
-    let heir = Heir { job: "job", key_group_count: 8, uids: &uids, may_drop: false };
+    let inputs = BTreeSet::new();
+    let heir =
+        Heir { job: "job", key_group_count: 8, uids: &uids, inputs: &inputs, may_drop: false };
     let error = restored.check(&heir).expect_err("the state belongs to nobody").to_string();
     assert!(error.contains("has state of op, and no operator of the job has that uid"), "{error}");
     let becomes = restored.check(&Heir { may_drop: true, ..heir }).expect("it may be dropped");
@@ -177,4 +182,24 @@ fn it_is_said_what_becomes_of_every_state() {
     let uids = ["op".to_string(), "other".to_string()];
     let becomes = restored.check(&Heir { uids: &uids, ..heir }).expect("nothing is dropped");
     assert_eq!((becomes.inherited, becomes.new), (only("op"), only("other")));
+}
+
+#[test]
+fn rows_in_flight_to_an_input_that_nobody_reads_are_refused_or_dropped() {
+    let found = Memory::default().with(3).look().expect("nothing is wrong");
+    let mut restored = found.newest.expect("one is there");
+    let to = RunTo { uid: "op".to_string(), input: 1 };
+    let run =
+        Run { deal: Deal::KeyGroup, layout: ValueLayout::of::<u64>(), frames: vec![vec![0; 16]] };
+    let place = Place::Left { task: 0, index: 0 };
+    restored.snapshot.put_in_flight(to.clone(), place, run);
+    let (uids, inputs) = (["op".to_string()], BTreeSet::from([to]));
+    let heir =
+        Heir { job: "job", key_group_count: 8, uids: &uids, inputs: &inputs, may_drop: false };
+    restored.check(&heir).expect("they are read");
+    let none = BTreeSet::new();
+    let heir = Heir { inputs: &none, ..heir };
+    let error = restored.check(&heir).expect_err("nobody reads them").to_string();
+    assert!(error.contains("has records in flight to input 1 of op"), "{error}");
+    restored.check(&Heir { may_drop: true, ..heir }).expect("they may be dropped");
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::data::element::CheckpointId;
 use crate::data::row::Origin;
+use crate::graph::plan::Deal;
 use crate::limits::FRAME_BYTES;
 
 const OWN_SHARD: u32 = 0;
@@ -17,7 +18,8 @@ fn outbox() -> Outbox {
 }
 
 fn channel<T: Record>(peer_shard: u32) -> Channel<T> {
-    Channel::new(ChannelPlan { channel: ChannelId(9), peer_shard }, OWN_SHARD)
+    let deal = Some(Deal::KeyGroup);
+    Channel::new(ChannelPlan { channel: ChannelId(9), peer_shard, deal }, OWN_SHARD)
 }
 
 /// Pushes a row that is not refused.
@@ -272,4 +274,92 @@ fn of_watermarks_that_wait_only_the_last_is_sent() {
     receive(&mut outbox, &mut seen, &mut held);
     assert_eq!(seen.len(), 2 * CHANNEL_CREDIT_FRAMES as usize);
     assert_eq!(seen[1], Seen::Control(Control::Watermark(100)));
+}
+
+/// The values archived in `frames`.
+fn values(frames: Vec<Vec<u8>>) -> Vec<u64> {
+    let value = |bytes: Vec<u8>| {
+        let mut buffer = Buffer::heap(bytes.len());
+        buffer.extend_from_slice(&bytes);
+        let frame = Frame::validate::<u64>(buffer).expect("just archived");
+        frame.rows::<u64>().iter().map(|row| row.to_row().value).collect::<Vec<_>>()
+    };
+    frames.into_iter().flat_map(value).collect()
+}
+
+fn barrier(id: u64) -> Control {
+    Control::Barrier(CheckpointId(id))
+}
+
+/// A channel without a credit, and rows 5 and 6 in it with a barrier behind them.
+fn stuck(peer_shard: u32, outbox: &mut Outbox) -> Channel<u64> {
+    let mut channel = channel::<u64>(peer_shard);
+    for value in 1..=4 {
+        push(&mut channel, value);
+        channel.flush(outbox);
+    }
+    push(&mut channel, 5);
+    channel.control(Control::Watermark(50));
+    push(&mut channel, 6);
+    channel.control(barrier(7));
+    push(&mut channel, 8);
+    channel.flush(outbox);
+    channel
+}
+
+#[test]
+fn a_barrier_overtakes_what_has_not_left_and_that_is_told() {
+    for peer_shard in 0..2 {
+        let (mut outbox, mut seen, mut held) = (outbox(), Vec::<Seen<u64>>::new(), VecDeque::new());
+        let mut channel = stuck(peer_shard, &mut outbox);
+        receive(&mut outbox, &mut seen, &mut held);
+        assert_eq!(seen.len(), 4, "there is no credit for more");
+        assert!(channel.holds_barrier(CheckpointId(7)) && !channel.holds_barrier(CheckpointId(8)));
+        assert_eq!(values(channel.overtake(CheckpointId(7))), [5, 6]);
+        channel.control(barrier(8));
+        assert_eq!(values(channel.overtake(CheckpointId(8))), [5, 6, 8]);
+        assert_eq!(values(channel.overtake(CheckpointId(7))), [0; 0], "it is ahead already");
+        channel.flush(&mut outbox);
+        assert!(!channel.holds_barrier(CheckpointId(7)), "it has left");
+        while !channel.is_empty() {
+            receive(&mut outbox, &mut seen, &mut held);
+            held.drain(..).for_each(|it| channel.on_returned(it, &mut outbox.slab));
+            channel.flush(&mut outbox);
+        }
+        receive(&mut outbox, &mut seen, &mut held);
+        let expected = [
+            Seen::Control(barrier(7)),
+            Seen::Control(barrier(8)),
+            Seen::Row(5),
+            Seen::Control(Control::Watermark(50)),
+            Seen::Row(6),
+            Seen::Row(8),
+        ];
+        assert_eq!(seen[4..], expected);
+    }
+}
+
+#[test]
+fn no_barrier_overtakes_rows_that_every_task_gets() {
+    let mut outbox = outbox();
+    let mut channel = stuck(0, &mut outbox);
+    channel.plan.deal = None;
+    assert!(!channel.holds_barrier(CheckpointId(7)), "nobody has to wait for it to leave");
+    assert_eq!(channel.overtake(CheckpointId(7)), [[0; 0]; 0]);
+    assert_eq!(channel.queued_row_count(), 3);
+}
+
+#[test]
+fn a_barrier_goes_ahead_of_the_end_and_none_comes_behind_it() {
+    let (mut outbox, mut seen, mut held) = (outbox(), Vec::new(), VecDeque::new());
+    let mut channel = channel::<u64>(0);
+    channel.control(Control::EndOfStream);
+    channel.control(barrier(7));
+    channel.flush(&mut outbox);
+    channel.control(barrier(8));
+    channel.flush(&mut outbox);
+    receive::<u64>(&mut outbox, &mut seen, &mut held);
+    let expected = [Seen::Control(barrier(7)), Seen::Control(Control::EndOfStream)];
+    assert_eq!(seen, expected);
+    assert!(channel.is_empty());
 }

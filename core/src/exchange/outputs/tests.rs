@@ -6,7 +6,7 @@ use millstream_storage::arena::Slab;
 use super::*;
 use crate::data::element::{Batch, Element};
 use crate::data::row::Origin;
-use crate::graph::plan::{ChannelPlan, Partitioner};
+use crate::graph::plan::{ChannelPlan, Deal, Partitioner};
 use crate::limits::{CHANNEL_CREDIT_FRAMES, FRAME_BYTES, INPUT_BUDGET_RECORDS, ROW_BYTES_MAX};
 use crate::operator::env::TaskPlace;
 use crate::operator::side_output::{DEAD_LETTERS, DeadLetter};
@@ -26,10 +26,12 @@ fn outbox() -> Outbox {
 
 /// One edge to `channel_count` tasks on the own shard; channels count from 10.
 fn outputs<T: Record>(partitioner: Partitioner, channel_count: u32) -> Outputs<T> {
-    let channel = |i| ChannelPlan { channel: ChannelId(10 + i), peer_shard: 0 };
+    let deal = Some(Deal::KeyGroup);
+    let channel = |i| ChannelPlan { channel: ChannelId(10 + i), peer_shard: 0, deal };
     let channels = (0..channel_count).map(channel).collect();
     let operator = "enrich".to_string();
-    let plan = OutputPlan { operator, side: None, partitioner, channels };
+    let (side, to_uid, to_input) = (None, "next".to_string(), 0);
+    let plan = OutputPlan { operator, side, partitioner, to_uid, to_input, channels };
     Outputs::new([&plan], 3, 0, key_group_count())
 }
 

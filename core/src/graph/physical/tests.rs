@@ -116,11 +116,11 @@ proptest! {
                 let mut inputs = task.inputs.iter();
                 prop_assert!(task.inputs.is_empty() || inputs.any(|i| !i.channels.is_empty()));
                 for channel in task.outputs.iter().flat_map(|output| &output.channels) {
-                    let ends = (shard, channel.peer_shard);
+                    let ends = (shard, channel.peer_shard, channel.deal);
                     prop_assert_eq!(writers.insert(channel.channel, ends), None);
                 }
                 for channel in task.inputs.iter().flat_map(|input| &input.channels) {
-                    let ends = (channel.peer_shard, shard);
+                    let ends = (channel.peer_shard, shard, channel.deal);
                     prop_assert_eq!(readers.insert(channel.channel, ends), None);
                 }
             }

@@ -412,6 +412,10 @@ where
         self.waiting.is_empty() && self.walk.is_none()
     }
 
+    fn has_waiting_rows(&self) -> bool {
+        !self.is_ready()
+    }
+
     fn snapshot(&self, writer: &mut SnapshotWriter<'_>) {
         assert!(self.is_ready(), "an operator that is not ready is not cut");
         if let Some(task) = &self.task {

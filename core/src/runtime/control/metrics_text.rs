@@ -205,7 +205,7 @@ const STORE_METRICS: [StoreMetric; 11] = [
     },
 ];
 
-const CHECKPOINT_METRICS: [CheckpointMetric; 5] = [
+const CHECKPOINT_METRICS: [CheckpointMetric; 7] = [
     CheckpointMetric {
         name: "millstream_checkpoints_completed_total",
         kind: "counter",
@@ -238,6 +238,18 @@ const CHECKPOINT_METRICS: [CheckpointMetric; 5] = [
         kind: "gauge",
         help: "Bytes of the last completed one",
         value: |status| Some(last(status)?.bytes as f64),
+    },
+    CheckpointMetric {
+        name: "millstream_checkpoint_last_in_flight_bytes",
+        kind: "gauge",
+        help: "Bytes of the last completed one that are records in flight",
+        value: |status| Some(last(status)?.in_flight_bytes as f64),
+    },
+    CheckpointMetric {
+        name: "millstream_checkpoint_last_alignment_seconds",
+        kind: "gauge",
+        help: "How long a barrier of the last completed one waited at a task at most",
+        value: |status| Some(last(status)?.alignment_us as f64 / 1e6),
     },
 ];
 

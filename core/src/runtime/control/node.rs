@@ -14,7 +14,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::checkpoint::coordinator::CheckpointsStatus;
+use crate::checkpoint::coordinator::{CheckpointReport, CheckpointsStatus};
 use crate::checkpoint::{Coordinator, Order};
 use crate::data::element::CheckpointId;
 use crate::data::row::Origin;
@@ -277,12 +277,11 @@ impl Node {
             Report::Removed(checkpoint) => {
                 return self.coordinate(|it| it.on_removed(checkpoint));
             }
-            Report::Part { checkpoint, directory, row, added_bytes } => {
-                let part = (directory, row, added_bytes);
+            Report::Part { checkpoint, part } => {
                 return self.coordinate(|it| it.on_part(shard, checkpoint, part));
             }
             Report::ManifestWritten(checkpoint) => {
-                tracing::debug!(checkpoint = checkpoint.0, "checkpoint is complete");
+                self.log_completed(checkpoint);
                 return self.coordinate(|it| it.on_committed(checkpoint, now));
             }
             Report::CheckpointFailed { checkpoint, reason } => {
@@ -295,6 +294,21 @@ impl Node {
             Report::Status(status) => self.shards[shard as usize] = Some(status),
         }
         Decision::Nothing
+    }
+
+    fn log_completed(&self, checkpoint: CheckpointId) {
+        let mut history = self.coordinator.iter().flat_map(Coordinator::history);
+        if let Some(report) = history.find(|report| report.checkpoint == checkpoint) {
+            let CheckpointReport { bytes, in_flight_bytes, alignment_us, .. } = report;
+            let checkpoint = checkpoint.0;
+            tracing::debug!(
+                checkpoint,
+                bytes,
+                in_flight_bytes,
+                alignment_us,
+                "checkpoint is complete"
+            );
+        }
     }
 
     /// The record at `origin`, as people call it.

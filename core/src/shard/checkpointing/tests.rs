@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::checkpoint::WrittenPart;
 use crate::checkpoint::manifest::{PartRow, Tables};
 use crate::checkpoint::part::Part;
 use crate::data::element::CheckpointId;
+use crate::shard::Next;
 use crate::shard::event::{Command, Effect, Event, Report};
 use crate::shard::tests::Bench;
 use crate::task::Activity;
@@ -33,7 +35,7 @@ fn settle(bench: &mut Bench, disk: &mut MemoryDisk, commands: &[Command]) -> Vec
 }
 
 fn trigger(id: u64) -> Command {
-    Command::Trigger(CheckpointId(id), "/checkpoints".into())
+    Command::Trigger(CheckpointId(id), "/checkpoints".into(), None)
 }
 
 /// A shard whose two tasks have ended.
@@ -52,7 +54,8 @@ fn a_shard_that_is_over_has_a_part_in_every_later_checkpoint() {
     let reports = settle(&mut bench, &mut disk, &[trigger(4), trigger(5)]);
     let mut rows = Vec::new();
     for report in reports {
-        let Report::Part { checkpoint, directory, row, .. } = report else { panic!("{report:?}") };
+        let Report::Part { checkpoint, part } = report else { panic!("{report:?}") };
+        let WrittenPart { directory, row, .. } = part;
         let bytes = &disk.files[&directory.join(&row.name)];
         assert_eq!(PartRow::of(row.name.clone(), bytes, Tables::default()), row);
         let part = Part::decode(bytes).expect("just written");
@@ -150,4 +153,23 @@ fn a_part_that_is_faster_than_the_command_is_kept() {
     assert!(settle(&mut bench, &mut disk, &[Command::Status]).len() == 1, "it is not triggered");
     let reports = settle(&mut bench, &mut disk, &[trigger(7)]);
     assert!(matches!(&reports[..], [Report::Part { checkpoint: CheckpointId(7), .. }]));
+}
+
+/// Barriers wait for rows as long as the trigger says, and no shard waits for ever to tell.
+#[test]
+fn tasks_hear_when_barriers_wait_for_rows_no_longer() {
+    let (mut bench, mut disk) = (Bench::new(&[Activity::Idle(None); 2]), MemoryDisk::new(1));
+    let after = |id, after| Command::Trigger(CheckpointId(id), "/checkpoints".into(), after);
+    settle(&mut bench, &mut disk, &[after(4, Some(100 * MS))]);
+    assert_eq!(bench.logs[1].unaligned.get(), 0);
+    assert!(matches!(bench.shard.next(), Next::At(at) if bench.now < at));
+    bench.now += 100 * MS;
+    bench.turn_with(Vec::new(), MS / 100);
+    assert_eq!([bench.logs[0].unaligned.get(), bench.logs[1].unaligned.get()], [4, 4]);
+    assert_eq!(bench.shard.next(), Next::Wait);
+    settle(&mut bench, &mut disk, &[after(5, Some(Duration::ZERO)), after(6, None)]);
+    assert_eq!(bench.logs[0].unaligned.get(), 5, "at once");
+    // What was given up is no reason to wake anybody.
+    settle(&mut bench, &mut disk, &[after(7, Some(MS)), Command::GiveUp(CheckpointId(7))]);
+    assert_eq!(bench.shard.next(), Next::Wait);
 }

@@ -9,7 +9,9 @@ use super::*;
 use crate::data::key_group::KeyGroupCount;
 use crate::data::row::Row;
 use crate::exchange::outputs::Outputs;
-use crate::graph::plan::{ChannelId, ChannelPlan, InputPlan, OutputPlan, Partitioner, TaskPlan};
+use crate::graph::plan::{
+    ChannelId, ChannelPlan, Deal, InputPlan, OutputPlan, Partitioner, TaskPlan,
+};
 use crate::operator::source::{Source, SourceOutput, SourceReader, SourceStatus};
 use crate::operator::stateless::KeyBy;
 use crate::operator::{Nothing, Operator, OperatorContext, Output, SplitEvent, Stage};
@@ -111,6 +113,7 @@ fn plan(chain_index: u16, task_index: u32, shard_count: u32) -> TaskPlan {
     let channel = |from: u32, to: u32, peer_shard| ChannelPlan {
         channel: ChannelId(from * shard_count + to),
         peer_shard,
+        deal: Some(Deal::KeyGroup),
     };
     let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
     if chain_index == 0 {
@@ -119,6 +122,8 @@ fn plan(chain_index: u16, task_index: u32, shard_count: u32) -> TaskPlan {
             operator: "source".to_string(),
             side: None,
             partitioner: Partitioner::Hash,
+            to_uid: "count".to_string(),
+            to_input: 0,
             channels,
         });
     } else {
@@ -128,6 +133,7 @@ fn plan(chain_index: u16, task_index: u32, shard_count: u32) -> TaskPlan {
     TaskPlan {
         chain_index,
         name: ["numbers -> by key", "count"][usize::from(chain_index)].to_string(),
+        uid: ["numbers", "count"][usize::from(chain_index)].to_string(),
         task_index,
         parallelism: shard_count,
         key_group_count: KeyGroupCount::new(64).expect("in range"),

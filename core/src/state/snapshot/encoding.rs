@@ -1,7 +1,7 @@
 //! A [`Snapshot`] as bytes: a piece of a part file; `docs/formats/checkpoint.md` has the whole.
 //!
 //! ```text
-//! snapshot  │ operators: count │ operator … │
+//! snapshot  │ operators: count │ operator … │ rows in flight │
 //! operator  │ uid │ has watermark (1) │ watermark ms (8) │ declared │ schemas │ layouts │
 //!           │ operator state │ keyed state │
 //! declared  │ count │ name …
@@ -9,6 +9,8 @@
 //! layouts   │ count │ state, size (4), alignment (4) …
 //! operator  │ count │ name, value …
 //! keyed     │ count │ state, entries: count │ stored key, value … …
+//! in flight │ count │ uid, input (1), place (9), deal (5), size (4), alignment (4), frames … …
+//! frames    │ count │ frame …
 //! ```
 //!
 //! Counts and lengths have four bytes. Everything is in the order of its names and keys, and
@@ -16,7 +18,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{OperatorSnapshot, Snapshot, ValueLayout};
+use super::{OperatorSnapshot, Snapshot, ValueLayout, in_flight};
 use crate::data::bytes::{BadBytes, ByteReader, put_bytes, put_count};
 
 impl Snapshot {
@@ -27,6 +29,7 @@ impl Snapshot {
             put_bytes(uid.as_bytes(), out);
             operator.encode(out);
         }
+        in_flight::encode(&self.in_flight, out);
     }
 
     /// The snapshot whose bytes come next.
@@ -38,7 +41,7 @@ impl Snapshot {
             let uid = reader.text()?.to_string();
             Ok((uid, OperatorSnapshot::decode(reader)?))
         })?;
-        Ok(Self { operators })
+        Ok(Self { operators, in_flight: in_flight::decode(reader)? })
     }
 }
 
@@ -105,7 +108,7 @@ fn put_named(named: &BTreeMap<String, Vec<u8>>, out: &mut Vec<u8>) {
 }
 
 /// As many entries as the count before them says, in ascending order.
-fn ordered<'a, K: Ord, V>(
+pub(super) fn ordered<'a, K: Ord, V>(
     reader: &mut ByteReader<'a>,
     entry: impl Fn(&mut ByteReader<'a>) -> Result<(K, V), BadBytes>,
 ) -> Result<BTreeMap<K, V>, BadBytes> {
@@ -150,6 +153,7 @@ mod tests {
                 writer.keyed_state("state/map", &key, &"text".to_string());
             }
         }
+        in_flight::tests::put_some(&mut snapshot);
         snapshot
     }
 
