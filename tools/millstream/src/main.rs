@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! millstream checkpoint list|inspect|verify DIRECTORY         checkpoints of a job
+//! millstream log inspect|verify|dump DIRECTORY                a log between jobs
 //! millstream table inspect FILE...                            what it is and how large
 //! millstream table verify  FILE...                            every block and checksum
 //! millstream table dump [--json] [--limit N] [--prefix HEX] FILE...   its entries
@@ -12,6 +13,7 @@
 //! before them are like, and the largest code counts. Nothing is ever changed.
 
 mod checkpoint;
+mod log;
 mod output;
 mod table;
 
@@ -21,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use checkpoint::CheckpointCommand;
+use log::LogCommand;
 use output::Output;
 use table::TableCommand;
 
@@ -37,6 +40,9 @@ enum Command {
     /// Looks at checkpoints and savepoints of jobs.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
+    /// Looks at logs: what jobs write for others to read.
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Looks into tables: the files in which a state store keeps its entries.
     #[command(subcommand)]
     Table(TableCommand),
@@ -66,6 +72,7 @@ fn main() -> ExitCode {
 fn run<W: Write>(arguments: &Arguments, out: &mut Output<W>, err: &mut impl Write) -> Outcome {
     let outcome = match &arguments.command {
         Command::Checkpoint(command) => checkpoint::run(command, out, err),
+        Command::Log(command) => log::run(command, out, err),
         Command::Table(command) => table::run(command, out, err),
     };
     if let Err(error) = out.flush() {
