@@ -4,8 +4,8 @@
 //! payments ──► log/payments, 4 partitions, by card ──► sum of each card's hours ──► stdout
 //! ```
 //!
-//! Each job has its own program in earnest, runs when it likes, and has checkpoints of its own; here
-//! one program is both, one after the other.
+//! Each job has its own program in earnest, runs when it likes, and has checkpoints of its own;
+//! here one program is both, one after the other.
 //!
 //! ```text
 //! cargo run --release --example linked_jobs
@@ -45,7 +45,9 @@ fn adds(job: &Job) {
         .watermark_from_source(late)
         .key_by(|payment| payment.card)
         .window(Tumbling::new(Duration::from_hours(1)))
-        .sum(|payment| payment.cents)
+        .reduce(|a, b| Payment { card: a.card, cents: a.cents + b.cents })
+        .name("hours")
+        .map(|sum| format!("card {}: {} cents", sum.card, sum.cents))
         .sink("sums", StdoutSink::text());
 }
 

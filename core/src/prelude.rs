@@ -8,7 +8,7 @@ pub use crate::config::Config;
 pub use crate::connector::{
     CardSource, CollectSink, Collected, DiscardSink, FileSink, FileSource, ForEachSink,
     GeneratorSource, LogSink, LogSource, NexmarkSource, Reconnect, SocketSink, SocketSource,
-    StdoutSink, VecSource,
+    StdoutSink, TwoPhase, TwoPhaseSink, VecSource,
 };
 pub use crate::data::either::Either;
 pub use crate::data::key::Key;

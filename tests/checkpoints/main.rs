@@ -8,3 +8,4 @@ mod process;
 mod restarts;
 mod simulation;
 mod stuck;
+mod two_phase;

@@ -18,11 +18,13 @@ const KEYS: u64 = 500;
 pub(crate) struct Counted {
     pub(crate) place: tempfile::TempDir,
     rate: u64,
+    /// Of the test job.
+    kind: &'static str,
 }
 
 impl Counted {
     pub(crate) fn new(rate: u64) -> Self {
-        Self { place: tempfile::tempdir().expect("a place for files"), rate }
+        Self { place: tempfile::tempdir().expect("a place for files"), rate, kind: "counted" }
     }
 
     pub(crate) fn output(&self) -> PathBuf {
@@ -35,7 +37,7 @@ impl Counted {
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let program = env!("CARGO_BIN_EXE_test_job");
-        let mut command = child::command(program, "counted", args, &self.output());
+        let mut command = child::command(program, self.kind, args, &self.output());
         command
             .arg("--checkpoint-directory")
             .arg(self.checkpoints())
@@ -93,7 +95,15 @@ pub(crate) fn log_of(output: &Output) -> String {
 
 #[test]
 fn killed_at_any_instant_and_started_with_other_shards_every_count_appears_once() {
-    let job = Counted::new(100_000);
+    killed_again_and_again(&Counted::new(100_000));
+}
+
+#[test]
+fn killed_at_any_instant_transactions_are_seen_once() {
+    killed_again_and_again(&Counted { kind: "counted-rows", ..Counted::new(100_000) });
+}
+
+fn killed_again_and_again(job: &Counted) {
     let mut rng = Rng::new(std::process::id().into());
     let mut kills = 0;
     loop {
@@ -291,7 +301,7 @@ fn savepoints_are_made_while_it_runs_and_when_it_stops_and_another_job_begins_wi
     // With the same directory it would go on; with another it begins with the savepoint. What the
     // savepoint says of files is about the place where they were written.
     let savepoint = job.checkpoints().join("savepoints/last");
-    let other = Counted { place: tempfile::tempdir().expect("a place for files"), rate: 200_000 };
+    let other = Counted::new(200_000);
     let restore = savepoint.to_str().expect("a path of characters");
     let args = ["--shards", "3", "--restore", restore];
     let output = other.run(&args);

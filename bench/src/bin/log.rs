@@ -10,7 +10,6 @@
 //! `    [-- --records 5000000 --rate 20000 --directory /path]`
 
 #![expect(clippy::print_stdout, reason = "a report is for reading")]
-#![expect(clippy::disallowed_methods, reason = "latency is between two jobs: both read the clock")]
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -25,6 +25,7 @@ pub mod socket_sink;
 pub mod socket_source;
 pub mod stdout_sink;
 mod unwritten;
+pub mod two_phase;
 pub mod vec_source;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use socket::Reconnect;
 pub use socket_sink::SocketSink;
 pub use socket_source::SocketSource;
 pub use stdout_sink::StdoutSink;
+pub use two_phase::{TwoPhase, TwoPhaseSink};
 pub use vec_source::VecSource;
 
 use std::io;

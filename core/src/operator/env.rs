@@ -16,6 +16,7 @@ use crate::data::key_group::{HashRange, KeyGroupCount};
 use crate::data::row::{NO_EVENT_TIME, Origin, Row};
 use crate::error::Error;
 use crate::limits::{CHAIN_COUNT_MAX, SHARD_COUNT_MAX, STAGE_COUNT_MAX};
+use crate::operator::blocking::BlockingCall;
 use crate::operator::side_output::SideOutputs;
 use crate::operator::split_names::SplitNames;
 use crate::state::operator_list::OperatorLists;
@@ -127,6 +128,8 @@ pub struct Requests {
     pub sockets: Vec<SocketOp>,
     /// For standard output, in order: whole lines, and the number of their answer.
     pub prints: Vec<(OpId, Vec<u8>)>,
+    /// For a thread that may wait, in order, and the number of their answer.
+    pub calls: Vec<(OpId, BlockingCall)>,
     /// What people call the splits that a source has begun to read.
     pub split_names: Vec<SplitName>,
     /// An operator ends only with a checkpoint that is triggered from now on.
@@ -496,6 +499,15 @@ impl<'a> OperatorContext<'a> {
         op
     }
 
+    /// Asks for a call that may block. Those of one operator of one task are made one after the
+    /// other, and each is answered as a write to a file is, by
+    /// [`crate::operator::Operator::on_file_done`].
+    pub fn block(&self, call: BlockingCall) -> OpId {
+        let op = self.next_op();
+        self.env.requests.borrow_mut().calls.push((op, call));
+        op
+    }
+
     /// An id that no other operator of the job uses; answers to operations on it find their way
     /// back to this operator.
     ///
@@ -525,6 +537,11 @@ impl<'a> OperatorContext<'a> {
 pub fn owner_of(id: u64) -> (u16, u16) {
     let field = |shift: u32, bits: u32| (id >> shift) as u16 & ((1 << bits) - 1);
     (field(SEQUENCE_BITS + STAGE_BITS, CHAIN_BITS), field(SEQUENCE_BITS, STAGE_BITS))
+}
+
+/// Which operator of which task asked for `op`.
+pub fn lane_of(op: OpId) -> u64 {
+    op.0 >> SEQUENCE_BITS
 }
 
 const SEQUENCE_BITS: u32 = 31;

@@ -15,6 +15,7 @@
 //! Not here: state and timers of keyed operators (`state/`, `time/timer.rs`), channels (`task/`).
 
 pub mod aggregate;
+pub mod blocking;
 pub mod chain;
 pub mod co;
 pub mod env;

@@ -28,6 +28,7 @@ use crate::config::{Config, Idle, Pin, StorageServiceKind};
 use crate::data::element::CheckpointId;
 use crate::error::Error;
 use crate::exchange::descriptor::Descriptor;
+use crate::runtime::caller::{self, CallerHandle};
 use crate::runtime::clock::{Clock, Steady, wall_ms};
 use crate::runtime::control::node::HostReport;
 use crate::runtime::control::{HostLink, Order};
@@ -149,13 +150,14 @@ pub(super) struct Attempt {
     pub(super) reports: UnboundedReceiver<(u32, HostReport)>,
     threads: Vec<JoinHandle<Option<ShardStatus>>>,
     printer: JoinHandle<()>,
+    caller: JoinHandle<()>,
 }
 
 /// What an attempt has left.
 pub(super) struct Ended {
     /// How its shards stood.
     pub(super) shards: Result<Vec<ShardStatus>, Error>,
-    /// Threads that did not end: user code, the disk, or whoever reads standard output.
+    /// Threads that did not end: user code, calls that block, the disk, or whoever reads standard output.
     pub(super) left_behind: Vec<String>,
 }
 
@@ -194,14 +196,17 @@ impl Attempt {
         let (printer, printers) =
             printer::start(placement.housekeeping, wakers.clone(), std::io::stdout())
                 .map_err(|source| system("start the thread of standard output", source))?;
+        let (caller, callers) = caller::start(placement.housekeeping, wakers.clone())
+            .map_err(|source| system("start the thread of calls that block", source))?;
         let (reports, received) = unbounded_channel();
         let (clock, start_ms) = (Clock::start(), wall_ms());
         let connection_count_max = connection_count_max(open_files());
         let mut links = Vec::new();
         let mut seats = Vec::new();
-        let handles = parkers.into_iter().zip(storages).zip(printers);
+        let handles = parkers.into_iter().zip(storages).zip(printers.into_iter().zip(callers));
         let parts = handles.zip(rings(&wakers)).zip(&placement.shards);
-        for (index, ((((parker, storage), printer), peers), core)) in (0_u32..).zip(parts) {
+        for (index, (((handles, peers), core))) in (0_u32..).zip(parts) {
+            let ((parker, storage), (printer, caller)) = handles;
             let (orders_in, orders) = spsc::ring(ORDER_SLOTS);
             links.push(HostLink::new(orders_in, parker.waker()));
             seats.push(Seat {
@@ -217,6 +222,7 @@ impl Attempt {
                 parker,
                 storage,
                 printer,
+                caller,
                 peers,
                 orders,
                 reports: reports.clone(),
@@ -229,16 +235,20 @@ impl Attempt {
         let threads = start_all(seats, |seat| seat.start(program), give_up)?;
         let (shards, idle) = (threads.len(), ground.idle);
         tracing::debug!(job = program.name, shards, ?idle, "threads started");
-        Ok(Self { links, reports: received, threads, printer })
+        Ok(Self { links, reports: received, threads, printer, caller })
     }
 
     /// Waits for all threads, which have been told to end; not longer than about `patience`.
     pub(super) fn end(self, ground: &mut Ground<'_>, patience: Duration) -> Ended {
-        let Self { links, reports, threads, printer } = self;
+        let Self { links, reports, threads, printer, caller } = self;
         let (shards, mut left_behind) = join(threads, patience);
         drop((links, reports));
         if !ground.rest(patience) {
             left_behind.push("storage".to_string());
+        }
+        // A call that is being made may be a commit: the next attempt must not begin before it ends.
+        if await_end(caller, Instant::now() + patience).is_none() {
+            left_behind.push("calls".to_string());
         }
         // It ends with the handles that shards had. Who has his answers does not need it any more.
         if await_end(printer, Instant::now() + patience).is_none() {
@@ -323,6 +333,7 @@ struct Seat {
     parker: Parker,
     storage: StorageHandle,
     printer: PrinterHandle,
+    caller: CallerHandle,
     peers: Vec<Option<Peer>>,
     orders: Consumer<Order>,
     reports: UnboundedSender<(u32, HostReport)>,
@@ -363,6 +374,7 @@ impl Seat {
             reports: self.reports,
             storage: self.storage,
             printer: self.printer,
+            caller: self.caller,
             sockets,
             parker: self.parker,
         })

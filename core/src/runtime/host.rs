@@ -20,6 +20,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::config::Idle;
 use crate::error::Error;
 use crate::exchange::descriptor::Descriptor;
+use crate::runtime::caller::CallerHandle;
 use crate::runtime::clock::Steady;
 use crate::runtime::control::Order;
 use crate::runtime::control::node::HostReport;
@@ -105,6 +106,7 @@ pub(super) struct Host {
     pub(super) reports: UnboundedSender<(u32, HostReport)>,
     pub(super) storage: StorageHandle,
     pub(super) printer: PrinterHandle,
+    pub(super) caller: CallerHandle,
     pub(super) sockets: Ring,
     pub(super) parker: Parker,
 }
@@ -208,6 +210,7 @@ impl Host {
         }
         self.storage.poll(now, files);
         self.printer.poll(files);
+        self.caller.poll(files);
         events.extend(files.drain(..).map(Event::File));
         self.sockets.poll(sockets);
         events.extend(sockets.drain(..).map(Event::Socket));
@@ -224,6 +227,7 @@ impl Host {
                 Effect::File(op) => self.storage.submit(op),
                 Effect::Socket(op) => self.sockets.submit(op),
                 Effect::Print { op, lines } => self.printer.submit(op, lines),
+                Effect::Call { op, call } => self.caller.submit(op, call),
                 Effect::Report(report) => self.report(HostReport::Shard(report)),
             }
         }
@@ -248,11 +252,12 @@ impl Host {
     }
 
     fn park(&mut self, timeout: Duration) {
-        let Self { peers, orders, storage, printer, sockets, parker, .. } = self;
+        let Self { peers, orders, storage, printer, caller, sockets, parker, .. } = self;
         let is_idle = || {
             orders.is_empty()
                 && storage.is_idle()
                 && printer.is_idle()
+                && caller.is_idle()
                 && peers.iter_mut().flatten().all(|peer| peer.inbound.is_empty())
         };
         parker.park(is_idle, || sockets.park(timeout, parker.eventfd()));

@@ -18,6 +18,7 @@
 
 mod attempt;
 mod beginning;
+mod caller;
 pub mod checkpoint_directory;
 pub mod clock;
 pub mod control;

@@ -13,13 +13,14 @@ use crate::data::element::CheckpointId;
 use crate::data::row::Origin;
 use crate::error::Error;
 use crate::exchange::descriptor::Descriptor;
+use crate::operator::blocking::BlockingCall;
 use crate::operator::env::SplitName;
 use crate::shard::metrics::ShardStatus;
 
 /// Something that happened.
 #[derive(Debug)]
 pub enum Event {
-    /// The disk answered, or standard output did.
+    /// The disk answered, or standard output did, or a call was made.
     File(FileDone),
     /// Something happened on a socket.
     Socket(SocketDone),
@@ -103,6 +104,14 @@ pub enum Effect {
         op: OpId,
         /// Whole lines.
         lines: Vec<u8>,
+    },
+    /// Of a thread that may wait: to be made, behind the calls of the same operator and task.
+    /// Answered by [`Event::File`], as a write to a file is.
+    Call {
+        /// Answered under this number.
+        op: OpId,
+        /// What it is.
+        call: BlockingCall,
     },
     /// Of another shard.
     Send {

@@ -416,6 +416,7 @@ impl Shard {
         effects.extend(requests.files.drain(..).map(Effect::File));
         effects.extend(requests.sockets.drain(..).map(Effect::Socket));
         effects.extend(requests.prints.drain(..).map(|(op, lines)| Effect::Print { op, lines }));
+        effects.extend(requests.calls.drain(..).map(|(op, call)| Effect::Call { op, call }));
         let source = plan.source_index.unwrap_or_default();
         let named = requests.split_names.drain(..);
         effects.extend(named.map(|split| Effect::report(Report::SplitNamed { source, split })));

@@ -5,6 +5,7 @@
 //!
 //! Not here: the production host (`runtime/`). Neither of the two knows the other.
 
+mod calls;
 pub mod disk;
 pub mod network;
 pub mod rng;

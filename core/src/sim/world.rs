@@ -35,6 +35,7 @@ use crate::shard::metrics::ShardStatus;
 use crate::shard::panic::catch;
 use crate::shard::program::Program;
 use crate::shard::{Next, Shard};
+use crate::sim::calls::Calls;
 use crate::sim::disk::{Disk, DiskFaults};
 use crate::sim::network::{Network, NetworkFaults};
 use crate::sim::rng::Rng;
@@ -246,6 +247,7 @@ struct SimShard {
     commands: VecDeque<(Duration, Command)>,
     /// Answers of standard output, and when they come.
     printed: VecDeque<(Duration, FileDone)>,
+    calls: Calls,
 }
 
 /// The store of shard `index`, if any of its rows come by key.
@@ -320,9 +322,20 @@ impl<'a> World<'a> {
             }
             shard.trace_local();
             let (free_at, inbox, printed) = (Duration::ZERO, Vec::new(), VecDeque::new());
+            let calls = Calls::new(Rng::new(config.seed).fork(3_000 + u64::from(index)));
             let commands = VecDeque::new();
             let squeeze_rng = Rng::new(config.seed).fork(2_000 + u64::from(index));
-            Ok(SimShard { shard, rng, squeeze_rng, slowness, free_at, inbox, commands, printed })
+            Ok(SimShard {
+                shard,
+                rng,
+                squeeze_rng,
+                slowness,
+                free_at,
+                inbox,
+                commands,
+                printed,
+                calls,
+            })
         };
         let shards: Result<Vec<_>, Error> = (0..program.shard_count()).map(shard).collect();
         let (shards, failure) = match shards {
@@ -435,6 +448,7 @@ impl<'a> World<'a> {
             let earliest = arrival
                 .into_iter()
                 .chain(printed)
+                .chain(sim.calls.next_due())
                 .chain(commanded)
                 .chain(own)
                 .chain(inbox)
@@ -540,6 +554,9 @@ impl<'a> World<'a> {
         while let Some((_, done)) = sim.printed.pop_front_if(|(due, _)| *due <= self.now) {
             sim.inbox.push(Event::File(done));
         }
+        while let Some(done) = sim.calls.make_due(self.now) {
+            sim.inbox.push(Event::File(done));
+        }
         let mut received = Vec::new();
         self.network.receive(self.now, index as u32, &mut received);
         let inbox = &mut self.shards[index].inbox;
@@ -589,6 +606,9 @@ impl<'a> World<'a> {
             }
             Effect::Socket(op) => self.sockets.submit(self.now, shard, op),
             Effect::Print { op, lines } => self.print(shard, op, lines),
+            Effect::Call { op, call } => {
+                self.shards[shard as usize].calls.submit(self.now, op, call);
+            }
             Effect::Send { to, descriptor } => self.network.send(self.now, shard, to, descriptor),
             Effect::Report(report) => self.on_report(shard, *report),
         }

@@ -414,7 +414,7 @@ impl<C: Chain> OperatorHarness<C> {
     }
 
     fn check(&mut self) {
-        self.take_prints();
+        let _ = self.take_prints();
         if !self.may_fail
             && let Some(error) = self.env.take_failure()
         {

@@ -8,6 +8,8 @@
 //! - [`conformance()`] runs an operator over a script many times (restored from a snapshot after
 //!   every step, with a budget of one, on one, two and three tasks) and checks that what comes out
 //!   does not depend on it. An operator that passes may be restarted and rescaled anywhere.
+//! - [`two_phase_conformance`] kills a transactional sink of yours after every call, and looks at
+//!   what can be seen.
 //! - [`written_lines`] reads what a whole job wrote to files.
 //!
 //! ```
@@ -130,12 +132,14 @@ mod harness;
 mod source;
 #[cfg(test)]
 mod tests;
+mod two_phase;
 mod written;
 
 pub use conformance::{Step, conformance};
 pub use disk::MemoryDisk;
 pub use harness::OperatorHarness;
 pub use source::{SourceHarness, SourceRecord};
+pub use two_phase::two_phase_conformance;
 pub use written::written_lines;
 
 use crate::data::key_group::KeyGroupCount;

@@ -16,6 +16,8 @@ mod large_state;
 mod restless;
 #[path = "test_job/stuck_peer.rs"]
 mod stuck_peer;
+#[path = "test_job/rows.rs"]
+mod rows;
 
 #[derive(clap::Parser)]
 struct TestArgs {
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         "bounded" => numbers(&job, 10_000),
         "endless" => numbers(&job, u64::MAX),
         "counted" => counted::write(&job),
+        "counted-rows" => counted::write_rows(&job),
         "counted-log" => counted::write_log(&job),
         "reads-log" => counted::read_log(&job),
         "prints" => {

@@ -61,17 +61,27 @@ impl<C: Chain> OperatorHarness<C> {
         String::from_utf8(std::mem::take(&mut self.stdout)).expect("operators print text")
     }
 
-    /// Takes what operators print, and says that it is written.
-    pub(super) fn take_prints(&mut self) {
+    /// Takes what operators print, and says that it is written; makes the calls that they ask for.
+    /// Whether there were any.
+    pub(super) fn take_prints(&mut self) -> bool {
+        let mut were_any = false;
         loop {
-            let prints = std::mem::take(&mut self.env.requests.borrow_mut().prints);
-            if prints.is_empty() {
-                return;
+            let mut requests = self.env.requests.borrow_mut();
+            let prints = std::mem::take(&mut requests.prints);
+            let calls = std::mem::take(&mut requests.calls);
+            drop(requests);
+            if prints.is_empty() && calls.is_empty() {
+                return were_any;
             }
+            were_any = true;
+            let mut dones = Vec::new();
             for (op, bytes) in prints {
                 self.stdout.extend_from_slice(&bytes);
-                let (_, stage_index) = owner_of(op.0);
-                let done = FileDone { op, result: Ok(FileAnswer::Written { bytes }) };
+                dones.push(FileDone { op, result: Ok(FileAnswer::Written { bytes }) });
+            }
+            dones.extend(calls.into_iter().map(|(op, call)| call.make(op, |call| Ok(call()))));
+            for done in dones {
+                let (_, stage_index) = owner_of(done.op.0);
                 let mut out = Collect { env: &self.env, rows: &mut self.rows };
                 self.chain.on_file_done(stage_index, done, &self.env, &mut out);
             }

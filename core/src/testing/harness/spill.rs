@@ -167,6 +167,9 @@ impl<C: Chain> OperatorHarness<C> {
             if self.chain.gather(&self.env) == Progress::Done {
                 return;
             }
+            if self.take_prints() {
+                continue;
+            }
             assert!(self.spill.is_some(), "an operator that is not ready is not cut");
             self.settle();
             if self.chain.has_waiting_rows() {

@@ -21,10 +21,23 @@ impl<C: Chain> OperatorHarness<C> {
         self.gather();
         let mut snapshot = Snapshot::default();
         self.chain.snapshot(&mut snapshot);
-        // Every one is of a checkpoint of its own, and none of them is ever complete.
+        // Every one is of a checkpoint of its own.
         self.checkpoint = CheckpointId(self.checkpoint.0 + 1);
         self.chain.on_cut(self.checkpoint, &self.env);
         snapshot
+    }
+
+    /// Checkpoints are taken: sinks that can, show what they write when one is complete.
+    pub fn with_checkpoints(self) -> Self {
+        self.env.has_checkpoints.set(true);
+        self
+    }
+
+    /// The checkpoint that the last [`OperatorHarness::snapshot`] was taken for is complete, and
+    /// those before it. Without this call none is.
+    pub fn complete(&mut self) {
+        self.chain.on_completed(self.checkpoint, &self.env);
+        self.check();
     }
 
     /// Begins with the state of a snapshot, of one task or several merged.

@@ -12,6 +12,8 @@ use millstream::connector::format::TextEncoder;
 use millstream::error::Error;
 use millstream::prelude::*;
 
+use crate::rows::Rows;
+
 /// How many keys there are.
 const KEYS: u64 = 500;
 
@@ -19,6 +21,12 @@ const KEYS: u64 = 500;
 /// `TEST_JOB_OUTPUT` names.
 pub(crate) fn write(job: &Job) {
     counts(job).sink("files", files());
+}
+
+/// The same lines in transactions, in that directory.
+pub(crate) fn write_rows(job: &Job) {
+    let rows = Rows { directory: output().into(), writer: None, lines: Vec::new(), next: 0 };
+    counts(job).sink("rows", TwoPhase::new(rows));
 }
 
 /// The same lines in the log that `TEST_JOB_LOG` names.
@@ -37,9 +45,12 @@ fn log() -> String {
     std::env::var("TEST_JOB_LOG").unwrap_or_else(|_| "log".to_string())
 }
 
+fn output() -> String {
+    std::env::var("TEST_JOB_OUTPUT").unwrap_or_else(|_| "output".to_string())
+}
+
 fn files() -> FileSink<TextEncoder<String>> {
-    let directory = std::env::var("TEST_JOB_OUTPUT").unwrap_or_else(|_| "output".to_string());
-    FileSink::text(directory).roll_interval(Duration::from_millis(20))
+    FileSink::text(output()).roll_interval(Duration::from_millis(20))
 }
 
 fn counts(job: &Job) -> impl AnyStream<'_, Out = String> {
