@@ -157,7 +157,8 @@ pub(super) struct Attempt {
 pub(super) struct Ended {
     /// How its shards stood.
     pub(super) shards: Result<Vec<ShardStatus>, Error>,
-    /// Threads that did not end: user code, calls that block, the disk, or whoever reads standard output.
+    /// Threads that did not end: user code, calls that block, the disk, or whoever reads standard
+    /// output.
     pub(super) left_behind: Vec<String>,
 }
 
@@ -205,7 +206,7 @@ impl Attempt {
         let mut seats = Vec::new();
         let handles = parkers.into_iter().zip(storages).zip(printers.into_iter().zip(callers));
         let parts = handles.zip(rings(&wakers)).zip(&placement.shards);
-        for (index, (((handles, peers), core))) in (0_u32..).zip(parts) {
+        for (index, ((handles, peers), core)) in (0_u32..).zip(parts) {
             let ((parker, storage), (printer, caller)) = handles;
             let (orders_in, orders) = spsc::ring(ORDER_SLOTS);
             links.push(HostLink::new(orders_in, parker.waker()));
@@ -246,7 +247,7 @@ impl Attempt {
         if !ground.rest(patience) {
             left_behind.push("storage".to_string());
         }
-        // A call that is being made may be a commit: the next attempt must not begin before it ends.
+        // A call that is being made may be a commit: it must not meet those of the next attempt.
         if await_end(caller, Instant::now() + patience).is_none() {
             left_behind.push("calls".to_string());
         }

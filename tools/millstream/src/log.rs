@@ -170,7 +170,9 @@ fn names(directory: &Path) -> Result<BTreeMap<u32, Vec<SegmentId>>, Failure> {
             partitions.entry(id.partition).or_default().push(id);
         }
     }
-    partitions.values_mut().for_each(|segments| segments.sort_unstable());
+    for segments in partitions.values_mut() {
+        segments.sort_unstable();
+    }
     if partitions.is_empty() {
         return Err(Failure::Nothing(directory.to_path_buf()));
     }
