@@ -24,8 +24,8 @@ pub mod socket;
 pub mod socket_sink;
 pub mod socket_source;
 pub mod stdout_sink;
-mod unwritten;
 pub mod two_phase;
+mod unwritten;
 pub mod vec_source;
 
 #[cfg(test)]

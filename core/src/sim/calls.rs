@@ -29,9 +29,9 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// None yet; how long they take is drawn from `rng`.
-    pub(super) fn new(rng: Rng) -> Self {
-        Self { waiting: VecDeque::new(), rng }
+    /// None yet, of shard `shard`; `seed` decides how long they take.
+    pub(super) fn new(seed: u64, shard: u32) -> Self {
+        Self { waiting: VecDeque::new(), rng: Rng::new(seed).fork(3_000 + u64::from(shard)) }
     }
 
     /// `call` is to be made, behind those that wait.
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn calls_are_made_in_order_and_not_before_they_are_due() {
-        let mut calls = Calls::new(Rng::new(1));
+        let mut calls = Calls::new(1, 0);
         for op in 0..3 {
             calls.submit(Duration::ZERO, OpId(op), BlockingCall::new("", || Ok(())));
         }

@@ -225,6 +225,7 @@ struct World<'a> {
     trace: Trace,
     stdout: Vec<u8>,
     print_rng: Rng,
+    calls: Vec<Calls>,
     command_rng: Rng,
     failure: Option<Error>,
     finished_count: usize,
@@ -247,7 +248,6 @@ struct SimShard {
     commands: VecDeque<(Duration, Command)>,
     /// Answers of standard output, and when they come.
     printed: VecDeque<(Duration, FileDone)>,
-    calls: Calls,
 }
 
 /// The store of shard `index`, if any of its rows come by key.
@@ -322,20 +322,9 @@ impl<'a> World<'a> {
             }
             shard.trace_local();
             let (free_at, inbox, printed) = (Duration::ZERO, Vec::new(), VecDeque::new());
-            let calls = Calls::new(Rng::new(config.seed).fork(3_000 + u64::from(index)));
             let commands = VecDeque::new();
             let squeeze_rng = Rng::new(config.seed).fork(2_000 + u64::from(index));
-            Ok(SimShard {
-                shard,
-                rng,
-                squeeze_rng,
-                slowness,
-                free_at,
-                inbox,
-                commands,
-                printed,
-                calls,
-            })
+            Ok(SimShard { shard, rng, squeeze_rng, slowness, free_at, inbox, commands, printed })
         };
         let shards: Result<Vec<_>, Error> = (0..program.shard_count()).map(shard).collect();
         let (shards, failure) = match shards {
@@ -359,6 +348,7 @@ impl<'a> World<'a> {
             trace: Trace::new(config.keep_trace),
             stdout: Vec::new(),
             print_rng: Rng::new(config.seed).fork(3),
+            calls: (0..program.shard_count()).map(|it| Calls::new(config.seed, it)).collect(),
             command_rng: Rng::new(config.seed).fork(5),
             failure,
             finished_count: 0,
@@ -448,7 +438,7 @@ impl<'a> World<'a> {
             let earliest = arrival
                 .into_iter()
                 .chain(printed)
-                .chain(sim.calls.next_due())
+                .chain(self.calls[index].next_due())
                 .chain(commanded)
                 .chain(own)
                 .chain(inbox)
@@ -554,7 +544,7 @@ impl<'a> World<'a> {
         while let Some((_, done)) = sim.printed.pop_front_if(|(due, _)| *due <= self.now) {
             sim.inbox.push(Event::File(done));
         }
-        while let Some(done) = sim.calls.make_due(self.now) {
+        while let Some(done) = self.calls[index].make_due(self.now) {
             sim.inbox.push(Event::File(done));
         }
         let mut received = Vec::new();
@@ -606,9 +596,7 @@ impl<'a> World<'a> {
             }
             Effect::Socket(op) => self.sockets.submit(self.now, shard, op),
             Effect::Print { op, lines } => self.print(shard, op, lines),
-            Effect::Call { op, call } => {
-                self.shards[shard as usize].calls.submit(self.now, op, call);
-            }
+            Effect::Call { op, call } => self.calls[shard as usize].submit(self.now, op, call),
             Effect::Send { to, descriptor } => self.network.send(self.now, shard, to, descriptor),
             Effect::Report(report) => self.on_report(shard, *report),
         }

@@ -14,10 +14,10 @@ mod flows;
 mod large_state;
 #[path = "test_job/restless.rs"]
 mod restless;
-#[path = "test_job/stuck_peer.rs"]
-mod stuck_peer;
 #[path = "test_job/rows.rs"]
 mod rows;
+#[path = "test_job/stuck_peer.rs"]
+mod stuck_peer;
 
 #[derive(clap::Parser)]
 struct TestArgs {

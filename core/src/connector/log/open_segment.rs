@@ -40,6 +40,8 @@ pub(super) struct OpenSegment {
     next_at: usize,
     /// Number of the next record in the file's order.
     next: u64,
+    /// There is nothing behind the window: damage, if more is needed.
+    has_ended: bool,
     /// Which was the next record when the last answer to [`OpenSegment::look_again`] was asked for.
     looked_at: Option<u64>,
 }
@@ -106,6 +108,7 @@ impl OpenSegment {
             record_at: BATCH_HEAD_BYTES,
             next_at: BATCH_HEAD_BYTES,
             next: id.base,
+            has_ended: false,
             looked_at: None,
         }
     }
@@ -197,12 +200,8 @@ impl OpenSegment {
                     self.looked_at = Some(next);
                 }
             }
-            (Wait::Piece, FileAnswer::Read { bytes }) if bytes.is_empty() => {
-                let at = self.window.position() + self.window.rest().len() as u64;
-                let bad = BadBytes { at: 0, what: "it ends within what is committed" };
-                return Err(self.damaged(at, bad));
-            }
             (Wait::Piece, FileAnswer::Read { bytes }) => {
+                self.has_ended = bytes.is_empty();
                 self.window.end().extend_from_slice(&bytes);
             }
             (_, answer) => {
@@ -264,8 +263,7 @@ impl OpenSegment {
     fn find_batch(&mut self, wish: Wish, ctx: &OperatorContext<'_>) -> Result<bool, Error> {
         let at = self.window.position();
         if self.window.rest().len() < BATCH_HEAD_BYTES {
-            self.read_ahead(wish.limit, ctx);
-            return Ok(false);
+            return self.need_more(wish.limit, ctx);
         }
         let rest = self.window.rest();
         let head = BatchHead::decode(rest).map_err(|bad| self.damaged(at, bad))?;
@@ -286,13 +284,23 @@ impl OpenSegment {
             return Ok(true);
         }
         if rest.len() < head.bytes {
-            self.read_ahead(wish.limit, ctx);
-            return Ok(false);
+            return self.need_more(wish.limit, ctx);
         }
         head.check(&rest[..head.bytes]).map_err(|bad| self.damaged(at, bad))?;
         (self.batch, self.next_at) = (Some(head), BATCH_HEAD_BYTES);
         self.read_ahead(wish.limit, ctx);
         Ok(true)
+    }
+
+    /// The next batch is not all there.
+    fn need_more(&mut self, limit: Limit, ctx: &OperatorContext<'_>) -> Result<bool, Error> {
+        if self.has_ended {
+            let at = self.window.position() + self.window.rest().len() as u64;
+            let bad = BadBytes { at: 0, what: "it ends within what is committed" };
+            return Err(self.damaged(at, bad));
+        }
+        self.read_ahead(limit, ctx);
+        Ok(false)
     }
 
     /// Asks for the next piece, unless there is enough, or nothing more.
@@ -304,7 +312,7 @@ impl OpenSegment {
         };
         let from = self.window.position() + there;
         let left = limit.bytes.map_or(PIECE_BYTES, |bytes| bytes.saturating_sub(from));
-        if self.wait.is_none() && there < needed && 0 < left {
+        if self.wait.is_none() && !self.has_ended && there < needed && 0 < left {
             self.read(from, left.min(PIECE_BYTES), Wait::Piece, ctx);
         }
     }

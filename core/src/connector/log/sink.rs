@@ -57,7 +57,8 @@ const DIRECTORY: &str = "directory/";
 /// # struct Payment { card: u64 }
 /// let job = Job::new("payments");
 /// let payments = job.source("cards", GeneratorSource::new(100, |n| Payment { card: n % 7 }));
-/// payments.log("log", LogSink::json_lines("logs/payments").partitions(4).keyed_by(|p| p.card));
+/// let log = LogSink::json_lines("logs/payments").partitions(4);
+/// payments.log("log", log.keyed_by(|payment: &Payment| payment.card));
 /// ```
 pub struct LogSink<E: Encode, R = InTurn> {
     layout: Layout,

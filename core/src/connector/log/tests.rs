@@ -427,6 +427,20 @@ fn a_log_is_read_from_where_one_likes() {
 }
 
 #[test]
+fn a_commit_that_did_not_reach_its_slot_is_believed_because_of_the_next_segment() {
+    let mut disk = three_segments();
+    let path = disk.paths().find(|path| SegmentId::of(path).is_some()).map(Path::to_path_buf);
+    let bytes = disk.files.get_mut(&path.expect("there are segments")).expect("it is there");
+    // Its commit is in the second slot.
+    bytes[8192..8192 + 44].fill(0);
+    let mut reader = SourceHarness::new(source().bounded());
+    // Slow: what was asked for ahead is answered before it is needed.
+    reader.set_budget(1);
+    assert_eq!(run_out(&mut reader, &mut disk), SourceStatus::Ended);
+    assert_eq!(reader.take_values(), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
 fn a_log_is_followed_and_idle_only_when_nothing_is_left() {
     let state = Snapshot::default();
     let mut run = Run::new(sink().segment_bytes(1), 1, MemoryDisk::new(5), Some(&state));

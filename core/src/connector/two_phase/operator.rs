@@ -344,7 +344,7 @@ impl<S: TwoPhaseSink> Operator for TwoPhase<S> {
         if self.is_pre_committing() { Progress::Pending } else { Progress::Done }
     }
 
-    fn on_cut(&mut self, checkpoint: CheckpointId) {
+    fn on_cut(&mut self, checkpoint: CheckpointId, _ctx: &OperatorContext<'_>) {
         self.held.iter_mut().for_each(|held| held.spoken = held.spoken.or(Some(checkpoint)));
     }
 
