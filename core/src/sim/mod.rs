@@ -10,5 +10,6 @@ pub mod disk;
 pub mod network;
 pub mod rng;
 pub mod sockets;
+mod stores;
 pub mod trace;
 pub mod world;

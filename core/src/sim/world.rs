@@ -19,11 +19,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use millstream_storage::arena::CHUNK_BYTES;
 use millstream_storage::io::{FileAnswer, FileDone, OpId};
 
 use crate::checkpoint::directory::{self, Files};
-use crate::checkpoint::names::{FileName, manifest_name, state_name};
+use crate::checkpoint::names::{FileName, manifest_name};
 use crate::checkpoint::{CheckpointSettings, Coordinator, Order};
 use crate::config::Config;
 use crate::data::element::CheckpointId;
@@ -40,9 +39,8 @@ use crate::sim::disk::{Disk, DiskFaults};
 use crate::sim::network::{Network, NetworkFaults};
 use crate::sim::rng::Rng;
 use crate::sim::sockets::{Peer, SocketFaults, Sockets};
+use crate::sim::stores::store_of;
 use crate::sim::trace::Trace;
-use crate::state::durable::{CHUNKS_MIN as DURABLE_CHUNKS_MIN, DurableConfig};
-use crate::state::shard_store::{STORE_CHUNKS_MIN, ShardStoreConfig};
 use crate::state::snapshot::Snapshot;
 
 /// Where shards have state that has no room in memory. It goes when the job has ended.
@@ -248,31 +246,6 @@ struct SimShard {
     commands: VecDeque<(Duration, Command)>,
     /// Answers of standard output, and when they come.
     printed: VecDeque<(Duration, FileDone)>,
-}
-
-/// The store of shard `index`, if any of its rows come by key.
-fn store_of(
-    program: &Program,
-    config: &SimConfig,
-    first: CheckpointId,
-    index: u32,
-) -> Option<ShardStoreConfig> {
-    let durable = config.checkpoint_interval.is_some().then(|| DurableConfig {
-        directory: CHECKPOINT_DIRECTORY.into(),
-        name: state_name(first, index),
-        store_bytes: DURABLE_CHUNKS_MIN * CHUNK_BYTES,
-        table_bytes: 0,
-    });
-    let (key_groups, key_group_count) = program.key_groups(index)?;
-    Some(ShardStoreConfig {
-        directory: format!("{STATE_DIRECTORY}/shard-{index}").into(),
-        key_groups,
-        key_group_count,
-        working_bytes: config.working_bytes,
-        table_bytes: 0,
-        store_bytes: STORE_CHUNKS_MIN * CHUNK_BYTES,
-        durable,
-    })
 }
 
 /// Checkpoints that may be under way at a time.
