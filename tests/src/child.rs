@@ -7,7 +7,7 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longer than anything that a test waits for takes, on any machine.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A test job of some kind, to be started: `program` is the test job's.
 pub fn command(program: &str, kind: &str, args: &[&str], output: &Path) -> Command {
@@ -84,7 +84,7 @@ impl Job {
     /// The exit code, once it has ended; none if a signal has killed it.
     ///
     /// # Panics
-    /// If it does not end within a minute.
+    /// If it does not end within two minutes.
     pub fn await_end(mut self) -> Option<i32> {
         let until = Instant::now() + PATIENCE;
         // The log must be read on, or the job could wait for us.
