@@ -201,7 +201,10 @@ impl Pending {
     fn files(&self, checkpoint: CheckpointId) -> Vec<PathBuf> {
         let manifest = std::iter::once(manifest_name(checkpoint));
         let parts = self.parts.values().map(|part| part.row.name.clone());
-        manifest.chain(parts).map(|name| self.directory.join(name)).collect()
+        let files = manifest.chain(parts).map(|name| self.directory.join(name));
+        // A savepoint has names of its own for its tables.
+        let parts = self.parts.values().filter(|_| self.kind == Kind::Savepoint);
+        files.chain(parts.flat_map(|part| part.row.tables.paths(&self.directory))).collect()
     }
 
     fn bytes(&self) -> u64 {
@@ -373,7 +376,11 @@ impl Coordinator {
         let mut orders = Vec::new();
         let Some(pending) = self.pending.get_mut(&checkpoint) else {
             // It was given up before this was known.
-            orders.push(Order::Remove(checkpoint, vec![part.directory.join(part.row.name)]));
+            let tables = part.row.tables.paths(&part.directory);
+            let tables = tables.filter(|_| part.directory != self.directory);
+            let mut files: Vec<PathBuf> = tables.collect();
+            files.push(part.directory.join(part.row.name));
+            orders.push(Order::Remove(checkpoint, files));
             return orders;
         };
         let before = pending.parts.insert(shard, part);

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use super::coordinator::Kept;
 use super::ended::Ended;
 use super::manifest::{Damaged, Kind, Manifest};
-use super::names::{ENDED, FileName, is_state_name, unfinished_name};
+use super::names::{ENDED, FileName, first_of_state, is_state_name, unfinished_name};
 use super::part::Part;
 use super::tables;
 use crate::data::element::CheckpointId;
@@ -87,14 +87,15 @@ pub fn look(files: &impl Files, directory: &Path) -> Result<Found, Error> {
         names.into_iter().filter_map(|name| Some((FileName::of(&name)?, name))).collect();
     let mut found = Found::default();
     let mut wanted = BTreeSet::new();
-    let (mut with_manifest, mut all_readable) = (BTreeSet::new(), true);
+    let mut with_manifest = BTreeSet::new();
+    let mut last_unreadable = None;
     for (kind, name) in names.iter().rev() {
         found.last = found.last.max(kind.checkpoint());
         let FileName::Manifest(checkpoint) = *kind else { continue };
         with_manifest.insert(checkpoint);
         let path = directory.join(name);
         let manifest = read_manifest(files, &path, checkpoint);
-        all_readable &= manifest.is_ok();
+        last_unreadable = last_unreadable.or(manifest.is_err().then_some(checkpoint));
         if let Ok(manifest) = &manifest {
             let tables = manifest.parts.iter().flat_map(|part| part.tables.paths(directory));
             wanted.extend(tables);
@@ -126,9 +127,9 @@ pub fn look(files: &impl Files, directory: &Path) -> Result<Found, Error> {
     let orphans = names.iter().filter(|(kind, _)| is_orphan(kind));
     found.orphans = orphans.map(|(_, name)| directory.join(name)).collect();
     found.orphans.extend(has_unfinished_end.then(|| directory.join(unfinished_end)));
-    // One that cannot be read may name any of them.
-    if all_readable {
-        for state in states {
+    for state in states {
+        // A manifest that cannot be read may name any table that was there.
+        if last_unreadable < first_of_state(&state) {
             found.look_at_tables(files, directory.join(state), &wanted)?;
         }
     }
@@ -186,6 +187,18 @@ pub fn open(files: &impl Files, path: &Path) -> Result<Restored, Error> {
         let source = io::Error::from(io::ErrorKind::NotFound);
         unreadable("find a checkpoint in", path, source)
     })
+}
+
+/// What a manifest says, if it is whole.
+///
+/// # Errors
+/// If it is not, or is none.
+pub fn manifest(files: &impl Files, path: &Path) -> Result<Manifest, Error> {
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(FileName::of);
+    match name {
+        Some(FileName::Manifest(checkpoint)) => read_manifest(files, path, checkpoint),
+        _ => Err(other(path, "its name is not that of a manifest")),
+    }
 }
 
 impl Restored {

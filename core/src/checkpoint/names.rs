@@ -43,13 +43,17 @@ pub fn state_name(first: CheckpointId, shard: u32) -> String {
     format!("{STATE}{:010}.{SHARD}{shard:05}", first.0)
 }
 
+/// The first checkpoint of the run that a directory with tables is of; none if this is not the name
+/// of one.
+pub fn first_of_state(name: &str) -> Option<CheckpointId> {
+    let (first, shard) = name.strip_prefix(STATE)?.split_once('.')?;
+    shard.strip_prefix(SHARD)?.parse::<u32>().ok()?;
+    Some(CheckpointId(first.parse().ok().filter(|id| *id <= ID_MAX)?))
+}
+
 /// Whether this is the name of a directory with tables.
 pub fn is_state_name(name: &str) -> bool {
-    let numbers = name.strip_prefix(STATE).and_then(|rest| rest.split_once('.'));
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
-    numbers.is_some_and(|(first, shard)| {
-        is_number(first) && shard.strip_prefix(SHARD).is_some_and(is_number)
-    })
+    first_of_state(name).is_some()
 }
 
 /// The name of the file with the part of shard `shard`.

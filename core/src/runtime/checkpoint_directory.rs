@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::checkpoint::Ended;
-use crate::checkpoint::directory::{Files, Found, ended, look, open};
+use crate::checkpoint::directory::{Files, Found, ended, look, manifest};
 use crate::checkpoint::manifest::{Kind, Manifest};
 use crate::checkpoint::names::{ENDED, FileName, is_state_name, manifest_name, unfinished_name};
 use crate::data::element::CheckpointId;
@@ -103,8 +103,8 @@ impl CheckpointDirectory {
             let advice = "the checkpoint that it was to be made of is complete";
             Error::System { action, advice: Some(advice), source }
         };
-        let restored = open(&SystemFiles, &self.path.join(manifest_name(checkpoint)))?;
-        let manifest = Manifest { kind: Kind::Savepoint, ..restored.manifest };
+        let manifest = manifest(&SystemFiles, &self.path.join(manifest_name(checkpoint)))?;
+        let manifest = Manifest { kind: Kind::Savepoint, ..manifest };
         fs::create_dir_all(savepoint).map_err(failed)?;
         let parents = savepoint.ancestors().skip(1).take(2).filter(|it| it.is_dir());
         for parent in parents {
@@ -229,6 +229,7 @@ fn refusal(path: &Path, source: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::directory::open;
     use crate::checkpoint::manifest::{PartRow, Tables};
     use crate::checkpoint::names::part_name;
     use crate::checkpoint::part::Part;

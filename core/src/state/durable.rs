@@ -168,6 +168,7 @@ struct Inner {
     /// Something found no room since the last freeze.
     is_refused: bool,
     retry_at: Option<Duration>,
+    /// It was said that nothing is written, and why.
     is_stall_told: bool,
     /// A checkpoint is over, or room was made, since somebody asked.
     has_news: bool,
@@ -265,6 +266,12 @@ impl DurableStore {
             return inner.change(|store| store.put(space.space, key, record));
         }
         let count = record.len().div_ceil(PIECE_BYTES).max(1) as u32;
+        // Those that find no room are not forgotten with those that did.
+        let place = (space, hash64, bytes.to_vec());
+        let before = inner.pieces.get(&place).copied().unwrap_or(1);
+        if before < count {
+            inner.pieces.insert(place, count);
+        }
         for (number, piece) in (0..count).zip(record.chunks(PIECE_BYTES)) {
             let bytes = piece_key(bytes, number);
             let key = RecordKey { hash64, spread: 0, bytes: &bytes };
@@ -495,13 +502,16 @@ impl Inner {
 
     /// When what could not be written is tried again.
     fn retry(&mut self, now: Duration, is_busy: bool) -> Option<Duration> {
-        let fault = self.store.stalled().filter(|_| !is_busy).map(ToString::to_string);
-        if let Some(fault) = fault.as_ref().filter(|_| !self.is_stall_told) {
-            tracing::warn!(fault, "checkpoints wait, for their tables cannot be written");
+        let fault = self.store.stalled().filter(|_| !is_busy);
+        let is_stalled = fault.is_some();
+        let shortage = self.store.shortage();
+        let why = fault.map(ToString::to_string).or(shortage.map(|it| it.to_string()));
+        if let Some(why) = why.as_ref().filter(|_| !self.is_stall_told) {
+            tracing::warn!(why, "checkpoints wait, for their tables cannot be written");
         }
-        self.is_stall_told = fault.is_some();
+        self.is_stall_told = why.is_some();
         match self.retry_at {
-            _ if fault.is_none() => self.retry_at = None,
+            _ if !is_stalled => self.retry_at = None,
             Some(at) if now < at => {}
             Some(_) => {
                 self.store.retry();

@@ -192,6 +192,12 @@ impl<K: Key> KeyedState<K> {
         self.columns.enter(slot, now);
     }
 
+    /// As [`KeyedState::enter`], of a key whose timer has just been taken.
+    pub fn enter_again(&mut self, hash64: u64, key: K, now: StateTime) {
+        self.enter(hash64, key, now);
+        (self.may_be_empty, self.is_retimed) = (true, true);
+    }
+
     /// Whether a function would see a state of the key being processed.
     pub fn shows_any(&self) -> bool {
         self.columns.shows_any()

@@ -326,8 +326,11 @@ impl<K: Key, V> Residents<K, V> {
             if residence.stored != Stored::Nothing {
                 spill.going.insert((hash64, spill.key.clone()));
             }
-            if let Some(saving) = spill.saving.as_mut().filter(|_| residence.is_saved()) {
-                saving.on_forgotten(residence, (hash64, spill.key.clone()));
+            if let Some(saving) = &mut spill.saving {
+                saving.on_slot_left(slot);
+                if residence.is_saved() {
+                    saving.on_forgotten(residence, (hash64, spill.key.clone()));
+                }
             }
         }
         self.table.remove_slot(slot).1.value

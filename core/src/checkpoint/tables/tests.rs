@@ -176,11 +176,22 @@ impl Bench {
         self.model.remove(&key);
     }
 
+    /// The key is entered, and nothing of it is changed.
+    fn touch(&mut self, key: u64) {
+        self.admit(key);
+        if let Some(slot) = self.keys.find(hash64(key), &key) {
+            self.keys.note_use(slot);
+            self.keys.keep(slot, &Texts);
+        }
+    }
+
     fn evict(&mut self) {
         self.keys.evict(4, &mut Texts, &self.store).expect("nothing fails");
     }
 
     fn cut(&mut self) {
+        // A task lets what was given up be taken back before.
+        self.save(0);
         if self.saving.is_some() || !self.keys.can_cut(&self.store) {
             return;
         }
@@ -203,7 +214,6 @@ impl Bench {
         if let Some(checkpoint) = self.saving.take() {
             self.store.durable().expect("it has one").give_up(checkpoint);
             self.at_cuts.remove(&checkpoint);
-            self.save(1);
         }
     }
 
@@ -245,6 +255,7 @@ enum Act {
     Set(u64, u8),
     Large(u64),
     Forget(u64),
+    Touch(u64),
     Evict,
     Cut,
     Save(u32),
@@ -258,6 +269,7 @@ fn act() -> impl Strategy<Value = Act> {
         8 => (0..KEYS, any::<u8>()).prop_map(|(key, text)| Act::Set(key, text)),
         1 => (0..KEYS).prop_map(Act::Large),
         2 => (0..KEYS).prop_map(Act::Forget),
+        3 => (0..KEYS).prop_map(Act::Touch),
         3 => Just(Act::Evict),
         3 => Just(Act::Cut),
         4 => (1..6_u32).prop_map(Act::Save),
@@ -268,7 +280,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn an_image_has_what_there_was_at_its_cut(
@@ -281,6 +293,7 @@ proptest! {
                 Act::Set(key, text) => bench.set(key, &format!("text {text}")),
                 Act::Large(key) => bench.set(key, &"x".repeat(CHUNK_BYTES + key as usize)),
                 Act::Forget(key) => bench.forget(key),
+                Act::Touch(key) => bench.touch(key),
                 Act::Evict => bench.evict(),
                 Act::Cut => bench.cut(),
                 Act::Save(steps) => bench.save(steps),

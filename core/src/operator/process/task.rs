@@ -337,7 +337,7 @@ impl<K: Key> KeyedTask<K> {
                 let key = key.clone();
                 let (of, mut all) = ((&key, hash64), u32::MAX);
                 let _ = self.fire_of_key(TimerKind::Event, of, &mut all, function, ctx, out);
-                self.keyed.enter(hash64, key, now);
+                self.keyed.enter_again(hash64, key, now);
             } else {
                 self.keyed.enter_slot(slot, now);
             }

@@ -169,14 +169,19 @@ pub(super) fn link(from: &Path, to: &Path) -> io::Result<Vec<File>> {
             fs::remove_file(to)?;
             return link(from, to);
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
-        // Another file system, or one without links.
-        Err(_) => {
+        Err(error) if lacks_links(&error) => {
             fs::copy(from, to)?;
             File::open(to)?.sync_all()?;
         }
+        Err(error) => return Err(error),
     }
     Ok(vec![File::open(directory_of(to))?])
+}
+
+/// Whether it is another file system, or one without links, or without so many.
+fn lacks_links(error: &io::Error) -> bool {
+    let codes = [libc::EXDEV, libc::EPERM, libc::EMLINK, libc::EOPNOTSUPP];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 /// As [`link`], durably.

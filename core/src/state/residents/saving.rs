@@ -4,7 +4,7 @@
 //! ```text
 //!            changed              cut                  save, keep, evict
 //!   clean ───────────► dirty ───────────► pending ──────────────────────► clean
-//!     ▲                  │ evict             │ about to change: kept first, as it is, then dirty
+//!     ▲                  │ evict             │ about to change: kept first, as it is, and dirty
 //!     └──────────────────┴───────────────────┘
 //! ```
 //!
@@ -101,16 +101,26 @@ impl Saving {
         }
     }
 
+    /// What the key at `slot` had at the cut is kept.
+    fn on_kept(&mut self, residence: &mut Residence, slot: Slot) {
+        residence.set_epoch(self.epoch);
+        self.dirty.push(slot);
+    }
+
     #[inline]
     pub(super) fn is_pending(&self, residence: Residence) -> bool {
         self.cut.is_some() && residence.epoch() != 0 && residence.epoch() != self.epoch
     }
 
-    /// The key at this place is forgotten.
-    pub(super) fn on_forgotten(&mut self, residence: Residence, place: Place) {
-        if !residence.is_saved() {
-            return;
+    /// The key that had this slot is forgotten. One that comes and goes leaves nothing.
+    pub(super) fn on_slot_left(&mut self, slot: Slot) {
+        if self.dirty.last() == Some(&slot) {
+            self.dirty.pop();
         }
+    }
+
+    /// The key at this place, which has a record, is forgotten.
+    pub(super) fn on_forgotten(&mut self, residence: Residence, place: Place) {
         // One that is pending and was not kept had nothing.
         match &mut self.cut {
             Some(cut) if !matches!(residence.epoch(), 0) && residence.epoch() != self.epoch => {
@@ -174,6 +184,9 @@ impl Saving {
         if put == Put::Done {
             residence.set_saved(!self.writer.bytes().is_empty());
             residence.set_epoch(0);
+        } else {
+            // Some pieces of it may be there.
+            residence.set_saved(true);
         }
         Ok(put)
     }
@@ -191,7 +204,13 @@ impl Saving {
             return Ok(Leaving::Saved);
         }
         let durable = durable_of(store);
-        if residence.epoch() == self.epoch && self.is_blocked(durable) {
+        let is_given_up = |cut: &Cut| cut.checkpoint.is_some_and(|it| durable.is_over(it));
+        let stays = match &self.cut {
+            // What was not written of it is about to count as changed.
+            Some(cut) => residence.epoch() == self.epoch || is_given_up(cut),
+            None => self.is_blocked(durable),
+        };
+        if stays {
             return Ok(Leaving::Stays);
         }
         self.write((slot, hash64, key), value, belongings);
@@ -244,7 +263,11 @@ impl<K: Key, V> Residents<K, V> {
         let Some(saving) = &mut spill.saving else { return };
         let durable = durable_of(store);
         assert!(!saving.is_blocked(durable), "a cut comes when the last one is over");
-        assert!(saving.cut.is_none(), "what was to be written of the last cut is");
+        if saving.cut.is_some() {
+            // It was given up.
+            self.take_back();
+            return self.cut(checkpoint, store);
+        }
         if durable.is_over(checkpoint) {
             return;
         }
@@ -300,7 +323,8 @@ impl<K: Key, V> Residents<K, V> {
             cut.going.insert(place);
             residence.set_saved(false);
         }
-        residence.set_epoch(0);
+        // Its record is on its way, and may be dropped: until the next cut it counts as changed.
+        saving.on_kept(residence, slot);
     }
 
     /// Writes some keys of the last cut. Whether there are more.
@@ -393,25 +417,5 @@ impl<K: Key, V> Residents<K, V> {
                 saving.dirty.push(slot);
             }
         }
-        for ((hash64, stored), _) in cut.kept {
-            let Some(slot) = find_stored::<K, _>(table, hash64, &stored) else { continue };
-            let (_, _, resident) = table.entry_mut(slot);
-            if resident.residence.epoch() == 0 {
-                resident.residence.set_epoch(epoch);
-                saving.dirty.push(slot);
-            }
-        }
     }
-}
-
-/// The slot of the key whose stored form this is.
-fn find_stored<K: Key, V>(
-    table: &crate::state::table::KeyTable<K, V>,
-    hash64: u64,
-    stored: &[u8],
-) -> Option<Slot> {
-    let mut archive = rkyv::util::AlignedVec::<16>::new();
-    archive.extend_from_slice(stored.get(4..stored.len() - 4)?);
-    let key = K::view(&archive).ok().map(K::unarchive)?;
-    table.find(hash64, &key)
 }
