@@ -1,7 +1,7 @@
 //! Cuts that do not wait for barriers.
 //!
 //! As soon as the barrier has come in one channel the task may cut: what is before the barrier in
-//! the others, or will be, is kept in the checkpoint ([`Recorder`]). The rows are taken afterwards
+//! the others, or will be, is kept in the checkpoint (`Recorder`). The rows are taken afterwards
 //! all the same, as rows of the next epoch.
 //!
 //! One kind of channel is waited for: those of rows that every task gets. Tasks that had taken
