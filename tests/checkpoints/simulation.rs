@@ -16,6 +16,9 @@ use millstream::sim::rng::Rng;
 /// One simulated seed in so many is one of these.
 const SEEDS_PER_TEST: u64 = 10;
 
+/// With fewer not everything comes up that these tests are to have seen.
+const SEEDS_MIN: u64 = 10;
+
 /// How often the power goes at most before a job may end.
 const CRASHES_MAX: u64 = 6;
 
@@ -106,7 +109,7 @@ impl AggregateFunction for CountOf {
 /// Seeds of each of these tests.
 pub(super) fn seeds() -> std::ops::Range<u64> {
     let count = std::env::var("MILLSTREAM_SIM_SEEDS").ok().and_then(|text| text.parse().ok());
-    0..(count.unwrap_or(1_000) / SEEDS_PER_TEST).max(1)
+    0..(count.unwrap_or(1_000) / SEEDS_PER_TEST).max(SEEDS_MIN)
 }
 
 #[test]

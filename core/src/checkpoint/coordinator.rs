@@ -151,6 +151,10 @@ pub struct CheckpointsStatus {
     pub history: Vec<CheckpointReport>,
 }
 
+/// How long barriers of the last checkpoint wait for rows before them, unless they wait for none:
+/// what they overtake is taken once more by the next run.
+const ENDING_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long after a failure somebody's wish is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -472,7 +476,11 @@ impl Coordinator {
         };
         let checkpoint = self.next;
         self.next = CheckpointId(checkpoint.0 + 1);
-        let unaligned_after = self.settings.unaligned_after;
+        let patience = if self.is_ending { ENDING_PATIENCE } else { Duration::ZERO };
+        let unaligned_after = self.settings.unaligned_after.map(|after| match after {
+            Duration::ZERO => after,
+            after => after.max(patience),
+        });
         orders.push(Order::Trigger(checkpoint, directory.clone(), unaligned_after));
         let pending = Pending {
             triggered: now,

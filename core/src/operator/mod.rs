@@ -231,7 +231,8 @@ pub trait Operator: 'static {
         Progress::Done
     }
 
-    /// A barrier has come: sees to it that [`Operator::snapshot`] can write everything. No row
+    /// A barrier has come: sees to it that [`Operator::snapshot`] can write everything, also while
+    /// the operator [is not ready](Operator::is_ready), for barriers may overtake rows. No row
     /// comes while it answers [`Progress::Pending`]; called again until all operators of the task
     /// are done, then the snapshot is taken, and [`Operator::on_cut`] called.
     fn gather(&mut self, _ctx: &OperatorContext<'_>) -> Progress {

@@ -309,11 +309,19 @@ where
             && self.gathering.is_none()
             && let Some(checkpoint) = self.awaited.front().copied()
             && checkpoint <= self.unaligned_to
-            && (Phase::Running < self.phase || self.feed.can_cut(checkpoint))
+            && (Phase::Running < self.phase
+                || self.feed.can_cut(checkpoint) && self.is_last_cut_over())
         {
             self.gathering = Some(checkpoint);
             self.gather(mail);
         }
+    }
+
+    /// Whether operators may cut again. Until then rows are taken: the last checkpoint may need what
+    /// they make somewhere else.
+    fn is_last_cut_over(&self) -> bool {
+        let durable = self.env.store.get().and_then(|store| store.durable());
+        durable.zip(self.last_cut).is_none_or(|(durable, cut)| durable.is_over(cut))
     }
 
     /// What is durable and whole of the parts of checkpoints goes to the shard.

@@ -7,6 +7,7 @@
 //!
 //! ✗ is where it is killed: the next run ends what no checkpoint has, and commits what one has.
 
+use std::cell::Cell;
 use std::fmt::Debug;
 use std::ops::Range;
 
@@ -30,7 +31,7 @@ where
 {
     let case = |about: &'static str| {
         let (prototype, seen) = make();
-        Case { about, prototype, seen, record: &record }
+        Case { about, prototype, seen, record: &record, begun: Cell::new(0) }
     };
     let one = case("a transaction is seen when it is committed, and once");
     let mut sink = one.task(0, 1, &[]);
@@ -91,6 +92,8 @@ struct Case<'a, S, V, R> {
     prototype: S,
     seen: V,
     record: &'a R,
+    /// How many tasks have begun.
+    begun: Cell<i64>,
 }
 
 impl<S, V, R> Case<'_, S, V, R>
@@ -107,7 +110,9 @@ where
     /// A task that begins; a checkpoint has `kept`.
     fn task(&self, task_index: u32, parallelism: u32, kept: &[S::Committable]) -> S {
         let mut sink = self.prototype.clone();
-        let writer = Writer { sink: "sink".to_string(), task_index, parallelism };
+        let begun_ms = self.begun.get() + 1;
+        self.begun.set(begun_ms);
+        let writer = Writer { sink: "sink".to_string(), task_index, parallelism, begun_ms };
         self.check("open", sink.open(writer));
         self.check("abort_all_but", sink.abort_all_but(kept));
         sink

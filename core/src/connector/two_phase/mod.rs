@@ -38,8 +38,9 @@ use crate::data::record::Record;
 
 /// A sink that writes in transactions: see the [module](self). Wrap it in [`TwoPhase`] to use it.
 ///
-/// Every method may block. An error stops the job, which goes on from its last checkpoint when it
-/// is started again; no method is called behind one that has failed.
+/// Every method may block. An error is a failure of the job, which goes on from its last
+/// checkpoint, in the same process or another, with clones of the sink as it was given to the job;
+/// no method is called behind one that has failed.
 ///
 /// ```
 /// use std::io;
@@ -58,6 +59,7 @@ use crate::data::record::Record;
 ///     committed: Arc<Mutex<Vec<u64>>>,
 ///     writer: Option<Writer>,
 ///     open: Vec<u64>,
+///     count: u32,
 /// }
 ///
 /// impl TwoPhaseSink for Rows {
@@ -91,7 +93,8 @@ use crate::data::record::Record;
 ///
 ///     fn pre_commit(&mut self) -> io::Result<Option<String>> {
 ///         let (rows, writer) = (std::mem::take(&mut self.open), self.writer.as_ref().unwrap());
-///         let name = format!("rows-{}-{}", writer.task_index, rows[0]);
+///         self.count += 1;
+///         let name = format!("rows-{}-{}-{}", writer.task_index, writer.begun_ms, self.count);
 ///         self.database.lock().unwrap().push((name.clone(), true, rows));
 ///         Ok(Some(name))
 ///     }
@@ -108,13 +111,13 @@ use crate::data::record::Record;
 ///
 /// two_phase_conformance(|| {
 ///     let (database, committed) = (Database::default(), Arc::<Mutex<Vec<u64>>>::default());
-///     let (writer, open, seen) = (None, Vec::new(), Arc::clone(&committed));
-///     (Rows { database, committed, writer, open }, move || seen.lock().unwrap().clone())
+///     let (writer, open, count, seen) = (None, Vec::new(), 0, Arc::clone(&committed));
+///     (Rows { database, committed, writer, open, count }, move || seen.lock().unwrap().clone())
 /// }, |n| n);
 ///
 /// let job = Job::new("rows");
 /// # let (database, committed) = (Database::default(), Arc::default());
-/// # let rows = Rows { database, committed, writer: None, open: Vec::new() };
+/// # let rows = Rows { database, committed, writer: None, open: Vec::new(), count: 0 };
 /// job.source("numbers", GeneratorSource::new(10, |n| n)).sink("rows", TwoPhase::new(rows));
 /// ```
 pub trait TwoPhaseSink: Clone + Send + 'static {
@@ -178,6 +181,7 @@ pub trait TwoPhaseSink: Clone + Send + 'static {
 
 /// Which task of a sink writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Writer {
     /// The sink's name in the plan.
     pub sink: String,
@@ -185,6 +189,9 @@ pub struct Writer {
     pub task_index: u32,
     /// How many tasks it has.
     pub parallelism: u32,
+    /// When it began, ms since 1970: with a number that counts its transactions this names them so
+    /// that none of an earlier run, or of this one before a failure, has the same name.
+    pub begun_ms: i64,
 }
 
 impl Writer {

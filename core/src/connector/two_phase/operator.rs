@@ -159,8 +159,9 @@ impl<S: TwoPhaseSink> TwoPhase<S> {
     fn begin(&mut self, ctx: &OperatorContext<'_>) {
         self.phase = Phase::Opening;
         let place = ctx.env().task;
-        let sink = ctx.name().to_string();
-        let writer = Writer { sink, task_index: place.task_index, parallelism: place.parallelism };
+        let (task_index, parallelism) = (place.task_index, place.parallelism);
+        let (sink, begun_ms) = (ctx.name().to_string(), ctx.processing_time_ms());
+        let writer = Writer { sink, task_index, parallelism, begun_ms };
         let kept = std::mem::take(&mut self.kept);
         self.call((Call::Open, "open it"), ctx, move |shared| {
             shared.sink.open(writer)?;
@@ -338,8 +339,15 @@ impl<S: TwoPhaseSink> Operator for TwoPhase<S> {
 
     /// A checkpoint has what it takes to commit.
     fn gather(&mut self, ctx: &OperatorContext<'_>) -> Progress {
-        if ctx.has_checkpoints() && self.phase == Phase::Open {
-            self.seal(ctx);
+        if ctx.has_checkpoints() {
+            match self.phase {
+                // No snapshot has them, and there is no transaction to have them yet.
+                Phase::New | Phase::Opening if !self.batch.is_empty() || self.has_written => {
+                    return Progress::Pending;
+                }
+                Phase::Open => self.seal(ctx),
+                _ => {}
+            }
         }
         if self.is_pre_committing() { Progress::Pending } else { Progress::Done }
     }

@@ -284,6 +284,11 @@ mod tests {
                     assert!(answered, "{driver:?}, shift {shift}");
                 }
                 assert!(service.rest(PATIENCE), "{driver:?}, shift {shift}");
+                // What the service has dropped may be closed a little later.
+                let until = Instant::now() + PATIENCE;
+                while is_open() && Instant::now() < until {
+                    thread::yield_now();
+                }
                 assert!(!is_open(), "{driver:?}, shift {shift}");
                 // Now more of them, now fewer.
                 let wakers = (0..=(shift + 1) % 3).map(|_| waker()).collect();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use millstream::connector::two_phase::{TwoPhaseSink, Writer};
 
-/// Writes lines to `part-<task>-<process>-<number>.txt`.
+/// Writes lines to `part-<task>-<beginning>-<number>.txt`.
 #[derive(Clone)]
 pub(crate) struct Rows {
     pub(crate) directory: PathBuf,
@@ -51,8 +51,9 @@ impl TwoPhaseSink for Rows {
     }
 
     fn pre_commit(&mut self) -> io::Result<Option<String>> {
-        let task = self.writer.as_ref().expect("it is open").task_index;
-        let part = format!("part-{task:05}-{}-{}.txt", std::process::id(), self.next);
+        let writer = self.writer.as_ref().expect("it is open");
+        let (task, begun_ms) = (writer.task_index, writer.begun_ms);
+        let part = format!("part-{task:05}-{begun_ms}-{}.txt", self.next);
         self.next += 1;
         let mut file = File::create(self.directory.join(format!("{part}{PREPARED}")))?;
         for line in self.lines.drain(..) {
