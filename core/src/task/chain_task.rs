@@ -317,8 +317,8 @@ where
         }
     }
 
-    /// Whether operators may cut again. Until then rows are taken: the last checkpoint may need what
-    /// they make somewhere else.
+    /// Whether operators may cut again. Until then rows are taken: the last checkpoint may need
+    /// what they make somewhere else.
     fn is_last_cut_over(&self) -> bool {
         let durable = self.env.store.get().and_then(|store| store.durable());
         durable.zip(self.last_cut).is_none_or(|(durable, cut)| durable.is_over(cut))
